@@ -33,6 +33,8 @@ _FIXED = {
     "header_env": _NO_SPEED,
     "headers": f"{_SAME_WORK}; set it in config.yaml",
     "cache": f"{_SAME_WORK}; set it in config.yaml",
+    "idle_timeout": _NO_SPEED,
+    "proxy_from_environment": "a session has one way to its server; set it in config.yaml",
     "client_processes": _NO_SPEED,
     "max_tokens": f"{_SAME_WORK}; parametrize the test, and pass max_tokens= to the engine",
     "chat_format": f"{_SAME_WORK}; set it in config.yaml",

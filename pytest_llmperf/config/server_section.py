@@ -15,7 +15,9 @@ from pydantic import Field
 
 from pytest_llmperf.config.fields import (
     ClientProcesses,
+    Duration,
     Expected,
+    Flag,
     HeaderValues,
     HeaderVariables,
     PromptCache,
@@ -95,7 +97,20 @@ class ServerPart(Part):
             "they are, and the cache is part of what is measured."
         ),
     )
-
+    idle_timeout: Duration | None = Field(
+        default=None,
+        description=(
+            "Time limit for silence, before an answer's first chunk and between two; null: "
+            "generation_timeout only."
+        ),
+    )
+    proxy_from_environment: Flag = Field(
+        default=False,
+        description=(
+            "Use the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. It is then part of what "
+            "is measured."
+        ),
+    )
     client_processes: ClientProcesses = Field(
         default=1,
         description=(
@@ -120,6 +135,9 @@ class ServerPart(Part):
             yield "replicas", text, None
         if self.start is not None and (text := _start_problem(self.start)):
             yield "start", text, None
+        if self.start is not None and self.proxy_from_environment:
+            text = "is for llm.url; no proxy is between here and the server that llm.start starts"
+            yield "proxy_from_environment", f"{text}; remove it", None
         if self.api_key_env is not None and _VARIABLE.fullmatch(self.api_key_env) is None:
             yield "api_key_env", _NO_VARIABLE, None
         for name, text in _headers_problems(self.headers):

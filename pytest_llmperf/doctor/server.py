@@ -68,7 +68,7 @@ def look_at_running(config: Mapping[str, Any]) -> ServerCheck:
     async def ask() -> ServerCounters:
         settings = ServerSettings.of_section(config, str(config["url"]))
         async with counters_session(settings) as session:
-            return await ask_counters(session, settings.url)
+            return await ask_counters(session, settings)
 
     try:
         return ServerCheck(asyncio.run(ask()))

@@ -177,7 +177,7 @@ class SettingsSearch:
             "configuration": {
                 key: value
                 for key, value in self._setup.llm.resolved().items()
-                if key not in ("model_path", "load_timeout", "generation_timeout")
+                if key not in ("model_path", "load_timeout", "generation_timeout", "idle_timeout")
             },
             "space": {key: list(values) for key, values in self._space.choices.items()},
             "objective": [[goal.test, goal.of.name, goal.limit] for goal in self._objective.goals],

@@ -77,6 +77,16 @@ def test_what_can_not_be_behind_a_balancer_is_refused(
     assert "llm.replicas: are the servers behind llm.url, which is not set" in started
 
 
+def test_a_started_server_is_asked_without_a_proxy(tmp_path: Path) -> None:
+    found = message(tmp_path, f"start: '{START}'", "proxy_from_environment: true")
+    assert found == (
+        "config.yaml:4: llm.proxy_from_environment: is for llm.url; no proxy is between here and "
+        "the server that llm.start starts; remove it"
+    )
+    llm = read_llm({"engine": "server", "url": "http://a", "proxy_from_environment": True})
+    assert llm.resolved()["proxy_from_environment"] is True
+
+
 def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
     found = message(tmp_path, "url: http://a", "headers: {Authorization: Bearer sesame}")
     assert "config.yaml:4: llm.headers.Authorization: a header of this name holds a key; put" in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.kinds import ATTACHED_SERVER, SERVER
 from pytest_llmperf.engine.request import build_request
+from pytest_llmperf.engine.server.engine import ServerEngine
 from pytest_llmperf.machine.fitness import Need
 from pytest_llmperf.measure.replication import BLOCK, FRESH_PROCESS, replication_unit
 from pytest_llmperf.measure.workload import RecordedRequest
@@ -126,6 +128,49 @@ def test_a_fault_of_the_first_request_is_a_load_error(
 ) -> None:
     with pytest.raises(EngineLoadError, match=text):
         clients(url=simulator(**plan), generation_timeout=0.5)
+
+
+def test_silence_ends_a_request_before_its_time_is_over(
+    clients: Clients, simulator: Simulator
+) -> None:
+    text = r"silent for 0\.3 s; if it may be silent for longer, raise llm\.idle_timeout"
+    with pytest.raises(EngineLoadError, match=text):
+        clients(url=simulator(fault="stall"), idle_timeout="300ms")
+
+
+def test_a_server_behind_a_proxy_is_asked_through_it(
+    clients: Clients, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", simulator())
+    client = clients(url="http://server.invalid/v1", proxy_from_environment=True)
+    assert ask(client).output_tokens == 6
+    assert client.info.model_name == "simulated at http://server.invalid/v1"
+
+
+def test_the_garbage_collector_is_quiet_during_a_request(
+    server_spec: Callable[..., LaunchSpec], simulator: Simulator
+) -> None:
+    engine = ServerEngine(server_spec(url=simulator(gap=0.001)).config)
+    seen = set()
+
+    def note(_phase: str, info: dict[str, int]) -> None:
+        seen.add((info["generation"], gc.get_freeze_count() > 0))
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20, 1, 1)
+    gc.callbacks.append(note)
+    try:
+        engine.generate(build_request(prompt="Hello", max_tokens=100), None)
+    finally:
+        gc.callbacks.remove(note)
+        gc.set_threshold(*thresholds)
+        engine.close()
+    # Young objects are looked at meanwhile, and what existed before is not.
+    assert (0, True) in seen
+    assert (2, True) not in seen
+    assert gc.get_freeze_count() == 0
 
 
 def test_nothing_answers_at_the_address(clients: Clients) -> None:

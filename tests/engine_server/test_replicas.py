@@ -17,8 +17,9 @@ from pytest_llmperf.engine.kinds import ATTACHED_SERVER
 from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.engine.server.about import About, status_of
 from pytest_llmperf.engine.server.process import ServerProcess
-from pytest_llmperf.engine.server.replicas import difference
+from pytest_llmperf.engine.server.replicas import difference, silent
 from pytest_llmperf.engine.server.schedule import closed
+from pytest_llmperf.engine.server.settings import ServerSettings
 
 Clients = Callable[..., EngineClient]
 Simulator = Callable[..., str]
@@ -72,6 +73,19 @@ def test_a_replica_that_does_not_answer_is_named(clients: Clients, simulator: Si
     text = r"^llm.replicas: http://127.0.0.1:9: the server does not answer .* and of the balancer$"
     with pytest.raises(EngineLoadError, match=text):
         clients(url=f"{url}/v1", replicas=[url, "http://127.0.0.1:9"])
+
+
+def test_replicas_behind_a_proxy_are_looked_for_through_it(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", simulator())
+    servers = [
+        ServerSettings("http://server.invalid", proxy_from_environment=True),
+        ServerSettings("http://127.0.0.1:9"),
+    ]
+    assert asyncio.run(silent(servers)) == ["http://127.0.0.1:9"]
 
 
 def test_a_replica_that_is_gone_after_a_load_is_named_though_no_request_failed(

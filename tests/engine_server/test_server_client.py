@@ -17,7 +17,7 @@ from simulated_answers import Plan
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest, Usage
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.fault import ServerFault
-from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError
 from pytest_llmperf.engine.server.sse import SseEvent, SseParser
 
 KEY = "sk-0123456789abcdef"
@@ -271,6 +271,46 @@ def test_a_proxy_of_the_environment_is_used_only_when_asked_for(monkeypatch):
     assert answer_of().output_tokens == 4
     fault = fault_of(proxy_from_environment=True)
     assert fault.kind == "connect"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert answer_of(proxy_from_environment=True).output_tokens == 4
+
+
+def test_passwords_of_netrc_are_not_read(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password sesame\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("SERVER_KEY", KEY)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    _, server = ask(key_variable="SERVER_KEY", proxy_from_environment=True)
+    assert server.truths[0].authorization == f"Bearer {KEY}"
+    _, server = ask(proxy_from_environment=True)
+    assert server.truths[0].authorization is None
+
+
+def test_the_password_of_a_proxy_is_never_shown(monkeypatch):
+    async def exchange() -> str:
+        async with ServerSimulator(Plan(fault="status", error="who is sesame?")) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:sesame@"))
+            settings = ServerSettings("http://server.invalid", proxy_from_environment=True)
+            async with ServerClient(settings) as client:
+                with pytest.raises(ServerFault) as caught:
+                    await client.ask(ServerRequest("hi"))
+            return str(caught.value)
+
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert "who is ***?" in asyncio.run(asyncio.wait_for(exchange(), 10))
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_without_being_shown(monkeypatch):
+    monkeypatch.setenv("http_proxy", "me:sesame@proxy:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    text = "^the proxy that the environment names for http can't be used: it needs http://"
+    with pytest.raises(ServerSettingsError, match=text) as caught:
+        ask(proxy_from_environment=True)
+    assert "sesame" not in str(caught.value)
 
 
 def test_a_connection_that_stays_busy_after_the_end_is_not_waited_for(monkeypatch):

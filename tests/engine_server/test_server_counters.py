@@ -139,7 +139,7 @@ def asked(respond: Callable[[asyncio.StreamWriter], Any], **settings: Any) -> li
         of = ServerSettings(f"http://127.0.0.1:{port}/v1", **settings)
         with pytest.raises(NoCountersError) as caught:
             async with counters_session(of) as session:
-                await ask_counters(session, of.url)
+                await ask_counters(session, of)
         heard.insert(0, f"{caught.value}{' (final)' if caught.value.final else ''}")
         await served.wait()
         server.close()

@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from simulated_answers import FAULTY_FRAMES, Plan, Truth, event_of, events_of
 from simulated_metrics import Tally, metrics_of
@@ -208,8 +209,9 @@ class _Connection(asyncio.Protocol):
         if not end or len(body) < int(headers.get("content-length", 0)):
             return
         self._buffer = b""
-        method, path, _ = first.split(" ")
-        request = _Request(method, path, headers.get("authorization"), body, received)
+        method, url, _ = first.split(" ")
+        # A complete one is what a proxy is asked for (RFC 9112, 3.2.2): it answers itself.
+        request = _Request(method, urlsplit(url).path, headers.get("authorization"), body, received)
         self._serving = asyncio.ensure_future(self._server.serve(self, request))
 
     def begin(self) -> None:

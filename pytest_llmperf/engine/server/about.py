@@ -48,14 +48,15 @@ class About(NamedTuple):
         return ", ".join(filter(None, parts))
 
 
-async def status_of(url: str) -> int | None:
+async def status_of(url: str, proxy: str | None = None) -> int | None:
     """Return the HTTP status of a GET request, or None without an answer."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            return response.status
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with session.get(url, proxy=proxy) as response:
+                return response.status
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
         return None
 
@@ -76,7 +77,7 @@ async def ask_about(
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         paths = ("props", "v1/models", "version")
-        asking = (_json(session, f"{root}/{path}") for path in paths)
+        asking = (_json(session, f"{root}/{path}", settings.proxy) for path in paths)
         props, models, version = await asyncio.gather(*asking)
     entry = _entry(models.get("data"), settings.model or answered_model)
     found = entry.get("meta")
@@ -104,12 +105,12 @@ def root_of(url: str) -> str:
     return urlunsplit(parts._replace(path=path, query="", fragment=""))
 
 
-async def _json(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
+async def _json(session: aiohttp.ClientSession, url: str, proxy: str | None) -> Mapping[str, Any]:
     """Return the JSON object at a URL; empty if there is none."""
     import aiohttp
 
     try:
-        async with session.get(url, allow_redirects=False) as response:
+        async with session.get(url, allow_redirects=False, proxy=proxy) as response:
             found = await response.json(content_type=None) if response.status == 200 else None
     except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError):
         return {}

@@ -60,7 +60,6 @@ class ServerClient:
             # An exchange watches the other deadlines itself.
             timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=settings.proxy_from_environment,
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
         )
@@ -114,7 +113,8 @@ def _secrets(
     ``secret``: the names of the headers that hold keys, whatever they are called.
     """
     parts = urlsplit(settings.url)
-    found = [value for _, value in parse_qsl(parts.query)] + [parts.password or ""]
+    found = [value for _, value in parse_qsl(parts.query)]
+    found += [parts.password or "", urlsplit(settings.proxy or "").password or ""]
     for name, value in headers.items():
         if name in secret or holds_a_key(name):
             found += [value, value.rpartition(" ")[2]]

@@ -84,7 +84,7 @@ class CounterWatch:
     async def _ask(self) -> ServerCounters | None:
         assert self._session is not None
         try:
-            return await ask_counters(self._session, self._settings.url)
+            return await ask_counters(self._session, self._settings)
         except NoCountersError as error:
             self.problem = str(error)
             self._failed += 1

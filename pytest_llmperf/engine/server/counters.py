@@ -85,7 +85,7 @@ async def read_counters(settings: ServerSettings) -> ServerCounters | None:
     """Return a server's counters, or None if it does not publish any."""
     try:
         async with counters_session(settings) as session:
-            return await ask_counters(session, settings.url)
+            return await ask_counters(session, settings)
     except NoCountersError:
         return None
 
@@ -106,17 +106,16 @@ def counters_session(settings: ServerSettings) -> aiohttp.ClientSession:
         },
         timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=settings.proxy_from_environment,
         auto_decompress=False,
     )
 
 
-async def ask_counters(session: aiohttp.ClientSession, url: str) -> ServerCounters:
+async def ask_counters(session: aiohttp.ClientSession, settings: ServerSettings) -> ServerCounters:
     """Ask a server for its counters.
 
     Args:
         session: from ``counters_session``.
-        url: of the server, in any form that settings take.
+        settings: of the server.
 
     Raises:
         NoCountersError: it publishes none, or none that can be read.
@@ -130,7 +129,8 @@ async def ask_counters(session: aiohttp.ClientSession, url: str) -> ServerCounte
             final=True,
         )
     try:
-        async with session.get(f"{root_of(url)}/metrics", allow_redirects=False) as response:
+        url = f"{root_of(settings.url)}/metrics"
+        async with session.get(url, allow_redirects=False, proxy=settings.proxy) as response:
             _check(response)
             data = await _read(response)
     except asyncio.TimeoutError:

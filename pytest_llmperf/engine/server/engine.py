@@ -21,6 +21,7 @@ from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.fault import ServerFault
+from pytest_llmperf.engine.server.generator import quiet_gc
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
@@ -113,7 +114,8 @@ class ServerEngine:
     def generate(self, request: Request, sink: TokenSink | None) -> Generation:
         """Ask the server; see Engine.generate. The sink gets its chunks at the end."""
         try:
-            answer = self._run(self._ask(self._request(request)))
+            with quiet_gc(1):
+                answer = self._run(self._ask(self._request(request)))
         except ServerFault as fault:
             self._check_process(_END_WAIT_S if fault.kind in ("connect", "reset") else 0.0)
             raise EngineError(f"{fault}{self._hint(fault)}") from None
@@ -139,7 +141,8 @@ class ServerEngine:
         parts = [LoadPart(made, when, use, index, count) for index in range(count)]
         sent, servers = self._run(self._send(parts))
         result = LoadResult.merged(when, [one.result for one in sent])
-        if gone := self._run(silent(self._replicas)):
+        replicas = [replace(self._settings, url=url) for url in self._replicas]
+        if gone := self._run(silent(replicas)):
             raise EngineError(
                 f"no server answers at {', '.join(gone)} any more, so the load did not run on "
                 f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
@@ -362,6 +365,8 @@ class ServerEngine:
             raise EngineGoneError(text)
 
     def _hint(self, fault: ServerFault) -> str:
+        if fault.kind == "idle_timeout" and self._config["idle_timeout"] is not None:
+            return "; if it may be silent for longer, raise llm.idle_timeout"
         if fault.kind in ("idle_timeout", "total_timeout"):
             return "; if it needs longer, raise llm.generation_timeout"
         if fault.status in (401, 403):

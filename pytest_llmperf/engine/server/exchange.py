@@ -98,6 +98,7 @@ class Exchange:
                 data=TimedBody(body, self._note_write),
                 headers=None if keep else _CLOSE,
                 allow_redirects=False,
+                proxy=self._settings.proxy,
             ) as response:
                 self._response, self._connection = response, timed_connection(response)
                 await self._refuse(response)

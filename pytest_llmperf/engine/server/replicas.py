@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from pytest_llmperf.engine.server.about import About, root_of, status_of
-from pytest_llmperf.engine.server.settings import shown_url
+from pytest_llmperf.engine.server.settings import ServerSettings, shown_url
 
 
 def difference(servers: Sequence[tuple[str, About]]) -> str:
@@ -30,7 +30,8 @@ def difference(servers: Sequence[tuple[str, About]]) -> str:
     return ""
 
 
-async def silent(urls: Sequence[str]) -> list[str]:
+async def silent(servers: Sequence[ServerSettings]) -> list[str]:
     """Return the addresses at which no server answers."""
-    found = await asyncio.gather(*(status_of(f"{root_of(url)}/health") for url in urls))
-    return [shown_url(url) for url, status in zip(urls, found, strict=True) if status is None]
+    asking = (status_of(f"{root_of(one.url)}/health", one.proxy) for one in servers)
+    found = await asyncio.gather(*asking)
+    return [shown_url(o.url) for o, status in zip(servers, found, strict=True) if status is None]

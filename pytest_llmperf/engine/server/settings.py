@@ -44,7 +44,7 @@ class ServerSettings:
         connect_s: seconds within which a connection must stand.
         idle_s: seconds that the server may be silent, before its first token and after it.
         total_s: seconds that a request may take.
-        proxy_from_environment: whether HTTP_PROXY, NO_PROXY and .netrc count. Off: a proxy
+        proxy_from_environment: whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY count. Off: a proxy
             between client and server would be part of what is measured.
     """
 
@@ -63,7 +63,7 @@ class ServerSettings:
     @classmethod
     def of_section(cls, config: Mapping[str, Any], url: str) -> ServerSettings:
         """Return the settings of a resolved ``llm`` section, for the server at ``url``."""
-        limit = _ANSWER_SHARE * float(config["generation_timeout"])
+        limit, idle = _ANSWER_SHARE * float(config["generation_timeout"]), config["idle_timeout"]
         own = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
         return cls(
             url=url,
@@ -73,8 +73,9 @@ class ServerSettings:
             body={**own, **config["body"]},
             key_variable=config["api_key_env"],
             header_variables=config["header_env"],
-            idle_s=limit,
+            idle_s=limit if idle is None else float(idle),
             total_s=limit,
+            proxy_from_environment=config["proxy_from_environment"],
         )
 
     def __post_init__(self) -> None:
@@ -129,6 +130,30 @@ class ServerSettings:
         if not path.endswith("/completions"):
             path = f"{path or '/v1'}/{_PATHS[self.api]}"
         return urlunsplit(parts._replace(path=path, fragment=""))
+
+    @cached_property
+    def proxy(self) -> str | None:
+        """Proxy between client and server; None: they are connected directly.
+
+        aiohttp's own way (``trust_env``) would also take passwords from ~/.netrc, and ask threads
+        before each request.
+
+        Raises:
+            ServerSettingsError: the environment names one that can't be used.
+        """
+        from urllib.request import getproxies, proxy_bypass
+
+        parts = urlsplit(self.url)
+        if not self.proxy_from_environment or proxy_bypass(parts.hostname or ""):
+            return None
+        proxy = getproxies().get(parts.scheme)
+        if proxy is not None and not proxy.startswith("http://"):
+            raise ServerSettingsError(
+                f"the proxy that the environment names for {parts.scheme} can't be used: it needs "
+                f"http:// and a host; set {parts.scheme}_proxy, or turn off "
+                "llm.proxy_from_environment"
+            )
+        return proxy
 
     @property
     def shown_endpoint(self) -> str:
