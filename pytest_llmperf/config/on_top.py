@@ -27,6 +27,7 @@ _FIXED = {
     "extra": "name its arguments one by one: **{'extra.rope_freq_base': [10000.0, 20000.0]}",
     "url": "a session has one server; name another one with --llmperf-set llm.url=...",
     "replicas": "a session has one server; name others with --llmperf-set llm.replicas=...",
+    "routing": "a session has one server; name another with --llmperf-set llm.routing=...",
     "model": "a session has one model; name another one with --llmperf-set llm.model=...",
     "api": f"{_SAME_WORK}; set it in config.yaml",
     "api_key_env": _NO_SPEED,

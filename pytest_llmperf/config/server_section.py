@@ -64,6 +64,14 @@ class ServerPart(Part):
         ),
         json_schema_extra={"examples": [["http://127.0.0.1:8081", "http://127.0.0.1:8082"]]},
     )
+    routing: Text | None = Field(
+        default=None,
+        description=(
+            "How url chooses the server for a request, in your own words. It distinguishes "
+            "baselines, as the number of replicas does."
+        ),
+        json_schema_extra={"examples": ["round robin", "least connections"]},
+    )
     model: Text | None = Field(
         default=None, description="Name of the model in requests; null: the server's only one."
     )
@@ -133,6 +141,11 @@ class ServerPart(Part):
             yield "url", text, None
         if text := _replicas_problem(self.replicas, self.url):
             yield "replicas", text, None
+        if self.routing is not None and self.url is None:
+            text = (
+                "says how llm.url chooses among servers, which is not set; set it, or remove this"
+            )
+            yield "routing", text, None
         if self.start is not None and (text := _start_problem(self.start)):
             yield "start", text, None
         if self.start is not None and self.proxy_from_environment:

@@ -82,11 +82,18 @@ def replicas_text(replicas: Sequence[str]) -> str:
     return f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
 
 
+def place_text(llm: Mapping[str, Any], shown_url: str) -> str:
+    """Name where a server runs that was not started here: its address, and what is behind it."""
+    replicas, routing = llm.get("replicas"), llm.get("routing")
+    place = f"{replicas_text(replicas)} behind {shown_url}" if replicas else f"at {shown_url}"
+    return f"{place} (routing: {routing})" if routing else place
+
+
 def _server(llm: Mapping[str, Any]) -> str:
     """Name a server by its section, before it answers."""
-    where = f"server at {llm['url']}" if llm.get("url") else f"server of {llm['start']!r}"
-    if replicas := llm.get("replicas"):
-        where = f"{replicas_text(replicas)} behind {llm['url']}"
+    where = f"server of {llm['start']!r}"
+    if url := llm.get("url"):
+        where = f"{'' if llm.get('replicas') else 'server '}{place_text(llm, url)}"
     return f"{llm['model']} on {where}" if llm.get("model") else where
 
 

@@ -75,6 +75,8 @@ def test_what_can_not_be_behind_a_balancer_is_refused(
     assert "sesame" not in found
     started = message(tmp_path, f"start: '{START}'", "replicas: [http://b]")
     assert "llm.replicas: are the servers behind llm.url, which is not set" in started
+    started = message(tmp_path, f"start: '{START}'", "routing: round robin")
+    assert "llm.routing: says how llm.url chooses among servers, which is not set" in started
 
 
 def test_a_started_server_is_asked_without_a_proxy(tmp_path: Path) -> None:

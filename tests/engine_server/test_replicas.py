@@ -44,6 +44,17 @@ def test_each_replica_is_warmed_up_and_their_number_is_part_of_the_name(
     assert ATTACHED_SERVER.answers_with(llm.resolved()) == f"3 replicas behind {balanced}"
 
 
+def test_the_routing_is_part_of_the_name(clients: Clients, simulator: Simulator) -> None:
+    url = simulator()
+    section = {"url": f"{url}/v1", "routing": "least connections"}
+    both = {**section, "replicas": [url, simulator()]}
+    where = f"{url}/v1 (routing: least connections)"
+    assert clients(**section).info.model_name == f"simulated at {where}"
+    assert clients(**both).info.model_name == f"simulated, 2 replicas behind {where}"
+    llm = read_llm({"engine": "server", **section})
+    assert ATTACHED_SERVER.answers_with(llm.resolved()) == f"server at {where}"
+
+
 def test_a_replica_that_runs_something_else_is_refused(
     clients: Clients, simulator: Simulator
 ) -> None:

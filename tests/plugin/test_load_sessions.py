@@ -223,7 +223,7 @@ def test_a_real_server_with_too_few_slots_says_so(project, quiet_machine):
 
 
 def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
-    """One of two replicas gets everything; another number of them is another baseline."""
+    """One of two gets everything; another number of them or other routing is no baseline."""
     one, idle = simulator("--metrics", "vllm"), simulator("--metrics", "vllm")
     write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
     project.configure(config(url=f"{one}/v1", replicas=[one, idle]))
@@ -242,11 +242,15 @@ def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
     assert name == f"simulated, 2 replicas behind {one}/v1"
 
     write(project, "concurrency=2, requests=8", "request_latency()", tokens=4)
-    project.configure(config(url=f"{one}/v1", replicas=[one]))
-    text = " ".join(" ".join(project.perf().outlines).split())
-    assert f"does not match: model: base simulated, 2 replicas behind {one}/v1" in text
-    assert f"simulated, 1 replica behind {one}/v1" in text
-    assert project.session()["tests"][0]["verdict"] == "no baseline"
+    for other, now in (
+        ({"replicas": [one]}, f"1 replica behind {one}/v1"),
+        ({"replicas": [one, idle], "routing": "by cookie"}, f"{one}/v1 (routing: by cookie)"),
+    ):
+        project.configure(config(url=f"{one}/v1", **other))
+        text = " ".join(" ".join(project.perf().outlines).split())
+        assert f"does not match: model: base simulated, 2 replicas behind {one}/v1" in text
+        assert now in text
+        assert project.session()["tests"][0]["verdict"] == "no baseline"
 
 
 def test_a_server_that_is_restarted_meanwhile_makes_a_session_invalid(

@@ -13,7 +13,7 @@ from pytest_llmperf.config.server_arguments import started_command
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation
-from pytest_llmperf.engine.kinds import replicas_text
+from pytest_llmperf.engine.kinds import place_text, replicas_text
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.server.about import UNKNOWN_BUILD, About, ask_about, root_of, status_of
@@ -97,9 +97,9 @@ class ServerEngine:
     def info(self) -> dict[str, Any]:
         """Return the model and the build that answer, by the server's own account."""
         about = self._about
-        where = "" if self._process is not None else f" at {self._shown}"
-        if self._replicas:
-            where = f", {replicas_text(self._replicas)} behind {self._shown}"
+        where = ""
+        if self._process is None:
+            where = f"{',' if self._replicas else ''} {place_text(self._config, self._shown)}"
         return {
             "engine_version": about.build or UNKNOWN_BUILD,
             "model_name": f"{about.identity}{where}",
