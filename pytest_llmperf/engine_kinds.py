@@ -92,6 +92,8 @@ class EngineKind:
             Where a model can't, ``prompt_tokens_evaluated`` reports more.
         loads: its class has ``load(requests, schedule)``, which sends requests by a schedule,
             several at a time, and returns what became of each (``LoadResult``).
+        counts: its class has ``counters()``, which returns by address what servers count
+            themselves (the fields of ``ServerCounters``), or None.
         scores: its class has ``vocabulary``, ``tokenize`` and ``score``, which give the
             probabilities of a text's tokens (``Scoring`` in ``pytest_llmperf.extension``), so that
             its quality can be measured.
@@ -130,6 +132,7 @@ class EngineKind:
     pauses: bool = False
     restores_prompts: bool = False
     loads: bool = False
+    counts: bool = False
     scores: bool = False
     runs_project_code: bool = False
     takes_delay: bool = False

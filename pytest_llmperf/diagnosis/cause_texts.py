@@ -112,8 +112,17 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "smaller pieces of prompts: `--max-num-batched-tokens` (vLLM), `--chunked-prefill-size` "
         "(SGLang), `--batch-size` (llama-server)",
     ),
+    "replica_idle": CauseText(
+        "a replica of `llm.replicas` generated nothing during a load of four requests a replica or "
+        "more",
+        "the balancer's list of servers, its health checks, no session affinity",
+    ),
+    "replica_overloaded": CauseText(
+        "a replica generated 1.5 times its even share of a load's tokens or more",
+        "round robin or least connections, no session affinity",
+    ),
     "other_traffic": CauseText(
-        "the server generated over 10% more tokens than the load asked for",
+        "the server generated over 10% more tokens than the requests asked for",
         "stop what else sends requests",
     ),
     "gpu_lost": CauseText(

@@ -1,4 +1,4 @@
-"""Causes that loads on a server show: its queue, its caches, its prompts, others' requests.
+"""Causes that requests to servers show: queues, caches, prompts, replicas, others' requests.
 
 What to set is by the servers' documentation: vLLM's "Optimization and Tuning", SGLang's
 "Hyperparameter Tuning", llama.cpp's tools/server/README.md.
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.measure.server_use import ReplicaShares
 from pytest_llmperf.metrics import Unit
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Situation
-    from pytest_llmperf.measure.load_metrics import LoadFigures
+    from pytest_llmperf.measure.server_use import ServerUse
 
 #: Readings without which nothing can be said about most of a load.
 _MIN_READINGS = 3
@@ -66,7 +67,7 @@ _STALLED, _STALLED_MUCH = 0.1, 0.25
 
 @dataclass(frozen=True)
 class _Counted:
-    """Loads by a server's counters, together. None is unknown, never 0.
+    """Samples by a server's counters, together. None is unknown, never 0.
 
     Attributes:
         where: its address and a colon, if it is one of several.
@@ -84,17 +85,17 @@ class _Counted:
     hit_share: float | None
 
     @classmethod
-    def each(cls, loads: Sequence[LoadFigures]) -> list[_Counted]:
-        """Sum the loads up by server, those that publish counters."""
-        urls = dict.fromkeys(url for one in loads for url in one.servers)
-        every = {url: [side for one in loads if (side := one.servers.get(url))] for url in urls}
+    def each(cls, uses: Sequence[ServerUse]) -> list[_Counted]:
+        """Sum the samples up by server, those that publish counters."""
+        urls = dict.fromkeys(url for one in uses for url in one.servers)
+        every = {url: [side for one in uses if (side := one.servers.get(url))] for url in urls}
         where = {url: f"{url}: " if len(urls) > 1 else "" for url in urls}
         return [cls._of(sides, where[url]) for url, sides in every.items() if sides]
 
     @classmethod
-    def all(cls, loads: Sequence[LoadFigures]) -> _Counted | None:
-        """Sum up the loads of all servers; None where none publishes counters."""
-        sides = [side for one in loads for side in one.servers.values() if side is not None]
+    def all(cls, uses: Sequence[ServerUse]) -> _Counted | None:
+        """Sum up the samples of all servers; None where none publishes counters."""
+        sides = [side for one in uses for side in one.servers.values() if side is not None]
         return cls._of(sides) if sides else None
 
     @classmethod
@@ -139,12 +140,12 @@ def _queued(situation: Situation) -> CauseEvidence | None:
     # What waits for room in the KV cache is the matter of other rules.
     queued = [
         one
-        for one in _Counted.each(situation.loads)
+        for one in _Counted.each(situation.uses)
         if one.is_queued and not one.is_full and not one.preemptions
     ]
     if not queued:
         return None
-    own, base = max(queued, key=_longer), _Counted.all(situation.base_loads)
+    own, base = max(queued, key=_longer), _Counted.all(situation.base_uses)
     remedy = Remedy(
         f"raise {_AT_ONCE[own.server]}; or send less at once, or add a server",
         hint="more at once makes each answer slower: compare both in one session, with "
@@ -177,8 +178,8 @@ def _longer(own: _Counted) -> float:
 
 
 def _preempted(situation: Situation) -> CauseEvidence | None:
-    own = max(_Counted.each(situation.loads), key=lambda one: one.preemptions, default=None)
-    base = _Counted.all(situation.base_loads)
+    own = max(_Counted.each(situation.uses), key=lambda one: one.preemptions, default=None)
+    base = _Counted.all(situation.base_uses)
     if own is None or not own.preemptions:
         return None
     text = (
@@ -191,7 +192,7 @@ def _preempted(situation: Situation) -> CauseEvidence | None:
 
 
 def _cache_full(situation: Situation) -> CauseEvidence | None:
-    full = [one for one in _Counted.each(situation.loads) if one.is_full and not one.preemptions]
+    full = [one for one in _Counted.each(situation.uses) if one.is_full and not one.preemptions]
     if not full:
         return None
     own = max(full, key=_longer)
@@ -201,12 +202,12 @@ def _cache_full(situation: Situation) -> CauseEvidence | None:
         f"({percent(own.kv_use.mean)} on average)"
     )
     if own.is_queued:
-        text += f", and {_queue_text(own, _Counted.all(situation.base_loads))}"
+        text += f", and {_queue_text(own, _Counted.all(situation.base_uses))}"
     return CauseEvidence(text, Remedy(own.room), _longer(own), certain=own.is_queued)
 
 
 def _fewer_hits(situation: Situation) -> CauseEvidence | None:
-    own, base = _Counted.all(situation.loads), _Counted.all(situation.base_loads)
+    own, base = _Counted.all(situation.uses), _Counted.all(situation.base_uses)
     if own is None or base is None or own.hit_share is None or base.hit_share is None:
         return None
     if base.hit_share - own.hit_share < _HITS_APART:
@@ -225,7 +226,7 @@ def _fewer_hits(situation: Situation) -> CauseEvidence | None:
 def _prompts_stall(situation: Situation) -> CauseEvidence | None:
     stalls = [one.stalls for one in situation.loads if one.stalls is not None]
     share = fmean(one.share for one in stalls) if stalls else 0.0
-    servers = _Counted.each(situation.loads)
+    servers = _Counted.each(situation.uses)
     if share < _STALLED or len(stalls) < len(situation.loads) or any(s.is_queued for s in servers):
         # Of a request that waits in the queue, nobody knows when its prompt is read.
         return None
@@ -243,9 +244,35 @@ def _prompts_stall(situation: Situation) -> CauseEvidence | None:
     return CauseEvidence(text, remedy, 1 / (1 - share), certain=share >= _STALLED_MUCH)
 
 
+def _replica_idle(situation: Situation) -> CauseEvidence | None:
+    # Requests that are sent one at a time are no faster with another replica.
+    shared = ReplicaShares.of([one.use for one in situation.loads])
+    if shared is None or not shared.idle:
+        return None
+    every, idle = len(shared.shares), len(shared.idle)
+    remedy = Remedy(
+        "have the balancer send requests there, too: look at its list of servers, its health "
+        "checks and its session affinity"
+    )
+    text = f"{', '.join(shared.idle)} served nothing, {every - idle} of {every} replicas everything"
+    return CauseEvidence(text, remedy, every / (every - idle))
+
+
+def _replica_overloaded(situation: Situation) -> CauseEvidence | None:
+    shared = ReplicaShares.of([one.use for one in situation.loads])
+    if shared is None or not shared.is_overloaded:
+        return None
+    text = (
+        f"{shared.busiest} served {percent(shared.shares[shared.busiest])} of the output tokens, "
+        f"{shared.times:.2g} times its even share"
+    )
+    remedy = Remedy("balance by least connections or round robin, without session affinity")
+    return CauseEvidence(text, remedy, shared.times)
+
+
 def _other_traffic(situation: Situation) -> CauseEvidence | None:
     made, ours = 0, 0
-    for one in situation.loads:
+    for one in situation.uses:
         tokens = [None if side is None else side.generated_tokens for side in one.servers.values()]
         known = [number for number in tokens if number is not None]
         if one.tokens_asked is not None and known and len(known) == len(tokens):
@@ -253,7 +280,7 @@ def _other_traffic(situation: Situation) -> CauseEvidence | None:
     if made <= _OTHERS * ours + _OTHER_TOKENS:
         return None
     text = (
-        f"the server generated {made:,} tokens during the loads, which asked for {ours:,}: "
+        f"the server generated {made:,} tokens, and the requests from here asked for {ours:,}: "
         "somebody else uses it"
     )
     remedy = Remedy("stop what else sends requests, or measure a server that serves nobody else")
@@ -266,5 +293,9 @@ SERVER_CAUSES = (
     Cause("kv_cache_full", "the server's KV cache is full", "server", _cache_full),
     Cause("fewer_cache_hits", "fewer prompts come from the server's cache", "server", _fewer_hits),
     Cause("prompts_stall_answers", "prompts hold up the answers", "server", _prompts_stall),
+    Cause("replica_idle", "a replica serves nothing", "server", _replica_idle),
+    Cause(
+        "replica_overloaded", "a replica serves too much of a load", "server", _replica_overloaded
+    ),
     Cause("other_traffic", "other clients use the server", "server", _other_traffic),
 )

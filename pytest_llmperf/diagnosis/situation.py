@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.load_report import DeviceLoad, GpuUtilization
     from pytest_llmperf.machine.fitness import FitnessFinding
     from pytest_llmperf.measure.load_metrics import LoadFigures
+    from pytest_llmperf.measure.server_use import ServerUse
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Situation:
         load_error: why the engine could not load; empty if it did.
         model_bytes: size of the model's files; 0 without files.
         loads: of a server under load, the figures of each load; empty otherwise.
-        base_loads: the same of the side that it is compared with, if there is one.
+        uses: what each sample asked of servers, and their own counters; empty without any.
+        base_uses: the same of the side that it is compared with, if there is one.
     """
 
     config: Mapping[str, Any]
@@ -91,7 +93,8 @@ class Situation:
     load_error: str = ""
     model_bytes: int = 0
     loads: Sequence[LoadFigures] = ()
-    base_loads: Sequence[LoadFigures] = ()
+    uses: Sequence[ServerUse] = ()
+    base_uses: Sequence[ServerUse] = ()
 
     @property
     def llama(self) -> EngineInfo | None:

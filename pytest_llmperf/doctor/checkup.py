@@ -232,6 +232,7 @@ class Doctor:
         checkup.situation = replace(
             checkup.situation,
             loads=(load.figures,),
+            uses=(load.figures.use,),
             findings=worst_of_each([*checkup.situation.findings, *found]),
         )
         self._examine()

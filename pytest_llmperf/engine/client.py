@@ -14,6 +14,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.schedule import Schedule
 from pytest_llmperf.engine.worker_process import CLOSE_TIMEOUT_S, WorkerProcess
@@ -21,6 +22,8 @@ from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
 from pytest_llmperf.process_groups import wait_until_ended
 
 _Result = TypeVar("_Result")
+#: More than a server may take to tell its counters.
+_COUNTERS_TIMEOUT_S = 10.0
 #: Errors that a worker reports, by their kind in the protocol.
 _ERRORS = {"load": EngineLoadError, "gone": EngineGoneError}
 
@@ -226,6 +229,17 @@ class EngineClient:
         setting = "llm.generation_timeout"
         result = self._call(command, limit, doing="answering a load", setting=setting)
         return LoadResult.from_wire(result, schedule)
+
+    def counters(self) -> dict[str, ServerCounters | None]:
+        """Return what servers count themselves, by address; empty if the engine is none.
+
+        Raises:
+            EngineGoneError: the worker crashed, or passed its deadline and was killed.
+        """
+        if not self.kind.counts:
+            return {}
+        found = self._call({"op": "counters"}, _COUNTERS_TIMEOUT_S, doing="reading counters")
+        return {url: None if one is None else ServerCounters(**one) for url, one in found.items()}
 
     def reset(self) -> None:
         """Empty the engine's caches, if it can."""

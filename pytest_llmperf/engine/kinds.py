@@ -77,7 +77,7 @@ APP = EngineKind(
 )
 
 
-def replicas_text(replicas: Sequence[str]) -> str:
+def replicas_text(replicas: Sequence[object]) -> str:
     """Return the number of replicas in words."""
     return f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
 
@@ -112,6 +112,7 @@ SERVER = EngineKind(
     resets=False,
     side_by_side=True,
     loads=True,
+    counts=True,
 )
 #: A server that runs already, here or elsewhere: only its client is started for each sample.
 ATTACHED_SERVER = replace(

@@ -145,6 +145,9 @@ class _Worker:
             requests = [Request.from_wire(one) for one in command["requests"]]
             loading: Any = self._engine
             return loading.load(requests, command["schedule"]).to_wire()
+        if operation == "counters":
+            counting: Any = self._engine
+            return counting.counters()
         if operation in SCORING:
             return answer_scoring(self._engine, command)
         if operation == "generate":

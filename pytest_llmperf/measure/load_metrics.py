@@ -18,6 +18,7 @@ from typing import Literal
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.measure.prompt_stalls import PromptStalls, prompt_stalls
+from pytest_llmperf.measure.server_use import ServerUse
 from pytest_llmperf.stats.percentiles import min_values, percentile
 
 #: ``due``: from the scheduled start. ``sent``: since the request was written.
@@ -150,6 +151,12 @@ class LoadFigures:
     servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
     tokens_asked: int | None = None
     stalls: PromptStalls | None = None
+
+    @property
+    def use(self) -> ServerUse:
+        """What the load asked of its servers, beside their own counters."""
+        tokens = round((self.output_tokens_per_sec or 0.0) * self.seconds)
+        return ServerUse(self.servers, self.answered, tokens, self.tokens_asked)
 
 
 def load_figures(result: LoadResult) -> LoadFigures:

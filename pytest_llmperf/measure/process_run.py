@@ -19,6 +19,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
+from pytest_llmperf.measure.server_use import CounterReader
 from pytest_llmperf.measure.turns import PROMPT_METRICS, Part, Turns, decode_steps
 from pytest_llmperf.measure.warmup import is_warm
 from pytest_llmperf.measure.watch import Watch
@@ -66,6 +67,7 @@ class ProcessRun:
         self._turn_rows: list[dict[str, float]] = []
         self._overloaded = ""
         self._load: LoadFigures | None = None
+        self._counters = CounterReader(process.client)
 
     @property
     def is_warm(self) -> bool:
@@ -92,7 +94,11 @@ class ProcessRun:
 
     def count(self) -> None:
         """Replay once and count it."""
-        run = self._send_load() if self.workload.load.is_load else drain(self._replay())
+        if self.workload.load.is_load:
+            run = self._send_load()
+        else:
+            self._counters.begin()
+            run = drain(self._replay())
         self._counted.append(run)
         values = compute_all(run, self._undefined)
         self._rows.append({**values, **self.watch.measured(run)})
@@ -219,6 +225,7 @@ class ProcessRun:
             disturbed=self._disturbed,
             overloaded=self._overloaded,
             load=self._load,
+            use=self._counters.use(self._counted) if self._load is None else self._load.use,
             gap_counts=tuple(
                 tuple(len(_gaps(timeline)) for timeline in timelines) for timelines in self._counted
             ),

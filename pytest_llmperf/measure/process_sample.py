@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.measure.load_metrics import LoadFigures
+from pytest_llmperf.measure.server_use import ServerUse
 from pytest_llmperf.stored_json import Stored
 
 #: The sides of a comparison: the one to judge, and the one it is compared with.
@@ -61,6 +62,7 @@ class ProcessSample:
         overloaded: why the sample must not be judged if the pair's other side has the same; or
             empty.
         load: figures of its load; None if its requests were sent one at a time.
+        use: what it asked of servers, and their own counters; None where no server publishes any.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
@@ -89,6 +91,7 @@ class ProcessSample:
     disturbed: str = ""
     overloaded: str = ""
     load: LoadFigures | None = None
+    use: ServerUse | None = None
     gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:

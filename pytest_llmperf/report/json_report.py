@@ -282,6 +282,7 @@ def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
         "command": test.command or None,
         "doctor_command": test.doctor_command or None,
         "load": test.load.to_json() if test.load is not None else None,
+        "server": list(test.server),
     }
 
 

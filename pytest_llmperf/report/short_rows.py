@@ -87,7 +87,7 @@ def short_rows(
         elif not is_fine(test):
             lines += explanations(test, width, known, passes=False, disturbed=disturbed)
         else:
-            load = test.load.lines if test.load is not None else ()
+            load = test.load.lines if test.load is not None else test.server
             for text in (*roofline_lines(test.roofline), *load, *_warnings(test)):
                 lines += wrap_words(text, width, first="  - ", indent="    ")
     return lines

@@ -24,6 +24,7 @@ from pytest_llmperf.session.measuring import pair_notes
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.roofline import roofline_lines
+from pytest_llmperf.session.server_lines import server_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
@@ -140,13 +141,14 @@ def _test(
     roofline = facts.roofline.share(facts.info, test.workload, rows)
     configured = trial.configured[nodeid]
     load = shown_load(test.workload.load, samples.processes)
+    own = [s for s in samples.processes if s.side == CANDIDATE]
+    server = () if load else server_lines([s.use for s in own if s.use is not None])
     findings = [
-        *(load.lines if load is not None else ()),
+        *(load.lines if load is not None else server),
         *_findings(samples, trial.plan.unit.name),
         *_left_out(skipped),
         *roofline_lines(roofline),
     ]
-    own = [s for s in samples.processes if s.side == CANDIDATE]
     watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
     setup = context.setup if cell is None else cell.setup
     diagnosis = explainer.explain(trial, test) if explainer is not None else ()
@@ -176,6 +178,7 @@ def _test(
         timelines=shown_timelines(samples),
         location=test.location,
         load=load,
+        server=server,
     )
 
 

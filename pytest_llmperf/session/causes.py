@@ -153,8 +153,9 @@ class Explainer:
             findings=worst_of_each(found),
             model_bytes=facts.info.file_bytes,
             loads=[one.load for one in loaded if one.load is not None],
-            base_loads=[
-                one.load for one in samples.processes if one.side == BASE and one.load is not None
+            uses=[one.use for one in loaded if one.use is not None],
+            base_uses=[
+                one.use for one in samples.processes if one.side == BASE and one.use is not None
             ],
         )
         return tuple(

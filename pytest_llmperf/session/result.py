@@ -180,6 +180,7 @@ class TestResult:
         command: the command that measures this test again; empty where unknown.
         location: where the test is defined, or None.
         load: its loads; None if its requests were sent one at a time.
+        server: what the counters of its server say of requests that were sent one at a time.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -211,6 +212,7 @@ class TestResult:
     command: str = ""
     location: Location | None = None
     load: ShownLoad | None = None
+    server: tuple[str, ...] = ()
 
     @property
     def all_rows(self) -> tuple[CheckResult, ...]:

@@ -1,33 +1,24 @@
-"""What servers' own counters say of a test's loads. What explains a slow one: ``diagnosis``."""
+"""What servers' own counters say of a test's requests. What explains slow ones: ``diagnosis``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.measure.load_metrics import LoadFigures
+from pytest_llmperf.measure.server_use import ReplicaShares, ServerUse, generated
 
 #: How much less than ours the replicas may have generated: rounding.
 _OTHERS = 1.1
-#: Requests for each replica below which their shares are chance.
-_MIN_REQUESTS = 4
-#: How many times its even share makes a replica overloaded.
-_OVERLOADED = 1.5
-
-#: By address, what a server's counters say of each load; None where it published none.
-_Sides = Mapping[str, Sequence[ServerSide | None]]
 
 
-def server_lines(figures: Sequence[LoadFigures]) -> tuple[str, ...]:
-    """Return what the counters say, one line each; empty if the server publishes none."""
-    addresses = dict.fromkeys(url for one in figures for url in one.servers)
-    sides = {url: [one.servers.get(url) for one in figures] for url in addresses}
-    known = [side for of_one in sides.values() for side in of_one if side is not None]
-    seen = [_seen(known, len(sides))] if known else []
-    replicas = [*_replicas(sides, figures), *_unnamed(sides, figures)] if len(sides) > 1 else []
-    return (*seen, *replicas)
+def server_lines(uses: Sequence[ServerUse]) -> tuple[str, ...]:
+    """Return what the counters say, one line each; empty if no server publishes any."""
+    known = [side for one in uses for side in one.servers.values() if side is not None]
+    servers = len(generated(uses))
+    seen = [_seen(known, servers)] if known else []
+    return (*seen, *(_replicas(uses) if servers > 1 else ()))
 
 
 def _seen(sides: Sequence[ServerSide], servers: int) -> str:
@@ -41,8 +32,12 @@ def _seen(sides: Sequence[ServerSide], servers: int) -> str:
     preempted = [one.preemptions for one in sides if one.preemptions is not None]
     if preempted:
         parts.append(count(sum(preempted), "preemption"))
+    queries = sum(one.cache_queries or 0 for one in sides if one.cache_hits is not None)
+    if queries:
+        hits = sum(one.cache_hits or 0 for one in sides if one.cache_queries is not None)
+        parts.append(f"{percent(hits / queries)} of the prompt tokens from its cache")
     who = f"{sides[0].server}'s own counters" + (f", each of {servers}" if servers > 1 else "")
-    return f"{who}: {', '.join(parts) or 'nothing during the loads'}"
+    return f"{who}: {', '.join(parts) or 'nothing that counts'}"
 
 
 def _level(what: str, levels: Sequence[SeenLevel]) -> list[str]:
@@ -52,50 +47,37 @@ def _level(what: str, levels: Sequence[SeenLevel]) -> list[str]:
     return [f"up to {count(round(peak), 'request')} {what} (mean {mean:.2g})"]
 
 
-def _replicas(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
-    """Say how the replicas shared the requests, by their output tokens; llama.cpp counts these."""
-    generated = {url: _generated(of_one) for url, of_one in sides.items()}
-    silent = [url for url, tokens in generated.items() if tokens is None]
+def _replicas(uses: Sequence[ServerUse]) -> list[str]:
+    """Say how the replicas shared the requests."""
+    tokens = generated(uses)
+    silent = [url for url, count in tokens.items() if count is None]
     if silent:
-        return [f"how the replicas shared the load is unknown: no counters of {', '.join(silent)}"]
-    total = sum(tokens or 0 for tokens in generated.values())
-    if not total:
-        return [f"none of the {len(sides)} replicas generated anything during the loads"]
-    answered = sum(one.answered for one in figures)
-    shares = {url: (tokens or 0) / total for url, tokens in generated.items()}
-    served = (f"{url} {percent(one)} (about {one * answered:.0f})" for url, one in shares.items())
+        unknown = f"no counters of {', '.join(silent)}"
+        return [f"how the replicas shared the requests is unknown: {unknown}"]
+    shared = ReplicaShares.of(uses)
+    if shared is None:
+        return [f"none of the {len(tokens)} replicas generated anything"]
+    answered = sum(one.answered for one in uses)
+    parts = shared.shares.items()
+    served = (f"{url} {percent(share)} (about {share * answered:.0f})" for url, share in parts)
     found = [f"requests by replica, estimated from output tokens: {', '.join(served)}"]
-    if answered < _MIN_REQUESTS * len(sides):
-        return found
-    idle = [url for url, one in shares.items() if not one]
-    if idle:
+    if shared.idle:
         found.append(
-            f"{', '.join(idle)} served nothing: look at the balancer's list of servers, its health "
-            "checks and its session affinity"
+            f"{', '.join(shared.idle)} served nothing: look at the balancer's list of servers, its "
+            "health checks and its session affinity"
         )
-    busiest = max(shares, key=shares.__getitem__)
-    times = shares[busiest] * (len(shares) - len(idle))
-    if times >= _OVERLOADED:
+    if shared.is_overloaded:
         found.append(
-            f"{busiest} served {times:.2g} times its even share: balance by least connections or "
-            "round robin, without session affinity"
+            f"{shared.busiest} served {shared.times:.2g} times its even share: balance by least "
+            "connections or round robin, without session affinity"
         )
-    return found
+    return [*found, *_unnamed(uses, sum(count or 0 for count in tokens.values()))]
 
 
-def _generated(of_one: Sequence[ServerSide | None]) -> int | None:
-    """Return the tokens that a server generated during all loads; None if that is unknown."""
-    tokens = [None if side is None else side.generated_tokens for side in of_one]
-    known = [one for one in tokens if one is not None]
-    return sum(known) if len(known) == len(tokens) else None
-
-
-def _unnamed(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
+def _unnamed(uses: Sequence[ServerUse], total: int) -> list[str]:
     """Say that servers answer which are not among the replicas."""
-    generated = [_generated(of_one) for of_one in sides.values()]
-    total = sum(tokens or 0 for tokens in generated)
-    ours = sum(round((one.output_tokens_per_sec or 0.0) * one.seconds) for one in figures)
-    if None in generated or not total or ours <= _OTHERS * total:
+    ours = sum(one.tokens for one in uses)
+    if ours <= _OTHERS * total:
         return []
     return [
         f"the replicas generated {total:,} tokens, but {ours:,} arrived: other servers answer at "

@@ -105,7 +105,7 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         slip=max(known) if known and len(known) == len(figures) else None,
         client_busy=max((one.client_busy for one in figures), default=0.0),
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
-        server=server_lines(figures),
+        server=server_lines([one.use for one in figures]),
         counters=tuple(one.servers for one in figures),
     )
 

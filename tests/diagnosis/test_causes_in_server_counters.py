@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pytest_llmperf.diagnosis.cause import CauseEvidence
+from pytest_llmperf.diagnosis.cause import CauseEvidence, Found
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.server_causes import SERVER_CAUSES
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
@@ -60,6 +60,23 @@ def load(own: Counted, *, requests: int = 100) -> LoadFigures:
     )
 
 
+def on_replicas(*own: dict[str, Any]) -> LoadFigures:
+    sides = (side for one in own for side in load(one).servers.values())
+    urls = (f"http://h:{number}" for number in range(1, len(own) + 1))
+    return replace(load({}), servers=dict(zip(urls, sides, strict=True)))
+
+
+def situation(
+    hardware: Hardware, loads: Sequence[LoadFigures], base: Sequence[LoadFigures] = ()
+) -> Situation:
+    uses, base_uses = ([one.use for one in side] for side in (loads, base))
+    return Situation({}, hardware, None, Use(0, 50, 0), loads=loads, uses=uses, base_uses=base_uses)
+
+
+def of_server(known: Situation) -> list[Found]:
+    return [one for one in examine(known) if one.cause in SERVER_CAUSES]
+
+
 @pytest.fixture
 def looked(hardware: Hardware) -> Look:
     """Evidence of the server's causes in these loads and in one of the base side, by name."""
@@ -67,7 +84,7 @@ def looked(hardware: Hardware) -> Look:
     def look(*own: Counted, base: Counted = None) -> dict[str, CauseEvidence]:
         loads = [load(one) for one in own]
         base_loads = [] if base is None else [load(base)]
-        known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads, base_loads=base_loads)
+        known = situation(hardware, loads, base_loads)
         found = {one.cause.name: one.evidence for one in examine(known)}
         return {one.name: found[one.name] for one in SERVER_CAUSES if one.name in found}
 
@@ -163,8 +180,7 @@ def test_fewer_prompts_from_the_cache_than_on_the_base_side(looked: Look) -> Non
 def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Hardware) -> None:
     def seen(share: float, own: Counted) -> CauseEvidence | None:
         stalls = PromptStalls(share, 0.4, 0.012)
-        loads = [replace(load(own), stalls=stalls)]
-        known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads)
+        known = situation(hardware, [replace(load(own), stalls=stalls)])
         found = {one.cause.name: one.evidence for one in examine(known)}
         return found.get("prompts_stall_answers")
 
@@ -186,20 +202,49 @@ def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Ha
 def test_tokens_that_are_not_the_loads_show_other_clients(looked: Look) -> None:
     (found,) = looked({"generated_tokens": 9000}).values()
     assert found.text == (
-        "the server generated 9,000 tokens during the loads, which asked for 5,000: somebody else "
-        "uses it"
+        "the server generated 9,000 tokens, and the requests from here asked for 5,000: somebody "
+        "else uses it"
     )
 
 
 def test_of_several_servers_the_worst_is_named(hardware: Hardware) -> None:
-    urls = ("http://h:1", "http://h:2")
-    (well,), (queued,) = (load(one).servers.values() for one in ({}, QUEUED))
-    loads = [replace(load({}), servers=dict(zip(urls, (well, queued), strict=True)))]
-    known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads)
+    known = situation(hardware, [on_replicas({}, QUEUED)])
     found = {one.cause.name: one.evidence.text for one in examine(known)}
     assert found["requests_queued"].startswith("http://h:2: requests waited in the server's queue")
     # Both generated as much as the load asked one of them for.
     assert "generated 10,000 tokens" in found["other_traffic"]
+
+
+@pytest.mark.parametrize(
+    ("generated", "name", "text"),
+    [
+        (
+            (5000, 0, 0),
+            "replica_idle",
+            "http://h:2, http://h:3 served nothing, 1 of 3 replicas everything",
+        ),
+        (
+            (4000, 500, 500),
+            "replica_overloaded",
+            "http://h:1 served 80% of the output tokens, 2.4 times its even share",
+        ),
+    ],
+)
+def test_a_replica_that_gets_no_even_share_is_a_cause(
+    hardware: Hardware, generated: tuple[int, ...], name: str, text: str
+) -> None:
+    served = on_replicas(*({"generated_tokens": tokens} for tokens in generated))
+    (found,) = of_server(situation(hardware, [served]))
+    assert (found.cause.name, found.evidence.text) == (name, text)
+    assert "session affinity" in found.evidence.remedy.change
+    # A few requests are chance, and of those that are sent one at a time one replica is enough.
+    assert of_server(situation(hardware, [replace(served, answered=8)])) == []
+    assert of_server(replace(situation(hardware, [served]), loads=[])) == []
+
+
+def test_replicas_that_share_a_load_are_no_cause(hardware: Hardware) -> None:
+    served = on_replicas({"generated_tokens": 2000}, {"generated_tokens": 3000})
+    assert of_server(situation(hardware, [served])) == []
 
 
 def test_failed_requests_count_with_the_tokens_that_they_asked_for() -> None:

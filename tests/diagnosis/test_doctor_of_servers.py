@@ -105,6 +105,16 @@ def test_a_server_that_runs_already_is_asked_for_its_counters(
     assert " under load (missed); request latency p90 <=1 ms: " in text
 
 
+def test_a_replica_that_serves_nothing_is_a_cause(doctor, simulator) -> None:
+    url, idle = simulator("--metrics", "vllm"), simulator("--metrics", "vllm")
+    status, found = doctor({"url": f"{url}/v1", "replicas": [url, idle]}, "--concurrency", "4")
+    (cause,) = found["findings"]
+    assert cause["name"] == "replica_idle"
+    assert cause["evidence"] == f"{idle} served nothing, 1 of 2 replicas everything"
+    assert cause["change"].startswith("have the balancer send requests there")
+    assert status == 1
+
+
 def test_a_server_without_counters_says_how_to_publish_them(
     doctor, simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,10 +63,12 @@ def servers() -> list[psutil.Process]:
 
 def test_a_started_server_is_gated_by_targets_and_a_baseline(project, quiet_machine):
     project.write(test_it=TEST)
-    project.configure(started())
+    project.configure(started("--metrics"))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 processes each*"])
+    counted = "llama.cpp's own counters: 0% of the prompt tokens from its cache"
+    result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 processes each*", f"*- {counted}"])
+    assert project.session()["tests"][0]["server"] == [counted]
     assert servers() == []
     (path,) = project.baselines()
     record = json.loads(path.read_text())

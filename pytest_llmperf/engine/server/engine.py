@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from pytest_llmperf.config.server_arguments import started_command
@@ -20,6 +20,7 @@ from pytest_llmperf.engine.server.about import UNKNOWN_BUILD, About, ask_about, 
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
+from pytest_llmperf.engine.server.counters import ServerCounters, read_counters
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.generator import quiet_gc
 from pytest_llmperf.engine.server.load_result import LoadResult
@@ -68,7 +69,7 @@ class ServerEngine:
         self._process: ServerProcess | None = None
         self._further: LoadProcesses | None = None
         self._takes_ignore_eos = True
-        self._replicas: list[str] = config["replicas"] or []
+        self._replicas: list[ServerSettings] = []
         until = OWN_TIME.now() + _LOAD_SHARE * float(config["load_timeout"])
         try:
             if config["start"] is not None:
@@ -76,6 +77,8 @@ class ServerEngine:
             url = config["url"] if self._process is None else self._process.url
             self._settings = ServerSettings.of_section(config, url)
             self._shown = shown_url(self._settings.url)
+            behind = config["replicas"] or ()
+            self._replicas = [replace(self._settings, url=one) for one in behind]
             self._client = self._run(self._closing.enter_async_context(self._new_client()))
             if self._process is not None:
                 self._run(self._until_up(self._process, until))
@@ -141,8 +144,7 @@ class ServerEngine:
         parts = [LoadPart(made, when, use, index, count) for index in range(count)]
         sent, servers = self._run(self._send(parts))
         result = LoadResult.merged(when, [one.result for one in sent])
-        replicas = [replace(self._settings, url=url) for url in self._replicas]
-        if gone := self._run(silent(replicas)):
+        if gone := self._run(silent(self._replicas)):
             raise EngineError(
                 f"no server answers at {', '.join(gone)} any more, so the load did not run on "
                 f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
@@ -154,6 +156,26 @@ class ServerEngine:
             raise self._other_server(other)
         cached = None if shared else TEMPLATE_TOKENS[self._settings.api]
         return replace(result, max_cached=cached, servers=servers)
+
+    def counters(self) -> dict[str, dict[str, Any] | None]:
+        """Return what each server counts itself; None where it publishes nothing."""
+
+        async def read() -> list[ServerCounters | None]:
+            return await asyncio.gather(*map(read_counters, self._counting.values()))
+
+        found = zip(self._counting, self._run(read()), strict=True)
+        return {name: None if one is None else asdict(one) for name, one in found}
+
+    @property
+    def _counting(self) -> dict[str, ServerSettings]:
+        """The servers whose counters are read, by their names in reports.
+
+        A balancer's own would be those of another replica each time, and a server that is started
+        gets another port each time.
+        """
+        if self._replicas:
+            return {shown_url(one.url): one for one in self._replicas}
+        return {self._shown if self._process is None else "llm.start": self._settings}
 
     def reset(self) -> None:
         """Do nothing: prompts are made unique instead."""
@@ -180,17 +202,10 @@ class ServerEngine:
     ) -> tuple[list[SentPart], dict[str, ServerSide | None]]:
         """Send the parts of a load, the first one from here; watch each server meanwhile."""
         await self._notice_closed()
-        # A balancer's own counters would be those of another replica each time, and a server that
-        # is started gets another port each time.
-        urls = {shown_url(url): url for url in self._replicas} or {
-            self._shown if self._process is None else "llm.start": self._settings.url
-        }
         async with contextlib.AsyncExitStack() as watching:
             watches = {
-                name: await watching.enter_async_context(
-                    CounterWatch(replace(self._settings, url=url))
-                )
-                for name, url in urls.items()
+                name: await watching.enter_async_context(CounterWatch(settings))
+                for name, settings in self._counting.items()
             }
             if len(parts) == 1 or self._further is None:
                 sent = [await parts[0].send(self._client, OWN_TIME.now)]
@@ -224,17 +239,16 @@ class ServerEngine:
     async def _warm_replicas(self, until: float) -> list[tuple[str, About]]:
         """Have each replica answer a real request; return what each says of itself."""
         found = []
-        for url in self._replicas:
-            own = replace(self._settings, url=url)
+        for own in self._replicas:
             async with ServerClient(own, OWN_TIME.now) as client:
                 try:
                     first = await self._first_answer(client, until)
                 except EngineLoadError as error:
                     raise EngineLoadError(
-                        f"llm.replicas: {shown_url(url)}: {error}; start it, or take it out of "
+                        f"llm.replicas: {shown_url(own.url)}: {error}; start it, or take it out of "
                         "llm.replicas and of the balancer"
                     ) from None
-            found.append((shown_url(url), await ask_about(own, first.model, first.fingerprint)))
+            found.append((shown_url(own.url), await ask_about(own, first.model, first.fingerprint)))
         return found
 
     async def _first_answer(self, client: ServerClient, until: float) -> ServerAnswer:

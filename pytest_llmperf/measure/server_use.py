@@ -1,0 +1,116 @@
+"""What requests asked of servers, beside what the servers' own counters say of the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.server.server_side import ServerSide
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.client import EngineClient
+    from pytest_llmperf.engine.server.counters import ServerCounters
+    from pytest_llmperf.run import Run
+
+#: Requests for each replica below which their shares are chance.
+_MIN_REQUESTS = 4
+#: How many times its even share makes a replica overloaded.
+_OVERLOADED = 1.5
+
+
+@dataclass(frozen=True)
+class ServerUse:
+    """Requests of one sample, and the servers' own counters meanwhile.
+
+    Attributes:
+        servers: by its address, what a server's counters say; None if it publishes none.
+        answered: number of requests that got a complete answer.
+        tokens: their output tokens, by the server's count in each answer.
+        tokens_asked: output tokens that the servers may have generated for all requests; None
+            where that is unknown.
+    """
+
+    servers: Mapping[str, ServerSide | None]
+    answered: int
+    tokens: int
+    tokens_asked: int | None
+
+
+class CounterReader:
+    """Reads servers' counters before and after requests that are sent one at a time.
+
+    Nothing is read in between: it would be read by the process that times the answers.
+    """
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+        self._before: Mapping[str, ServerCounters | None] | None = None
+
+    def begin(self) -> None:
+        """Read the counters before the first request; no more than once."""
+        if self._before is None:
+            self._before = self._read()
+
+    def use(self, runs: Sequence[Run]) -> ServerUse | None:
+        """Read the counters after the last request; None where no server publishes any."""
+        before = self._before or {}
+        if not any(before.values()):
+            return None
+        after = self._read()
+        answers = [timeline.tokens or 0 for run in runs for timeline in run.timelines]
+        sides = {url: ServerSide.of(before[url], (), after.get(url)) for url in before}
+        return ServerUse(sides, len(answers), sum(answers), sum(answers))
+
+    def _read(self) -> Mapping[str, ServerCounters | None]:
+        try:
+            return self._client.counters()
+        except EngineError:
+            # The next request says what is wrong.
+            return {}
+
+
+def generated(uses: Sequence[ServerUse]) -> dict[str, int | None]:
+    """Return by address how many tokens each server generated; None where that is unknown."""
+    found: dict[str, int | None] = {}
+    for url in dict.fromkeys(url for one in uses for url in one.servers):
+        sides = [one.servers.get(url) for one in uses]
+        tokens = [None if side is None else side.generated_tokens for side in sides]
+        known = [one for one in tokens if one is not None]
+        found[url] = sum(known) if len(known) == len(tokens) else None
+    return found
+
+
+@dataclass(frozen=True)
+class ReplicaShares:
+    """How replicas shared the requests, by their output tokens: llama.cpp counts nothing else.
+
+    Attributes:
+        shares: by address, its share.
+        idle: addresses that served nothing, although there were enough requests for each.
+        busiest: address of the one that served most.
+        times: how many times its even share that one served.
+        is_overloaded: whether that is more than chance.
+    """
+
+    shares: Mapping[str, float]
+    idle: tuple[str, ...]
+    busiest: str
+    times: float
+    is_overloaded: bool
+
+    @classmethod
+    def of(cls, uses: Sequence[ServerUse]) -> ReplicaShares | None:
+        """Return the shares; None for a single server, or where they are unknown."""
+        tokens = generated(uses)
+        known = {url: count for url, count in tokens.items() if count is not None}
+        total = sum(known.values())
+        if len(tokens) < 2 or len(known) < len(tokens) or not total:
+            return None
+        shares = {url: count / total for url, count in known.items()}
+        is_enough = sum(one.answered for one in uses) >= _MIN_REQUESTS * len(shares)
+        idle = tuple(url for url, share in shares.items() if not share and is_enough)
+        busiest = max(shares, key=shares.__getitem__)
+        times = shares[busiest] * (len(shares) - len(idle))
+        return cls(shares, idle, busiest, times, is_enough and times >= _OVERLOADED)
