@@ -110,6 +110,18 @@ CHECKS: dict[str, FitnessCheck] = {
             "prompt_cached", "invalid", "measurement", "part of the prompt came out of a cache"
         ),
         FitnessCheck(
+            "cache_hits_differ",
+            "invalid",
+            "measurement",
+            "the servers of the two sides took other shares of the prompts from their caches",
+        ),
+        FitnessCheck(
+            "cache_unknown",
+            "warn",
+            "measurement",
+            "nobody says how much of the prompts came out of a server's cache",
+        ),
+        FitnessCheck(
             "cut_short", "invalid", "measurement", "fewer tokens came out than were recorded"
         ),
         FitnessCheck(

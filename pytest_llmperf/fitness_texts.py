@@ -121,8 +121,19 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "NVML",
     ),
     "prompt_cached": CheckText(
-        "a replay evaluated less of its prompt than was recorded",
-        "tokens evaluated",
+        "a replay evaluated less of its prompt than was recorded; a server took prompts of a load "
+        "from its cache, although `llm.cache` is `unique`",
+        "tokens evaluated; the server's counts, and its `/metrics` where its answers say nothing",
+    ),
+    "cache_hits_differ": CheckText(
+        "the shares of the prompt tokens that caches served differ between the two processes of a "
+        "pair by 10 points or more",
+        "the server's counts, and for a load its `/metrics` where its answers say nothing",
+    ),
+    "cache_unknown": CheckText(
+        "neither the answers to a load nor the server's `/metrics` say how much of the prompts "
+        "came out of its cache; `note` for requests one at a time, whose answers don't say",
+        "the server's counts, its `/metrics`",
     ),
     "failed_requests": CheckText(
         "requests of a load got no complete answer, and their share is above `max_errors`",

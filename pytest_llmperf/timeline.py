@@ -34,6 +34,8 @@ class Timeline:
             several tokens or a part of one; None: each token came by itself.
         t_first_answer: arrival of the first token of the answer, after any reasoning; None if
             the engine does not tell them apart.
+        prompt_tokens_cached: number of the prompt's tokens that a server took from its cache, by
+            its own account, also where it may; None if it does not say.
     """
 
     t_start: float
@@ -45,11 +47,18 @@ class Timeline:
     pauses: tuple[tuple[float, float], ...] = ()
     tokens: int | None = None
     t_first_answer: float | None = None
+    prompt_tokens_cached: int | None = None
 
     @property
     def output_tokens(self) -> int:
         """Number of output tokens."""
         return len(self.token_times) if self.tokens is None else self.tokens
+
+    @property
+    def hides_cache(self) -> bool:
+        """Whether how much of the prompt came from a cache is unknown, and its length is not."""
+        parts = (self.prompt_tokens_evaluated, self.prompt_tokens_cached)
+        return self.prompt_tokens is not None and parts == (None, None)
 
     def gaps(self) -> tuple[float, ...]:
         """Inter-token latencies in seconds, length n - 1; between chunks where it came in such."""
@@ -126,6 +135,7 @@ class Timeline:
             "pauses": [list(pause) for pause in self.pauses],
             "tokens": self.tokens,
             "t_first_answer": self.t_first_answer,
+            "prompt_tokens_cached": self.prompt_tokens_cached,
         }
 
     @classmethod

@@ -132,7 +132,11 @@ def _wrong_part(generation: Generation) -> str | None:
     if not isinstance(timeline, Timeline):
         return f"timeline: expected a Timeline, got {describe_object(timeline)}"
     reasons, modes = get_args(FinishReason), get_args(CacheMode)
-    counts = (timeline.prompt_tokens, timeline.prompt_tokens_evaluated)
+    counts = (
+        timeline.prompt_tokens,
+        timeline.prompt_tokens_evaluated,
+        timeline.prompt_tokens_cached,
+    )
     parts = (
         ("text", whole.text, isinstance(whole.text, str), "text"),
         ("token_ids", whole.token_ids, _all_are(int, whole.token_ids), "a tuple of integers"),

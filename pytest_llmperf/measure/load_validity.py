@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.cache_use import cache_share, unknown_use
 from pytest_llmperf.measure.load_metrics import slips, values_of
 from pytest_llmperf.stats.percentiles import percentile
 from pytest_llmperf.units import format_duration
@@ -179,21 +180,41 @@ def _lengths(result: LoadResult, exact: Sequence[bool]) -> FitnessFinding | None
 
 
 def _cache(result: LoadResult) -> FitnessFinding | None:
-    """Find prompts that the server took from its cache, unless the test shares them."""
-    bound = result.max_cached
-    if bound is None:
+    """Find prompts that the server took from its cache, unless the test shares them.
+
+    Where an answer says nothing about that, the servers' own counters do; that they don't is a
+    finding, too.
+    """
+    answered, bound = result.answered, result.max_cached
+    if not answered:
         return None
-    served = [one for one in result.answered if (one.cached_tokens or 0) > bound]
-    if not served:
+    known = [(one, one.cached_tokens) for one in answered if one.cached_tokens is not None]
+    served = [(one, cached) for one, cached in known if bound is not None and cached > bound]
+    if served:
+        first, cached = served[0]
+        return _void(
+            "prompt_cached",
+            f"{len(served)} of {len(answered)} prompts were served from a cache, such as "
+            f"{cached} of {first.prompt_tokens} tokens; llm.cache: shared measures with the cache",
+            answers=len(answered),
+            served=len(served),
+        )
+    counts = ((one.cached_tokens, one.prompt_tokens) for one in answered)
+    share = cache_share(counts, result.servers.values())
+    if share is None:
+        return unknown_use("warn", metrics_asked=True)
+    prompts = [one.prompt_tokens for one in answered if one.prompt_tokens is not None]
+    if bound is None or len(known) == len(answered) or not prompts:
         return None
-    first = served[0]
+    tokens = share * fmean(prompts)
+    if tokens <= bound:
+        return None
     return _void(
         "prompt_cached",
-        f"{len(served)} of {len(result.answered)} prompts were served from a cache, such as "
-        f"{first.cached_tokens} of {first.prompt_tokens} tokens; llm.cache: shared measures with "
-        "the cache",
-        answers=len(result.answered),
-        served=len(served),
+        f"by the server's own counters {share:.0%} of the prompt tokens came from a cache, about "
+        f"{tokens:.0f} of each prompt's {fmean(prompts):.0f}; llm.cache: shared measures with the "
+        "cache",
+        share=share,
     )
 
 

@@ -10,6 +10,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
+from pytest_llmperf.measure.cache_use import cache_share, unknown_use
 from pytest_llmperf.measure.idle_turns import IdleTurns
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.load_metrics import LoadFigures
@@ -226,6 +227,10 @@ class ProcessRun:
             overloaded=self._overloaded,
             load=self._load,
             use=self._counters.use(self._counted) if self._load is None else self._load.use,
+            cache_share=cache_share(
+                ((t.prompt_tokens_cached, t.prompt_tokens) for run in self._counted for t in run),
+                self._load.servers.values() if self._load is not None else (),
+            ),
             gap_counts=tuple(
                 tuple(len(_gaps(timeline)) for timeline in timelines) for timelines in self._counted
             ),
@@ -308,6 +313,8 @@ class ProcessRun:
             )
         unlike = recorded.unlike(generation)
         found = [*instrument_findings(generation), *([unlike] if unlike else [])]
+        if not self._process.client.kind.resets and timeline.hides_cache:
+            found.append(unknown_use("note", metrics_asked=False))
         for one in with_severities(found, self._plan.perf.fitness):
             self._found[one.name] = one
             # Without a token nothing can be timed, at any severity.

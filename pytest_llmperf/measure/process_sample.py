@@ -63,6 +63,7 @@ class ProcessSample:
             empty.
         load: figures of its load; None if its requests were sent one at a time.
         use: what it asked of servers, and their own counters; None where no server publishes any.
+        cache_share: share of the prompt tokens that a server's cache served; None if unknown.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
@@ -92,6 +93,7 @@ class ProcessSample:
     overloaded: str = ""
     load: LoadFigures | None = None
     use: ServerUse | None = None
+    cache_share: float | None = None
     gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:

@@ -206,7 +206,7 @@ def _findings(samples: TestSamples, unit: str) -> list[str]:
     if samples.voided and samples.processes:
         left_out = count(len(samples.voided), unit)
         found.append(f"{left_out} left out as invalid: {_why_void(samples.voided[0])}")
-    # What the configuration lets count anyway.
+    # What is unknown of the measurement, or what the configuration lets count anyway.
     found += [
         f"in {count(len(entry.processes), unit)}: {entry}"
         for entry in fitness_entries_of(samples)

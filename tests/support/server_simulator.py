@@ -34,7 +34,7 @@ from simulated_metrics import Tally, metrics_of
 #: In the first request of each engine.
 GREETING = b"Say hello."
 #: Of each request, as its answer states them.
-PROMPT_TOKENS, CACHED_TOKENS = 5, 2
+PROMPT_TOKENS, CACHED_TOKENS = 5, Plan.cached
 
 
 class ServerSimulator:
@@ -136,7 +136,7 @@ class ServerSimulator:
                 await _answer(connection, plan, truth, chat)
             finally:
                 self.tally.prompt_tokens += PROMPT_TOKENS
-                self.tally.cached_tokens += CACHED_TOKENS
+                self.tally.cached_tokens += plan.cached
                 self.tally.generated_tokens += sum(tokens for _, tokens in truth.chunks)
                 if len(self.truths) == self.plan.forgets_at:
                     self.tally.generated_tokens = 0

@@ -44,6 +44,7 @@ class Plan:
         usage: ``own_chunk`` without choices, ``with_choices``, ``truncated`` (without the number
             of output tokens) or ``none``.
         cached: number of the prompt's five tokens that came from a cache.
+        cached_told: whether usage states that.
         timings: whether llama.cpp's timings are sent.
         done: whether the stream ends with ``[DONE]``.
         finish: the reason sent at the end; None sends none.
@@ -70,6 +71,7 @@ class Plan:
     role_first: bool = False
     usage: str = "own_chunk"
     cached: int = 2
+    cached_told: bool = True
     timings: bool = False
     done: bool = True
     finish: str | None = "length"
@@ -139,10 +141,9 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
         text = "".join(TEXTS[number % len(TEXTS)] for number in range(sent, sent + tokens))
         found.append((after, _frame(plan, [_choice(chat, _delta(plan, text, sent))]), tokens))
         sent += tokens
-    usage: dict[str, Any] = {
-        "prompt_tokens": 5,
-        "prompt_tokens_details": {"cached_tokens": plan.cached},
-    }
+    usage: dict[str, Any] = {"prompt_tokens": 5}
+    if plan.cached_told:
+        usage["prompt_tokens_details"] = {"cached_tokens": plan.cached}
     if plan.usage != "truncated":
         usage["completion_tokens"] = plan.tokens
     last: dict[str, Any] = {}

@@ -36,6 +36,8 @@ def outcome(number: int = 0, due: float = 0.0, **other: Any) -> RequestOutcome:
         "first_chunk_tokens": None,
         "tokens": 4,
         "tokens_asked": 4,
+        "prompt_tokens": 100,
+        "cached_tokens": 0,
     }
     return RequestOutcome(number, due, **{**fields, **other})
 

@@ -119,6 +119,14 @@ class ServerAnswer:
         return _count((self.timings or {}).get("predicted_n"))
 
     @property
+    def prompt_tokens(self) -> int | None:
+        """Number of the prompt's tokens by the server's own count, or None."""
+        if self.usage.prompt is not None:
+            return self.usage.prompt
+        evaluated, cached = (_count((self.timings or {}).get(n)) for n in ("prompt_n", "cache_n"))
+        return None if evaluated is None or cached is None else evaluated + cached
+
+    @property
     def cached_tokens(self) -> int | None:
         """Number of the prompt's tokens that the server took from its cache, or None."""
         if self.usage.cached is not None:

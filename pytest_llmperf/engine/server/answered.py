@@ -63,10 +63,11 @@ def generation_of(
         timeline=Timeline(
             t_start=answer.sent,
             token_times=tuple(chunk.time for chunk in arrivals),
-            prompt_tokens=answer.usage.prompt,
+            prompt_tokens=answer.prompt_tokens,
             prompt_tokens_evaluated=None if is_shared else _evaluated(answer, api),
             tokens=tokens,
             t_first_answer=answer.first_answer,
+            prompt_tokens_cached=answer.cached_tokens,
         ),
         finish_reason=reason,
         cache=request.cache,
@@ -83,7 +84,7 @@ def _reason(answer: ServerAnswer, request: Request) -> FinishReason:
 
 def _evaluated(answer: ServerAnswer, api: Api) -> int | None:
     """Return how many prompt tokens the server evaluated; None if it does not say."""
-    prompt, cached = answer.usage.prompt, answer.cached_tokens
+    prompt, cached = answer.prompt_tokens, answer.cached_tokens
     if prompt is None or cached is None:
         return None
     return prompt if cached <= TEMPLATE_TOKENS[api] else prompt - cached

@@ -187,7 +187,7 @@ def _answered(
         output[0].tokens if output else None,
         answer.output_tokens,
         request.max_tokens,
-        answer.usage.prompt,
+        answer.prompt_tokens,
         answer.cached_tokens,
     )
 

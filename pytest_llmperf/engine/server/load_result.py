@@ -72,6 +72,7 @@ class RequestOutcome:
             evaluated,
             tokens=self.tokens,
             t_first_answer=self.first_answer,
+            prompt_tokens_cached=self.cached_tokens,
         )
 
 

@@ -1,0 +1,87 @@
+"""How much of the prompts a server took from its cache, and whether two sides differ in that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from pytest_llmperf.engine.server.server_side import ServerSide
+from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample
+
+#: By how much the shares of two sides may differ: their requests find the cache in other states.
+_SHARES_APART = 0.1
+
+#: Prompt tokens that a cache served, and prompt tokens in all.
+_Counts = tuple[int | None, int | None]
+
+
+def cache_share(
+    answers: Iterable[_Counts], servers: Iterable[ServerSide | None] = ()
+) -> float | None:
+    """Return the share of the prompt tokens that caches served; None if unknown.
+
+    Args:
+        answers: each answer's own counts.
+        servers: by their own counters, which count whoever sent the requests. They decide where
+            an answer does not say it.
+    """
+    counted = (
+        (None, None) if one is None else (one.cache_hits, one.cache_queries) for one in servers
+    )
+    own = _share(answers)
+    return _share(counted) if own is None else own
+
+
+def _share(counts: Iterable[_Counts]) -> float | None:
+    served = prompts = 0
+    for cached, prompt in counts:
+        if cached is None or prompt is None:
+            return None
+        served += cached
+        prompts += prompt
+    return served / prompts if prompts else None
+
+
+def unknown_use(severity: Severity, *, metrics_asked: bool) -> FitnessFinding:
+    """Return the finding that nobody says how much of the prompts a cache served.
+
+    ``metrics_asked``: the servers' own counters do not say it either.
+    """
+    who, how = "its answers do not say", ""
+    if metrics_asked:
+        who, how = "neither its answers nor its /metrics say", "let it publish /metrics, or "
+    return FitnessFinding(
+        "cache_unknown",
+        severity,
+        f"how much of the prompts the server took from its cache is unknown: {who}; {how}start "
+        "vLLM with --enable-prompt-tokens-details, SGLang with --enable-cache-report",
+    )
+
+
+def with_equal_use(
+    halves: Sequence[ProcessSample], severities: Mapping[str, Severity]
+) -> list[ProcessSample]:
+    """Return the samples of a pair, void if the two servers' caches served other shares.
+
+    Args:
+        halves: of the pair; any other number is returned as it is.
+        severities: of ``perf.fitness``.
+    """
+    shares = {one.side: one.cache_share for one in halves if one.cache_share is not None}
+    if len(shares) < 2 or max(shares.values()) - min(shares.values()) < _SHARES_APART:
+        return list(halves)
+    base = shares.pop(BASE)
+    (candidate,) = shares.values()
+    text = (
+        f"caches served {candidate:.0%} of the candidate's prompt tokens and {base:.0%} of the "
+        "base side's, so the two did other work; give both servers the same cache, or none; "
+        "perf.fitness.cache_hits_differ: note judges the difference"
+    )
+    evidence = {"candidate": candidate, "base": base}
+    (found,) = with_severities(
+        [FitnessFinding("cache_hits_differ", "invalid", text, evidence)], severities
+    )
+    void = str(found) if found.severity == "invalid" else None
+    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]

@@ -1,0 +1,137 @@
+"""Sessions with servers whose caches serve prompts, or that do not say whether they do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from running_servers import real_server, simulated_servers
+
+#: A busy machine makes this client late, too.
+FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
+NUMBERS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)
+LOAD = "@pytest.mark.load(concurrency=1, requests=8)"
+TEST = """
+{load}
+@pytest.mark.first_token({limit})
+def test_answer(llm_engine):
+    llm_engine.generate("Tell me about the caches of servers", max_tokens=4)
+"""
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., str]]:
+    with simulated_servers(first=0.02, gap=0.002, cached=0) as start:
+        yield start
+
+
+def config(fitness: dict[str, str] | None = None, **llm: object) -> str:
+    """A configuration of a server; JSON is YAML."""
+    section = {"engine": "server", "api": "completions", **llm}
+    perf = {**NUMBERS, "budget": "60s", "fitness": {**FITNESS, **(fitness or {})}}
+    return json.dumps({"llm": section, "perf": perf})
+
+
+def write(project, load: str = LOAD, limit: str = "max='60s'") -> None:
+    project.write(test_it=TEST.format(load=load, limit=limit))
+
+
+def measured(project, *arguments: str) -> tuple[dict, list[str]]:
+    """Run the session; return its test, and the names of what was found about caches."""
+    project.perf(*arguments)
+    (test,) = project.session()["tests"]
+    names = [one["name"] for one in test["fitness"]]
+    return test, [name for name in names if "cache" in name]
+
+
+def compared(project, candidate: str, base: str) -> tuple[dict, list[str]]:
+    project.configure(candidate)
+    project.configure(base, "other.yaml")
+    return measured(project, "--llmperf-against-config", "other.yaml")
+
+
+@pytest.mark.parametrize("load", [LOAD, ""])
+def test_servers_whose_caches_serve_other_shares_are_not_compared(
+    project, quiet_machine, simulator, load
+):
+    write(project, load, limit="")
+    urls = simulator(cached=4), simulator(cached=0)
+    test, names = compared(project, *(config(url=url, cache="shared") for url in urls))
+    assert (test["verdict"], names) == ("invalid", ["cache_hits_differ"])
+    assert (
+        "caches served 80% of the candidate's prompt tokens and 0% of the base side's, so the two "
+        "did other work"
+    ) in json.dumps(test)
+
+
+@pytest.mark.parametrize("load", [LOAD, ""])
+def test_servers_whose_caches_serve_the_same_are_compared(project, quiet_machine, simulator, load):
+    write(project, load, limit="")
+    urls = simulator(cached=4), simulator(cached=4, first=0.05)
+    test, names = compared(project, *(config(url=url, cache="shared") for url in urls))
+    assert (test["pairs"], names) == (3, [])
+    assert test["verdict"] != "invalid"
+
+
+def test_a_real_server_that_keeps_prompts_is_not_compared_with_one_that_does_not(
+    project, quiet_machine
+):
+    write(project, limit="")
+    start = real_server("--ctx", "512")
+    sides = (config(start=start, cache=use) for use in ("shared", "unique"))
+    test, names = compared(project, *sides)
+    assert (test["verdict"], names) == ("invalid", ["cache_hits_differ"])
+
+
+def test_a_difference_of_caches_is_judged_where_that_is_asked(project, quiet_machine, simulator):
+    write(project, limit="")
+    urls = simulator(cached=4), simulator(cached=0, first=0.05)
+    fitness = {"cache_hits_differ": "note"}
+    test, names = compared(project, *(config(fitness, url=url, cache="shared") for url in urls))
+    assert (test["pairs"], names) == (3, ["cache_hits_differ"])
+    assert test["verdict"] != "invalid"
+
+
+def test_a_server_that_says_nothing_of_its_cache_is_said_to(project, quiet_machine, simulator):
+    write(project)
+    project.configure(config(url=simulator(cached_told=False)))
+    result = project.perf()
+    result.assert_outcomes(passed=1)
+    text = " ".join(" ".join(result.outlines).split())
+    assert "how much of the prompts the server took from its cache is unknown: neither" in text
+
+
+def test_answers_one_at_a_time_that_say_nothing_of_the_cache_are_noted(
+    project, quiet_machine, simulator
+):
+    write(project, load="")
+    project.configure(config(url=simulator(cached_told=False)))
+    test, names = measured(project)
+    assert (test["verdict"], names) == ("no baseline", ["cache_unknown"])
+
+
+def test_a_cache_that_only_the_counters_tell_of_makes_a_load_void(
+    project, quiet_machine, simulator
+):
+    write(project)
+    project.configure(config(url=simulator("--metrics", "vllm", cached=3, cached_told=False)))
+    test, names = measured(project)
+    assert (test["verdict"], names) == ("invalid", ["prompt_cached"])
+    text = "by the server's own counters 60% of the prompt tokens came from a cache, about 3 of"
+    assert text in json.dumps(test)
+
+
+def test_a_cache_that_counters_clear_is_nothing_to_say(project, quiet_machine, simulator):
+    write(project)
+    project.configure(config(url=simulator("--metrics", "vllm", cached_told=False)))
+    test, names = measured(project)
+    assert (test["verdict"], names) == ("no baseline", [])
+
+
+@pytest.mark.parametrize("use", ["unique", "shared"])
+def test_a_real_server_tells_what_its_cache_serves(project, quiet_machine, use):
+    write(project)
+    project.configure(config(start=real_server("--ctx", "512"), cache=use))
+    test, names = measured(project)
+    assert (test["verdict"], names) == ("no baseline", [])
