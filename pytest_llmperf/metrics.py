@@ -90,6 +90,15 @@ def percentile_name(name: str, percent: float) -> str:
     return f"{name}_p{percent:g}"
 
 
+def between_chunks(metric: Metric) -> Metric:
+    """Return a metric as it is called where answers come in chunks, which are not tokens."""
+    return replace(
+        metric,
+        label=metric.label.replace("inter-token", "chunk gap"),
+        formula=metric.formula.replace(_POOLED["inter_token"], "the gaps between chunks"),
+    )
+
+
 @lru_cache(maxsize=64)
 def _percentile_metric(name: str, of: str, percent: float) -> Metric:
     whole = METRICS[of]

@@ -119,6 +119,7 @@ def read_checks(
     tolerance: ToleranceSetting,
     *,
     load: str | None = None,
+    in_chunks: bool = False,
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a perf test, and the problems with its markers.
 
@@ -132,6 +133,7 @@ def read_checks(
         targets: default limits, base units.
         tolerance: default tolerance.
         load: kind of the test's load, or None.
+        in_chunks: whether the engine's answers come in chunks, which are not tokens.
     """
     from pytest_llmperf.session.recorded import checks_of_test
 
@@ -160,7 +162,8 @@ def read_checks(
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}{where}")
         for name, one in of_level.items():
             asked.setdefault(name, one)
-    return checks_of_test(asked, targets, tolerance, load=load), errors
+    checks = checks_of_test(asked, targets, tolerance, load=load, in_chunks=in_chunks)
+    return checks, errors
 
 
 def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[pytest.Mark]]:

@@ -69,7 +69,11 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         pattern, wrong = read_load(item)
         errors += wrong
         checks[item.nodeid], wrong = read_checks(
-            item, perf.targets, perf.tolerance, load=pattern.arrivals if pattern else None
+            item,
+            perf.targets,
+            perf.tolerance,
+            load=pattern.arrivals if pattern else None,
+            in_chunks=kind.loads,
         )
         errors += wrong + read_budget(item)[1]
         if not wrong:

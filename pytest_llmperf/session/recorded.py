@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.check import Check
@@ -15,6 +15,7 @@ from pytest_llmperf.metrics import (
     DEFAULT_GATED_UNDER_LOAD,
     METRICS,
     Metric,
+    between_chunks,
     get_metric,
 )
 from pytest_llmperf.units import ToleranceSetting, without_calibration
@@ -118,6 +119,7 @@ def checks_of_test(
     tolerance: ToleranceSetting,
     *,
     load: str | None = None,
+    in_chunks: bool = False,
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
@@ -127,6 +129,7 @@ def checks_of_test(
         targets: limits of metrics that the test does not name, base units.
         tolerance: default for the largest accepted slowdown.
         load: kind of the test's load, or None.
+        in_chunks: whether answers come in chunks, each of several tokens or a part of one.
     """
     default_gated = DEFAULT_GATED if load is None else DEFAULT_GATED_UNDER_LOAD
     if load == "closed":
@@ -149,7 +152,10 @@ def checks_of_test(
     }
     every = {**gated, **shown}
     order = dict.fromkeys([*always_shown, *METRICS, *sorted(every)])
-    return [every[name] for name in order if name in every]
+    found = [every[name] for name in order if name in every]
+    if not in_chunks:
+        return found
+    return [replace(check, metric=between_chunks(check.metric)) for check in found]
 
 
 def with_roofline(checks: Sequence[Check], tolerance: ToleranceSetting) -> list[Check]:

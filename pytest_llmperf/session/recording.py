@@ -46,5 +46,7 @@ def record_body(
     recorded = recorder.workload()
     if recorded is None:
         raise ValueError(f"{name} makes no request to the engine, so there is nothing to measure")
-    checks = checks_of_test({}, setup.perf.targets, setup.perf.tolerance)
+    checks = checks_of_test(
+        {}, setup.perf.targets, setup.perf.tolerance, in_chunks=setup.spec.kind.loads
+    )
     return RecordedTest(name, recorded, recorder.seconds, checks), engine

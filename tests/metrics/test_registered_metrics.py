@@ -19,6 +19,7 @@ from pytest_llmperf.metrics import (
     MetricError,
     Unit,
     UnknownMetricError,
+    between_chunks,
     compute_all,
     get_metric,
     load_installed_metrics,
@@ -199,3 +200,12 @@ def test_evidence_with_a_metric_nobody_knows_any_more_still_counts(
     pairs.add({"test": "t"}, halves)
     assert [one.row("first_token") for one in pairs.load({"test": "t"})] == [(0.5,)] * 2 * counts
     assert len(pairs.problems) == (not counts)
+
+
+def test_gaps_between_chunks_are_not_called_gaps_between_tokens() -> None:
+    whole, percentile = between_chunks(METRICS["inter_token"]), get_metric("inter_token_p95")
+    assert (whole.name, whole.label) == ("inter_token", "chunk gap")
+    assert whole.formula == "median of the gaps between chunks over all requests"
+    assert between_chunks(percentile).label == "chunk gap p95"
+    assert "of the gaps between chunks, pooled" in between_chunks(percentile).formula
+    assert between_chunks(METRICS["first_token"]) == METRICS["first_token"]

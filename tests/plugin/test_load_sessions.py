@@ -98,6 +98,17 @@ def test_a_server_that_cannot_keep_up_makes_a_load_void(project, quiet_machine, 
     assert [one["name"] for one in test["diagnosis"]] == ["requests_queued"]
 
 
+def test_gaps_are_named_after_chunks(project, quiet_machine, simulator):
+    write(project, "concurrency=2, requests=8", "inter_token(max='9s')")
+    project.configure(config(url=simulator()))
+    result = project.perf("--llmperf-html", "page.html")
+    result.assert_outcomes(passed=1)
+    assert metrics(project)["inter_token"]["label"] == "chunk gap"
+    shown = "\n".join(result.outlines) + (project.path / "page.html").read_text()
+    assert "chunk gap" in shown
+    assert "inter-token" not in shown
+
+
 def test_goodput_is_the_share_of_requests_within_all_limits(project, quiet_machine, simulator):
     write(project, "rate=40, requests=40", "goodput(first_token='5s', min='90%')")
     project.configure(config(url=simulator()))
