@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -134,13 +135,22 @@ class Bench:
             "levels": levels,
         }
 
-    def search(self, phases: tuple[Phase, ...] = (1, 2, 3)) -> TuneResult:
-        """Search from nothing; the study is a new one."""
+    def search(self, phases: tuple[Phase, ...] = (1, 2, 3), seed: int = 42) -> TuneResult:
+        """Search from nothing; the study is a new one.
+
+        ``seed``: of its proposals, as ``tune.seed``.
+        """
         with tempfile.TemporaryDirectory() as cache:
             storage = f"sqlite:///{cache}/study.db"
             test, engine = self.record()
-            context = SessionContext(self.setup, FitWait(), console=Lines())
+            context = SessionContext(self._with_seed(seed), FitWait(), console=Lines())
             return TuneRun(context, TuneRequest(phases, storage=storage)).run([test], engine)
+
+    def _with_seed(self, seed: int) -> EngineSetup:
+        loaded = self.setup.loaded
+        tune = loaded.config.tune.model_copy(update={"seed": seed})
+        config = loaded.config.model_copy(update={"tune": tune})
+        return replace(self.setup, loaded=replace(loaded, config=config))
 
     def compare(
         self,
