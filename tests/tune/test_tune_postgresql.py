@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +18,8 @@ from typing import Any
 
 import pytest
 from test_tune_study import IDENTITY, SPACE, TODAY, measured, whole
+from tiny_models import tiny_llama
+from tune_projects import COMMAND, configure
 
 from pytest_llmperf.tune.study import Study
 
@@ -96,3 +101,53 @@ def test_two_workers_share_a_study_in_postgresql(url: str) -> None:
     assert left is not None
     assert left.whole == {**TODAY, "flash_attn": True}
     assert one.storage == url
+
+
+def finished(output: Path) -> set[int]:
+    """Return the numbers of the points that a search has named as finished."""
+    return {int(n) for n in re.findall(r"^llmperf: point (\d+) ", output.read_text(), re.M)}
+
+
+def stored_points(url: str, study: str) -> dict[int, Any]:
+    """Return the finished points of a study by their numbers, as Optuna itself reads them."""
+    import optuna
+
+    trials = optuna.load_study(study_name=study, storage=url).trials
+    return {one.number + 1: one.user_attrs["point"] for one in trials if "point" in one.user_attrs}
+
+
+def test_two_searches_at_once_divide_the_points_of_a_study(
+    url: str, project: pytest.Pytester
+) -> None:
+    # Small steps of a small model: no point takes long.
+    batches = [64, 128, 256, 512]
+    space = {"n_batch": batches, "n_ubatch": batches, "n_ctx": [512, 768, 1024]}
+    space |= {"flash_attn": [False, True], "use_mmap": [False, True]}
+    configure(project.path, space, model_path=str(tiny_llama()), n_batch=256, n_ubatch=256)
+    command = [*COMMAND, "--prompt", "A question about caches.", "--max-tokens", "4"]
+    command += ["--phase", "1", "--storage", url, "--study", "divided", "--budget", "5m"]
+    outputs = [project.path / "one.txt", project.path / "other.txt"]
+    with contextlib.ExitStack() as stack:
+        searches = []
+        for output in outputs:
+            stream = stack.enter_context(output.open("w"))
+            search = subprocess.Popen(
+                command, cwd=project.path, stdout=subprocess.DEVNULL, stderr=stream
+            )
+            stack.callback(search.kill)
+            searches.append(search)
+        until = time.monotonic() + 200
+        while time.monotonic() < until and min(len(finished(one)) for one in outputs) < 2:
+            time.sleep(0.1)
+        for search in searches:
+            search.send_signal(signal.SIGINT)
+        for search in searches:
+            search.wait(60)
+    one, other = map(finished, outputs)
+    assert len(one) >= 2, outputs[0].read_text()
+    assert len(other) >= 2, outputs[1].read_text()
+    assert not one & other
+    kept = stored_points(url, "divided")
+    assert kept.keys() >= one | other
+    settings = [json.dumps(point["settings"], sort_keys=True) for point in kept.values()]
+    assert len(settings) == len({*settings})
