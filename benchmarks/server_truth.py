@@ -8,7 +8,7 @@ The latency since the request was sent, which ``vllm bench serve`` and GuideLLM 
 beside it for the same requests, once with a limit on how many are in flight (``vllm bench serve
 --max-concurrency``), beyond which they wait in the client. Last, of 10,000 requests, of which a
 twentieth fails in every way there is, none may be lost, and the client's memory may not grow by
-more than 4 KiB for each.
+more than 2 KiB for each.
 
     .venv/bin/python benchmarks/server_truth.py
 
@@ -56,7 +56,7 @@ STOP_AT, STOP_FOR = 2.0, 2.0
 #: Requests in flight at most, where that is limited. On average there are 23.
 AT_ONCE = 32
 #: Bytes by which the client may grow for each request.
-MAX_BYTES = 4096
+MAX_BYTES = 2048
 
 Truths = Sequence[Mapping[str, Any]]
 
