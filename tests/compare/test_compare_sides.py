@@ -156,7 +156,7 @@ def test_outside_a_repository_there_are_no_commits(
     monkeypatch.chdir(tmp_path / "elsewhere")
     status, _, err = llmperf_compare("HEAD~1", "HEAD")
     assert status == 2
-    assert "lies in no git repository" in err
+    assert "is in no git repository" in err
 
 
 def test_a_shallow_clone_says_what_to_fetch(
