@@ -152,7 +152,7 @@ def test_ten_thousand_points_are_drawn(look: Show) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_telephone_shows_it_without_scrolling_sideways(look: Show, dark: bool) -> None:
+def test_a_phone_shows_it_without_scrolling_sideways(look: Show, dark: bool) -> None:
     page = look(whole_report(), width=360, height=780, dark=dark)
     page.open_all()
     assert page.overflow() <= 0

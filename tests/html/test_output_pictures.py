@@ -39,6 +39,7 @@ PICTURES = os.environ.get("LLMPERF_SCREENSHOTS")
 #: GitHub takes images of any size, readers do not.
 LARGEST = 150_000
 COLUMNS = 80
+WIDE = 120
 SUMMARY = "tests/perf/test_chat.py::test_summary"
 CRASH = SimpleNamespace(path="tests/perf/test_chat.py", lineno=24)
 _TERMINAL = """\
@@ -100,14 +101,14 @@ def failing() -> SessionResult:
     return session(paired(slower=1.004), slower())
 
 
-def titled(title: str, mark: str) -> str:
+def titled(title: str, mark: str, width: int = COLUMNS) -> str:
     """A line of pytest's, as wide as the terminal."""
-    return f" {title} ".center(COLUMNS, mark)
+    return f" {title} ".center(width, mark)
 
 
-def ansi(*lines: str) -> str:
+def ansi(*lines: str, width: int = COLUMNS) -> str:
     """Lines of a terminal with ANSI colours as HTML."""
-    console = Console(file=io.StringIO(), width=COLUMNS, record=True, legacy_windows=False)
+    console = Console(file=io.StringIO(), width=width, record=True, legacy_windows=False)
     console.print(Text.from_ansi("\n".join(lines)), overflow="ignore", no_wrap=True)
     code = console.export_html(theme=MONOKAI, code_format="{code}", inline_styles=True)
     return _TERMINAL.format(code=code)
@@ -122,6 +123,17 @@ def test_a_passing_session_fits_its_terminal_and_is_green(opened: Open) -> None:
     assert "3 tests, 9 checks: 9 pass" in page.text("pre")
     assert [text.strip() for text in page.visible("pre span")].count("pass") == 9
     picture(page, "terminal-pass.png", "pre")
+
+
+def test_the_whole_table_of_a_wide_terminal_has_intervals_and_evidence(opened: Open) -> None:
+    table = render_table(passing(), WIDE, color=True, verbosity=1)
+    title = titled("LLM performance", "=", WIDE)
+    page = opened(ansi("$ pytest -m perf -v", title, *table, width=WIDE))
+    lines = page.text("pre").rstrip().splitlines()
+    assert COLUMNS < max(map(len, lines[2:])) <= WIDE
+    assert "evidence" in page.text("pre")
+    assert [text.strip() for text in page.visible("pre span")].count("pass") == 9
+    picture(page, "terminal-verbose.png", "pre")
 
 
 def test_a_failing_session_shows_what_got_slower_and_why(opened: Open) -> None:
