@@ -120,9 +120,13 @@ def test_two_searches_at_once_divide_the_points_of_a_study(
     url: str, project: pytest.Pytester
 ) -> None:
     # Small steps of a small model: no point takes long.
-    batches = [64, 128, 256, 512]
-    space = {"n_batch": batches, "n_ubatch": batches, "n_ctx": [512, 768, 1024]}
-    space |= {"flash_attn": [False, True], "use_mmap": [False, True]}
+    space = {
+        "n_batch": [64, 128, 256, 512],
+        "n_ubatch": [64, 128, 256, 512],
+        "n_ctx": [512, 768, 1024],
+        "flash_attn": [False, True],
+        "use_mmap": [True, False],
+    }
     configure(project.path, space, model_path=str(tiny_llama()), n_batch=256, n_ubatch=256)
     command = [*COMMAND, "--prompt", "A question about caches.", "--max-tokens", "4"]
     command += ["--phase", "1", "--storage", url, "--study", "divided", "--budget", "5m"]
@@ -138,6 +142,8 @@ def test_two_searches_at_once_divide_the_points_of_a_study(
             searches.append(search)
         until = time.monotonic() + 200
         while time.monotonic() < until and min(len(finished(one)) for one in outputs) < 2:
+            if any(search.poll() is not None for search in searches):
+                break
             time.sleep(0.1)
         for search in searches:
             search.send_signal(signal.SIGINT)
