@@ -2,6 +2,8 @@
 
 import compileall
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the plugin once; under PYTHONDONTWRITEBYTECODE each engine would do it again."""
+    """Compile the plugin once; under PYTHONDONTWRITEBYTECODE every process would do it again."""
     if not hasattr(config, "workerinput"):
-        compileall.compile_dir(Path(__file__).parent / "pytest_llmperf", quiet=2)
+        here = Path(__file__).parent
+        # As engines import it, and as sessions do.
+        compileall.compile_dir(here / "pytest_llmperf", quiet=2)
+        if sys.dont_write_bytecode:
+            subprocess.run([sys.executable, str(here / "tools" / "compile_plugin.py")], check=False)
