@@ -112,7 +112,7 @@ FAULTS = [
     ("replace(good, timeline=Timeline(start, None))", "token_times: expected a tuple of seconds"),
     (
         "replace(good, timeline=Timeline(start, tuple(times), '5'))",
-        "the timeline's counts of prompt tokens: expected integers or None, got ('5', None)",
+        "the timeline's counts of prompt tokens: expected integers or None, got ('5', None, None)",
     ),
     ("replace(good, token_ids=(1, 2))", "returned 2 token ids and the times of 4 tokens"),
     (
