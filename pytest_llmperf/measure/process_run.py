@@ -20,7 +20,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
-from pytest_llmperf.measure.server_use import CounterReader
+from pytest_llmperf.measure.server_use import UseCounters
 from pytest_llmperf.measure.turns import PROMPT_METRICS, Part, Turns, decode_steps
 from pytest_llmperf.measure.warmup import is_warm
 from pytest_llmperf.measure.watch import Watch
@@ -68,7 +68,7 @@ class ProcessRun:
         self._turn_rows: list[dict[str, float]] = []
         self._overloaded = ""
         self._load: LoadFigures | None = None
-        self._counters = CounterReader(process.client)
+        self._counters = UseCounters(process.client)
 
     @property
     def is_warm(self) -> bool:

@@ -38,7 +38,7 @@ class ServerUse:
     tokens_asked: int | None
 
 
-class CounterReader:
+class UseCounters:
     """Reads servers' counters before and after requests that are sent one at a time.
 
     Nothing is read in between: it would be read by the process that times the answers.

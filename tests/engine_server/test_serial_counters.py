@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.request import build_request
-from pytest_llmperf.measure.server_use import CounterReader, ServerUse, generated
+from pytest_llmperf.measure.server_use import ServerUse, UseCounters, generated
 from pytest_llmperf.run import Run
 from pytest_llmperf.session.server_lines import server_lines
 
@@ -17,7 +17,7 @@ Simulator = Callable[..., str]
 
 
 def counted(client: EngineClient) -> ServerUse | None:
-    reader = CounterReader(client)
+    reader = UseCounters(client)
     timelines = []
     for _ in range(3):
         # Only what is read before the first one counts.

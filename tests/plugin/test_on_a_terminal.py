@@ -93,7 +93,9 @@ def test_progress_is_redrawn_and_taken_away_and_what_threads_print_stays_whole(p
     shown = screen(written)
     assert not [line for line in shown if "iteration 1/3" in line or "━" in line]
     ticks = [line for line in shown if "tick" in line]
-    numbers = [int(re.fullmatch(r"(?:test_it\.py )?tick (\d+) of a thread", t)[1]) for t in ticks]
+    numbers = [
+        int(re.fullmatch(r"(?:test_it\.py )?\.?tick (\d+) of a thread", t)[1]) for t in ticks
+    ]
     assert numbers == list(range(len(numbers)))
     assert "1 test, 3 checks: 3 no baseline" in "\n".join(shown)
     assert "?25" not in written
