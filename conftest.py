@@ -22,5 +22,5 @@ def pytest_configure(config: pytest.Config) -> None:
         here = Path(__file__).parent
         # As engines import it, and as sessions do.
         compileall.compile_dir(here / "pytest_llmperf", quiet=2)
-        if sys.dont_write_bytecode:
+        if sys.dont_write_bytecode and config.getoption("numprocesses", None):
             subprocess.run([sys.executable, str(here / "tools" / "compile_plugin.py")], check=False)
