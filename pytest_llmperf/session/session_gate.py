@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median, quantiles
@@ -11,12 +10,10 @@ from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.engine_kinds import engine_kind
-from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look, has_enough_values
-from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import count, listed, open_words
+from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replication import BLOCK
@@ -25,6 +22,7 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.open_tests import open_tests
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.roofline import Unknown
@@ -66,42 +64,8 @@ class SessionGate:
         self._stored: dict[tuple[str, str], BaselineSamples] = {}
 
     def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Open]:
-        """Return the tests that more samples could still decide, and what of each is open.
-
-        A test with one metric called has its verdict: the others are not continued.
-        """
-        waiting: dict[str, list[Verdict]] = {}
-        seconds: dict[str, float] = {}
-        pairs: dict[str, float] = {}
-        alone, called = set(), set()
-        for one in self.judge(tests, ended=False):
-            nodeid, verdict = one.evidence.nodeid, one.verdict
-            if verdict is None:
-                continue
-            if verdict.kind is VerdictKind.REGRESSED:
-                called.add(nodeid)
-            elif verdict.open:
-                waiting.setdefault(nodeid, []).append(verdict)
-                proof = verdict.proof
-                if proof is not None and proof.more_seconds is not None:
-                    seconds[nodeid] = max(seconds.get(nodeid, 0.0), proof.more_seconds)
-                if proof is not None and proof.low is not None:
-                    more = math.inf if proof.more is None else proof.more
-                    pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
-            elif (found := contradiction(one.evidence)) and not found.proven:
-                alone.add(nodeid)
-        found_open = {
-            nodeid: Open(
-                metrics={verdict.check.metric.name for verdict in verdicts},
-                texts=tuple(map(open_words, verdicts)),
-                seconds=seconds.get(nodeid),
-                pairs=pairs.get(nodeid, 0.0),
-            )
-            for nodeid, verdicts in waiting.items()
-        }
-        # What is still open in turns goes first: it may settle the contradiction.
-        found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
-        return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
+        """Return the tests that more samples could still decide, and what of each is open."""
+        return open_tests(self.judge(tests, ended=False))
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
         """Return the same gate with another rate of false ``regressed``, and ``same_as``."""

@@ -1,0 +1,51 @@
+"""Which tests more samples could still decide, from the verdicts so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from pytest_llmperf.gate.alone import contradiction
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import open_words
+from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.session.result import CheckResult
+
+
+def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
+    """Return the tests that more samples could still decide, and what of each is open.
+
+    A test with one metric called has its verdict: the others are not continued.
+    """
+    waiting: dict[str, list[Verdict]] = {}
+    seconds: dict[str, float] = {}
+    pairs: dict[str, float] = {}
+    alone, called = set(), set()
+    for one in results:
+        nodeid, verdict = one.evidence.nodeid, one.verdict
+        if verdict is None:
+            continue
+        if verdict.kind is VerdictKind.REGRESSED:
+            called.add(nodeid)
+        elif verdict.open:
+            waiting.setdefault(nodeid, []).append(verdict)
+            proof = verdict.proof
+            if proof is not None and proof.more_seconds is not None:
+                seconds[nodeid] = max(seconds.get(nodeid, 0.0), proof.more_seconds)
+            if proof is not None and proof.low is not None:
+                more = math.inf if proof.more is None else proof.more
+                pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
+        elif (found := contradiction(one.evidence)) and not found.proven:
+            alone.add(nodeid)
+    found_open = {
+        nodeid: Open(
+            metrics={verdict.check.metric.name for verdict in verdicts},
+            texts=tuple(map(open_words, verdicts)),
+            seconds=seconds.get(nodeid),
+            pairs=pairs.get(nodeid, 0.0),
+        )
+        for nodeid, verdicts in waiting.items()
+    }
+    # What is still open in turns goes first: it may settle the contradiction.
+    found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
+    return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
