@@ -85,6 +85,9 @@ class NoWatch:
     def telemetry(self) -> None:
         """No card."""
 
+    def cpu_mhz(self) -> None:
+        """Nobody compares it."""
+
     def sample(self) -> None:
         """Never lost."""
 

@@ -84,6 +84,7 @@ CHECKS: dict[str, FitnessCheck] = {
             hits_both=True,
         ),
         FitnessCheck("cpu_clock", "warn", "machine", "the CPU's clock fell from first to last"),
+        FitnessCheck("clocks_differ", "invalid", "machine", "the clocks of the two sides differed"),
         FitnessCheck("cpu_governor", "warn", "machine", "the CPU's frequency governor saves power"),
         FitnessCheck("busy_gpu", "invalid", "machine", "another process was on the GPU"),
         FitnessCheck(

@@ -58,6 +58,11 @@ CHECK_TEXTS: dict[str, CheckText] = {
         " CPUs",
         "`scaling_cur_freq`",
     ),
+    "clocks_differ": CheckText(
+        "between the two processes of a pair a clock differed by more than 10%: the CPU's, while "
+        "the engine computed on it, or one of the engine's GPUs'",
+        "`scaling_cur_freq`, NVML",
+    ),
     "cpu_governor": CheckText(
         "the governor is `powersave` or `conservative`; with `intel_pstate` and `amd-pstate`, "
         "whose `powersave` follows the load, only with an energy preference for saving",

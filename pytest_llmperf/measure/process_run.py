@@ -66,6 +66,7 @@ class ProcessRun:
         self._decode_turns: list[float] = []
         self._first_tokens: list[float] = []
         self._turn_rows: list[dict[str, float]] = []
+        self._partial: dict[str, list[float]] = {}
         self._overloaded = ""
         self._load: LoadFigures | None = None
         self._counters = UseCounters(process.client)
@@ -127,6 +128,8 @@ class ProcessRun:
         row = compute_all(run)
         names = {"prompt": PROMPT_METRICS, "decode": DECODE_METRICS}.get(part, row.keys())
         self._turn_rows.append({name: row[name] for name in row if name in names})
+        if part != "whole":
+            self._partial.setdefault(part, []).append(row["end_to_end"])
         self.watch.turned(run)
         self._decode_turns += (s for timeline in run.timelines for s in timeline.decode_turns())
         if part != "decode":
@@ -223,6 +226,7 @@ class ProcessRun:
             telemetry=self.watch.telemetry(),
             beside=self._turns == "iterations",
             turns=self._turn_samples() if self._turn_rows else None,
+            cpu_mhz=self.watch.cpu_mhz(),
             disturbed=self._disturbed,
             overloaded=self._overloaded,
             load=self._load,
@@ -245,6 +249,7 @@ class ProcessRun:
             values={
                 name: tuple(row[name] for row in self._turn_rows if name in row) for name in names
             },
+            partial={part: tuple(seconds) for part, seconds in self._partial.items()},
         )
 
     def step(self, iteration: int | None, iterations: int | None = None) -> Step:

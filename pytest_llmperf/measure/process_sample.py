@@ -8,6 +8,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.server_use import ServerUse
+from pytest_llmperf.stats.summary import stalls
 from pytest_llmperf.stored_json import Stored
 
 #: The sides of a comparison: the one to judge, and the one it is compared with.
@@ -31,12 +32,14 @@ class TurnSamples(Stored):
         steps: number of decode steps of all requests.
         first_tokens: sum of the requests' times to the first token, by replay.
         values: values of every other metric, by replay.
+        partial: seconds of each replay of the prompt alone, and of decode alone.
     """
 
     decode: tuple[float, ...] = ()
     steps: int = 0
     first_tokens: tuple[float, ...] = ()
     values: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    partial: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def has(self, metric: str) -> bool:
         """Whether the turns measured a metric."""
@@ -64,6 +67,7 @@ class ProcessSample:
         load: figures of its load; None if its requests were sent one at a time.
         use: what it asked of servers, and their own counters; None where no server publishes any.
         cache_share: share of the prompt tokens that a server's cache served; None if unknown.
+        cpu_mhz: the CPU's clock while it computed there; None if it didn't, or that is unknown.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
@@ -94,6 +98,7 @@ class ProcessSample:
     load: LoadFigures | None = None
     use: ServerUse | None = None
     cache_share: float | None = None
+    cpu_mhz: float | None = None
     gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:
@@ -104,6 +109,11 @@ class ProcessSample:
         """Return seconds from end to end of all replays, those in turns of tokens included."""
         own = self.row("end_to_end")
         return own if self.turns is None else (*own, *self.turns.values.get("end_to_end", ()))
+
+    def stalls(self) -> int:
+        """Return how many replays took over 1.25 times the median of those that do the same."""
+        partial = () if self.turns is None else self.turns.partial.values()
+        return stalls([row for row in (self.durations(), *partial) if row])
 
     def has_neighbours(self, metric: str) -> bool:
         """Whether every value of a metric has an adjacent one from the other process."""

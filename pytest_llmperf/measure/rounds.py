@@ -15,6 +15,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.server.about import UNKNOWN_BUILD
 from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.cache_use import with_equal_use
+from pytest_llmperf.measure.clocks import with_equal_clocks
 from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Replayer
@@ -258,6 +259,7 @@ class Rounds:
         if all(sample.overloaded for sample in halves):
             halves = [replace(one, void=one.void or one.overloaded) for one in halves]
         halves = with_equal_use(halves, self._plan.perf.fitness)
+        halves = with_equal_clocks(halves, self._plan.perf.fitness)
         for sample in halves:
             (samples.voided if sample.void else samples.processes).append(sample)
         paired = self._is_paired(nodeid)

@@ -39,5 +39,8 @@ class Watch(Protocol):
     def telemetry(self) -> TelemetrySummary | None:
         """Summarise the GPUs while the engine decoded; None if none is watched."""
 
+    def cpu_mhz(self) -> float | None:
+        """Return the CPU's clock while the engine computed on it; None if unknown or it didn't."""
+
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and return its findings; may be called again."""

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import (
+    CLOCK_LOOKS,
     FitnessFinding,
     Need,
     judge,
@@ -143,6 +145,15 @@ class MachineWatch:
     def telemetry(self) -> TelemetrySummary | None:
         """Return a summary of the GPUs during decoding."""
         return None if self._gpus is None else self._gpus.summary()
+
+    def cpu_mhz(self) -> float | None:
+        """Return the CPU's clock right after replays; None if all layers are on a GPU."""
+        gpu = self._client.info.gpu
+        if not self._client.processes or (gpu and gpu.layers_on_gpu == gpu.total_layers):
+            return None
+        # Several looks, because one of them may have read an idle core.
+        looks = self._host.report().clocks_mhz
+        return median(looks) if len(looks) >= 2 * CLOCK_LOOKS else None
 
     def sample(self) -> FitnessFinding | None:
         """Check the machine between two replays; return why to abandon the process, if so.

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from host_tree import CPUS, Tree, names, only
 
+from pytest_llmperf.engine.kinds import LLAMA_CPP
+from pytest_llmperf.machine.fitness import Need
 from pytest_llmperf.machine.host import HostReport, HostWatch
+from pytest_llmperf.session import machine_watch
+from pytest_llmperf.session.machine_watch import MachineWatch, WatchSettings
 
 
 @pytest.fixture
@@ -72,6 +78,28 @@ def test_a_clock_that_falls_from_first_to_last_is_reported(tree: Tree) -> None:
 )
 def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, ...]) -> None:
     assert names(_clocks(tree, *megahertz)) == []
+
+
+# The clock of one side
+
+
+@pytest.mark.parametrize(
+    ("layers", "looks", "expected"),
+    [(0, 6, 3900.0), (5, 6, 3900.0), (10, 6, None), (0, 3, None)],
+)
+def test_the_cpu_has_a_clock_while_an_engine_computes_on_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, layers: int, looks: int, expected: float | None
+) -> None:
+    tree.cpus("cpufreq/scaling_cur_freq", 3_900_000)
+    monkeypatch.setattr(machine_watch, "HostWatch", lambda _: HostWatch(root=tree.root, cpus=CPUS))
+    info: Any = SimpleNamespace(gpu=SimpleNamespace(layers_on_gpu=layers, total_layers=10))
+    client: Any = SimpleNamespace(kind=LLAMA_CPP, processes=(1,), info=info)
+    watch = MachineWatch(WatchSettings(Need()), client)
+    for look in range(looks - 1):
+        # A core may have had nothing to do at a look.
+        tree.cpus("cpufreq/scaling_cur_freq", 800_000 if look == 1 else 3_900_000)
+        watch.sample()
+    assert watch.cpu_mhz() == expected
 
 
 # cpu_governor

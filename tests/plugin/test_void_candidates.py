@@ -39,6 +39,9 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
                 def telemetry(self) -> None:
                     return None
 
+                def cpu_mhz(self) -> None:
+                    return None
+
                 def sample(self) -> None:
                     return None
 

@@ -49,6 +49,8 @@ class Stage:
         self.looks = 0
         #: What it then says of a process that is lost already.
         self.lost: FitnessFinding | None = None
+        #: The CPU's clock in each window, in order; unknown once they are used up.
+        self.clocks: list[float | None] = []
         #: Called before each process; says how long it waited.
         self.before: Callable[[Turns | None], float] = lambda _: 0.0
         #: What this process could take turns by with another one.
@@ -118,6 +120,9 @@ class Stage:
 
             def telemetry(self) -> None:
                 return None
+
+            def cpu_mhz(self) -> float | None:
+                return stage.clocks.pop(0) if stage.clocks else None
 
             def sample(self) -> FitnessFinding | None:
                 stage.looks += 1

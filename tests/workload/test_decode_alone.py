@@ -116,7 +116,7 @@ class NoWatch:
     def nothing(self) -> None:
         return None
 
-    telemetry = sample = nothing
+    telemetry = sample = cpu_mhz = nothing
 
     def stop(self) -> tuple[()]:
         return ()

@@ -1,0 +1,63 @@
+"""Whether the two sides of a pair were measured at the same clocks of CPU and GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample
+
+#: By how much of the higher one two clocks may differ.
+_APART = 0.1
+#: Minimum number of a GPU's samples.
+_SAMPLES = 5
+#: Counters of a GPU by what they are called.
+_COUNTERS = {"SM": "sm_mhz", "memory": "memory_mhz"}
+
+
+def with_equal_clocks(
+    halves: Sequence[ProcessSample], severities: Mapping[str, Severity]
+) -> list[ProcessSample]:
+    """Return the samples of a pair, void if a clock was far higher for one of them.
+
+    Args:
+        halves: of the pair; any other number is returned as it is.
+        severities: of ``perf.fitness``.
+    """
+    found = _difference(halves) if len(halves) == 2 else None
+    if found is None:
+        return list(halves)
+    (found,) = with_severities([found], severities)
+    void = str(found) if found.severity == "invalid" else None
+    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]
+
+
+def _difference(halves: Sequence[ProcessSample]) -> FitnessFinding | None:
+    """Find the first clock that differs; None if none does, as far as they are known."""
+    base, candidate = sorted(halves, key=lambda one: one.side != BASE)
+    at_base = dict(_clocks(base))
+    for name, mhz in _clocks(candidate):
+        other = at_base.get(name)
+        if other is None or abs(mhz - other) <= _APART * max(mhz, other):
+            continue
+        text = (
+            f"{name} ran at {mhz:.0f} MHz for the candidate and at {other:.0f} MHz for the base "
+            "side; fix the clock, or let the machine cool down; if the code itself changes the "
+            "clock, perf.fitness.clocks_differ: note judges the difference"
+        )
+        evidence = {"clock": name, "candidate_mhz": mhz, "base_mhz": other}
+        return FitnessFinding("clocks_differ", "invalid", text, evidence)
+    return None
+
+
+def _clocks(sample: ProcessSample) -> Iterator[tuple[str, float]]:
+    """Yield the clocks that are known while this side worked: what of, and MHz."""
+    if sample.cpu_mhz is not None:
+        yield "the CPU", sample.cpu_mhz
+    for device in sample.telemetry.devices if sample.telemetry else ():
+        for kind, counter in _COUNTERS.items():
+            spread = device.counters.get(counter)
+            if device.used and spread is not None and spread.samples >= _SAMPLES:
+                yield f"the {kind} clock of the {device.facts.label}", spread.mean

@@ -1,0 +1,73 @@
+"""Pairs whose two sides ran at different clocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.machine.gpu.devices import Gpu
+from pytest_llmperf.machine.gpu.summary import DeviceSummary, Spread, TelemetrySummary
+from pytest_llmperf.measure.clocks import with_equal_clocks
+from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample
+from pytest_llmperf.measure.rounds import SPARE_ROUNDS
+
+ECHO = """
+    def answer(prompt):
+        yield from "abcd"
+"""
+
+
+def half(side: str, cpu_mhz: float | None = None, **counters: float) -> ProcessSample:
+    spreads = {name: Spread(9, mhz, mhz, mhz) for name, mhz in counters.items()}
+    device = DeviceSummary(Gpu("RTX 4090"), used=True, samples=9, counters=spreads)
+    telemetry = TelemetrySummary((device,)) if counters else None
+    row = ({"first_token": 1.0},)
+    return ProcessSample(0, row, side=side, pair=0, cpu_mhz=cpu_mhz, telemetry=telemetry)
+
+
+def test_a_pair_whose_sides_had_other_clocks_is_void_and_says_which() -> None:
+    candidate, base = with_equal_clocks([half(BASE, 3900.0), half(CANDIDATE, 3000.0)], {})
+    assert candidate.void == base.void
+    assert str(candidate.void).startswith(
+        "the CPU ran at 3000 MHz for the candidate and at 3900 MHz for the base side; fix the clock"
+    )
+    assert [one.name for one in base.findings] == ["clocks_differ"]
+
+
+def test_the_clocks_of_a_gpu_count_too() -> None:
+    sides = [
+        half(CANDIDATE, sm_mhz=2500, memory_mhz=10501),
+        half(BASE, sm_mhz=2500, memory_mhz=5001),
+    ]
+    for one in with_equal_clocks(sides, {}):
+        assert "the memory clock of the RTX 4090 (GPU 0) ran at 10501 MHz for" in str(one.void)
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        [half(CANDIDATE, 3700.0), half(BASE, 3900.0)],
+        [half(CANDIDATE, None), half(BASE, 3900.0)],
+        [half(CANDIDATE, sm_mhz=2500), half(BASE, memory_mhz=5001)],
+        [half(CANDIDATE, 3900.0)],
+    ],
+)
+def test_clocks_that_are_alike_or_unknown_void_nothing(sides: list[ProcessSample]) -> None:
+    assert with_equal_clocks(sides, {}) == sides
+
+
+def test_a_lower_severity_lets_the_pair_count() -> None:
+    halves = with_equal_clocks(
+        [half(CANDIDATE, 3000.0), half(BASE, 3900.0)], {"clocks_differ": "note"}
+    )
+    assert [(one.void, one.findings[0].severity) for one in halves] == [(None, "note")] * 2
+
+
+def test_such_pairs_are_measured_again_and_a_few_cost_no_verdict(stage: Any) -> None:
+    stage.clocks = [3900.0, 3000.0]
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, processes=2).tests["one"]
+    assert (samples.pairs, samples.void_pairs, samples.unfit) == (2, 1, False)
+    stage.clocks = [3900.0, 3000.0, 3000.0, 3900.0] * 99
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, processes=2).tests["one"]
+    assert (samples.pairs, samples.void_pairs, samples.unfit) == (0, SPARE_ROUNDS + 1, True)
