@@ -134,6 +134,17 @@ class TestSamples:
         """Return seconds from end to end (candidate, base), those in turns of tokens included."""
         return _apart((a.durations(), b.durations()) for a, b in self._pairs())
 
+    def stalls(self) -> tuple[int, ...]:
+        """Return the numbers of stalled replays: of the candidate; of complete pairs, and the base.
+
+        ``ProcessSample.stalls`` says which are.
+        """
+        if self.pairs:
+            return tuple(
+                sum(one.stalls() for one in side) for side in zip(*self._pairs(), strict=True)
+            )
+        return (sum(one.stalls() for one in self.processes if one.side == CANDIDATE),)
+
     def pooled_rows(self, source: str, side: str) -> Rows:
         """Return one side's raw values of ``source``, a row of seconds per process."""
         rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.side == side)

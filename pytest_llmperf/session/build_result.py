@@ -28,7 +28,6 @@ from pytest_llmperf.session.server_lines import server_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
-from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.confirmation import SuspectConfirmation
@@ -196,8 +195,7 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
 def _findings(samples: TestSamples, unit: str) -> list[str]:
     """Return what was found in a test's samples; ``unit``: the noun for what one comes from."""
     found = []
-    durations = samples.paired_durations() if samples.pairs else (samples.values("end_to_end"),)
-    stalled = sum(stalls(rows) for rows in durations if rows)
+    stalled = sum(samples.stalls())
     if stalled:
         found.append(
             f"{count(stalled, 'stalled iteration')} (over 1.25 times their {unit}'s median; "

@@ -30,7 +30,7 @@ from pytest_llmperf.session.tolerances import calibrated
 from pytest_llmperf.session.undefined import undefined_text
 from pytest_llmperf.session.warming_up import warming_up
 from pytest_llmperf.stats.percentiles import group_size, min_values
-from pytest_llmperf.stats.summary import process_medians, stalled, stalls
+from pytest_llmperf.stats.summary import process_medians, stalled
 
 
 class SessionGate:
@@ -167,7 +167,7 @@ class SessionGate:
             own_budget=samples.own_budget,
             row_size=size,
             exhausted=new - samples.alone_pairs >= plan.max_processes,
-            stalls=_stalls(samples, paired),
+            stalls=samples.stalls(),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
             same_as=self._same_as.get(nodeid, ""),
@@ -336,11 +336,6 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
 def _stalled(rows: Samples, centre: float) -> Samples:
     """Return rows of 1 (stalled) and 0 instead of durations."""
     return tuple(tuple(float(one) for one in row) for row in stalled(rows, centre))
-
-
-def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
-    rows_of_sides = samples.paired_durations() if paired else (samples.values("end_to_end"),)
-    return tuple(stalls(rows) if rows else 0 for rows in rows_of_sides)
 
 
 def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:

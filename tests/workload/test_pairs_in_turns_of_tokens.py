@@ -14,6 +14,7 @@ from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.beside import fewer_layers
 from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.samples import BASE, ProcessSample, TestSamples, TurnSamples
 from pytest_llmperf.measure.turns import planned_replays, wanted_seconds
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -125,6 +126,21 @@ def test_only_what_is_open_is_replayed(
     assert turns_taken(tmp_path, FIRST_PAIR + ALONE) == replays
     assert candidate.turns.has("first_token")
     assert candidate.turns.has("tokens_per_sec") == (open_metrics != ["first_token"])
+    prompts = candidate.turns.partial.get("prompt", ())
+    assert len(prompts) == (6 if open_metrics == ["first_token"] else 0)
+    assert prompts == pytest.approx([0.025] * len(prompts), rel=0.5)
+
+
+def test_stalls_are_counted_in_replays_of_every_kind() -> None:
+    row = {"end_to_end": 1.0}
+    turns = TurnSamples(
+        values={"end_to_end": (1.0, 1.3)},
+        partial={"prompt": (0.2, 0.2, 0.24, 0.3), "decode": (0.8, 0.8, 2.0)},
+    )
+    candidate = ProcessSample(0, (row,), pair=0, turns=turns)
+    base = ProcessSample(1, (row,), side=BASE, pair=0)
+    assert TestSamples([candidate, base]).stalls() == (3, 0)
+    assert TestSamples([candidate]).stalls() == (3,)
 
 
 @pytest.mark.parametrize(("pairs", "replays"), [(8.0, 2), (9.0, 3), (math.inf, 3)])
