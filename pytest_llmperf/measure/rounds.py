@@ -51,8 +51,8 @@ class Open:
     pairs: float = 0.0
 
 
-#: A test that is expected to take more further pairs takes turns for longer in each: what a pair
-#: costs besides its turns, such as starting two processes, is then better used.
+#: A test that is expected to take more further pairs takes turns for longer in each from then on:
+#: what a pair costs besides its turns, such as starting two processes, is then better used.
 MANY_PAIRS = 8
 
 #: Given every test's samples so far, returns the tests that more samples could still decide.
@@ -117,6 +117,8 @@ class Rounds:
         self._turns: dict[str, Turns | None] = {}
         if known_turns is not None:
             self._turns = dict.fromkeys((side.role for side in sides), known_turns)
+        #: Tests that were expected to need many more pairs.
+        self._long: set[str] = set()
         #: Tests of which a pair that had to run alone was void: the machine does not allow it now.
         self._void_alone: set[str] = set()
         #: What is undecided of each test, once there is a first answer.
@@ -350,9 +352,10 @@ class Rounds:
                     turns = "iterations"
                 named = self._open.get(nodeid)
                 open_metrics = (named.metrics or None) if named else None
-                longest = named is not None and named.pairs > MANY_PAIRS
+                if named is not None and named.pairs > MANY_PAIRS:
+                    self._long.add(nodeid)
                 return self._replayer.replay(
-                    nodeid, processes, turns, open_metrics, longest=longest
+                    nodeid, processes, turns, open_metrics, longest=nodeid in self._long
                 )
             # Where only one side has the test there are no turns to take.
             return [one for each in processes for one in self._replayer.replay(nodeid, [each])]

@@ -14,7 +14,7 @@ from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.beside import fewer_layers
 from pytest_llmperf.measure.rounds import Open
-from pytest_llmperf.measure.samples import BASE, ProcessSample, TestSamples, TurnSamples
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples, TurnSamples
 from pytest_llmperf.measure.turns import planned_replays, wanted_seconds
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -143,21 +143,26 @@ def test_stalls_are_counted_in_replays_of_every_kind() -> None:
     assert TestSamples([candidate]).stalls() == (3,)
 
 
-@pytest.mark.parametrize(("pairs", "replays"), [(8.0, 2), (9.0, 3), (math.inf, 3)])
-def test_a_test_that_needs_many_more_pairs_takes_turns_for_longer(
-    stage: Any, monkeypatch: pytest.MonkeyPatch, pairs: float, replays: int
+@pytest.mark.parametrize(
+    ("expected", "replays"),
+    [([8.0], [2]), ([9.0], [3]), ([math.inf], [3]), ([8.0, 9.0, 1.0], [2, 3, 3])],
+)
+def test_a_test_that_needs_many_more_pairs_takes_turns_for_longer_from_then_on(
+    stage: Any, monkeypatch: pytest.MonkeyPatch, expected: list[float], replays: list[int]
 ) -> None:
     # Three replays of 0.225 s.
     monkeypatch.setattr("pytest_llmperf.measure.turns._MAX_WANTED_SECONDS", 0.65)
+    looks = iter(expected)
 
     def undecided(tests: Any) -> dict[str, Open]:
-        return {"one": Open(["tokens_per_sec"], pairs=pairs)} if tests["one"].pairs < 2 else {}
+        pairs = next(looks, None)
+        return {} if pairs is None else {"one": Open(["tokens_per_sec"], pairs=pairs)}
 
-    samples = measure(stage, processes=1, most=2, undecided=undecided).tests["one"]
+    most = 1 + len(expected)
+    samples = measure(stage, processes=1, most=most, undecided=undecided).tests["one"]
 
-    (candidate, _) = (sample for sample in samples.processes if sample.pair == 1)
-    assert candidate.turns is not None
-    assert len(candidate.turns.values["end_to_end"]) == replays
+    candidates = [one for one in samples.processes if one.side == CANDIDATE and one.turns]
+    assert [len(one.turns.values["end_to_end"]) for one in candidates if one.turns] == replays
 
 
 def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
