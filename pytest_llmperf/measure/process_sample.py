@@ -9,7 +9,7 @@ from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.server_use import ServerUse
 from pytest_llmperf.stats.summary import stalls
-from pytest_llmperf.stored_json import Stored
+from pytest_llmperf.stored_json import LEFT_OUT, Stored
 
 #: The sides of a comparison: the one to judge, and the one it is compared with.
 CANDIDATE = "candidate"
@@ -39,7 +39,12 @@ class TurnSamples(Stored):
     steps: int = 0
     first_tokens: tuple[float, ...] = ()
     values: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    partial: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    partial: dict[str, tuple[float, ...]] = field(default_factory=dict, metadata=LEFT_OUT)
+
+    def turns_per_replay(self) -> int:
+        """Number of turns of decode in each replay; 1 if that is unknown."""
+        replays = len(self.values.get("time_per_output_token", ())) or len(self.decode)
+        return len(self.decode) // replays if replays and len(self.decode) % replays == 0 else 1
 
     def has(self, metric: str) -> bool:
         """Whether the turns measured a metric."""

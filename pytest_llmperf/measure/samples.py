@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.measure.neighbours import kind_of_turns, pair_difference
+from pytest_llmperf.measure.neighbours import kind_of_turns, pair_difference, shapes_of
 from pytest_llmperf.measure.process_sample import BASE as BASE
 from pytest_llmperf.measure.process_sample import CANDIDATE as CANDIDATE
 from pytest_llmperf.measure.process_sample import WHOLE
@@ -117,7 +117,8 @@ class TestSamples:
         if percentile_parts(metric.name) is not None:
             return None
         pairs = self._judged_pairs(metric.name)
-        return tuple(pair_difference(metric, candidate, base) for candidate, base in pairs)
+        shapes = shapes_of(pairs)
+        return tuple(pair_difference(metric, *pair, shapes) for pair in pairs)
 
     def alone_differences(self, metric: Metric) -> tuple[float, ...]:
         """Difference of each pair that ran one after the other, where others took turns.

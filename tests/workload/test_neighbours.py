@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from pytest_llmperf.measure.neighbours import clipped_mean, kind_of_turns, pair_difference
+from pytest_llmperf.measure.neighbours import kind_of_turns, pair_difference
 from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample, TurnSamples
 from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import get_metric
@@ -19,9 +19,10 @@ DECODE_STEPS = 64
 FIRST, STEP = 0.4, 0.02
 
 
-def process(side: str, first: list[float], decode: list[float]) -> ProcessSample:
+def process(side: str, first: list[float], decode: list[float], replays: int = 0) -> ProcessSample:
     row = {"end_to_end": 2.0, "first_token": 0.5, "tokens_per_sec": 40.0}
     values = {"first_token": tuple(first), "end_to_end": (2.0, 2.0)}
+    values["time_per_output_token"] = (STEP,) * replays
     turns = TurnSamples(tuple(decode), DECODE_STEPS, tuple(first), values)
     return ProcessSample(0, (row,), side=side, pair=0, turns=turns)
 
@@ -60,18 +61,13 @@ def test_a_slowdown_comes_out_as_it_is_whatever_hits_both_sides(slower: float) -
 
 
 def test_end_to_end_weighs_its_parts_by_the_seconds_of_the_base() -> None:
-    candidate, base = both(0.0, 0.1)
+    sides = ((CANDIDATE, 1.1), (BASE, 1.0))
+    pair = (process(side, [FIRST] * 12, [STEP * slower] * 48) for side, slower in sides)
 
-    whole = math.expm1(pair_difference(get_metric("end_to_end"), candidate, base))
+    whole = math.expm1(pair_difference(get_metric("end_to_end"), *pair))
 
-    assert candidate.turns is not None
-    assert base.turns is not None
-    first, decode = (
-        math.exp(clipped_mean([math.log(value) for value in values]))
-        for values in (base.turns.first_tokens, base.turns.decode)
-    )
-    decode *= DECODE_STEPS
-    assert whole == pytest.approx(0.1 * decode / (first + decode))
+    decode = STEP * DECODE_STEPS
+    assert whole == pytest.approx(0.1 * decode / (FIRST + decode))
     # Without a second token there is nothing but the first one.
     one = (replace(half, turns=replace(half.turns, steps=0, decode=())) for half in both(0.1, 0.0))
     assert pair_difference(get_metric("end_to_end"), *one) == pytest.approx(math.log(1.1))
@@ -106,6 +102,85 @@ def test_outliers_of_one_side_count_in_full() -> None:
     pair = process(CANDIDATE, [FIRST] * 6, [STEP] * 96), process(BASE, [FIRST] * 6, slow)
 
     assert pair_difference(get_metric("tokens_per_sec"), *pair) == pytest.approx(-math.log(3.0))
+    # Decode weighs as much as it took.
+    decode = STEP * DECODE_STEPS
+    assert pair_difference(get_metric("end_to_end"), *pair) == pytest.approx(
+        math.log((FIRST + decode) / (FIRST + 3 * decode))
+    )
+
+
+@pytest.mark.parametrize("turns", [40, 5000])
+def test_any_number_of_outliers_is_judged(turns: int) -> None:
+    """Every third turn of the candidate takes twice as long."""
+    slow = [STEP * (1 + (turn % 3 == 0)) for turn in range(turns)]
+    pair = process(CANDIDATE, [FIRST] * 6, slow), process(BASE, [FIRST] * 6, [STEP] * turns)
+
+    found = pair_difference(get_metric("tokens_per_sec"), *pair)
+
+    assert found == pytest.approx(math.log(4 / 3), abs=0.02)
+
+
+#: Seconds of each turn of a replay by itself: two requests, and a context that grows.
+SHAPES = {
+    "requests": [STEP] * 8 + [STEP * 1.5] * 8,
+    "depth": [STEP * (1 + turn / 8) for turn in range(16)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("replays", [1, 3, 6])
+def test_turns_that_are_always_slower_count_like_the_others(
+    shape: list[float], replays: int
+) -> None:
+    """The candidate is 10% slower in the slower half of each replay."""
+    slower = [seconds * (1.1 if turn >= 8 else 1.0) for turn, seconds in enumerate(shape)]
+    pair = (
+        process(CANDIDATE, [FIRST] * 6, slower * replays, replays),
+        process(BASE, [FIRST] * 6, shape * replays, replays),
+    )
+
+    found = pair_difference(get_metric("tokens_per_sec"), *pair)
+
+    assert found == pytest.approx(math.log(1.1) / 2)
+
+
+def test_what_is_always_slower_is_learnt_from_all_pairs() -> None:
+    """In one pair a neighbour disturbs the second half of each replay."""
+    noise, pairs = random.Random(5), []
+    for pair in range(5):
+        for side, slower in ((CANDIDATE, 1.05), (BASE, 1.0)):
+            decode = [seconds * slower for seconds in SHAPES["requests"]] * 3
+            for turn in range(len(decode)) if pair == 0 else ():
+                if turn % 16 >= 8:
+                    decode[turn] *= 2.0 * noise.uniform(0.8, 1.6)
+            pairs.append(replace(process(side, [FIRST] * 6, decode, 3), pair=pair))
+    rate = get_metric("tokens_per_sec")
+
+    assert TestSamples(pairs).differences(rate) == pytest.approx([math.log(1.05)] * 5)
+    # By itself it could not be told.
+    assert pair_difference(rate, *pairs[:2]) != pytest.approx(math.log(1.05), abs=0.005)
+
+
+@pytest.mark.parametrize("turns", [31, 8])
+def test_a_turn_that_is_slow_in_each_replay_counts_in_full(turns: int) -> None:
+    """Three replays, in each of which the candidate's fourth turn takes five times as long."""
+    slow = [STEP * (5 if turn == 3 else 1) for turn in range(turns)] * 3
+    pair = (
+        process(CANDIDATE, [FIRST] * 6, slow, 3),
+        process(BASE, [FIRST] * 6, [STEP] * 3 * turns, 3),
+    )
+
+    found = pair_difference(get_metric("tokens_per_sec"), *pair)
+
+    assert found == pytest.approx(math.log((turns + 4) / turns))
+
+
+def test_a_stall_at_the_same_turn_of_two_replays_is_the_machines() -> None:
+    slow = [STEP] * 48
+    slow[3] = slow[19] = slow[40] = STEP * 5
+    pair = process(CANDIDATE, [FIRST] * 6, slow, 3), process(BASE, [FIRST] * 6, [STEP] * 48, 3)
+
+    assert pair_difference(get_metric("tokens_per_sec"), *pair) < math.log(1.02)
 
 
 def test_outliers_of_both_sides_are_the_machines() -> None:
