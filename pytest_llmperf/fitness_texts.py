@@ -59,8 +59,9 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "`scaling_cur_freq`",
     ),
     "clocks_differ": CheckText(
-        "between the two processes of a pair a clock differed by more than 10%: the CPU's, while "
-        "the engine computed on it, or one of the engine's GPUs'",
+        "between the two processes of a pair a clock differed by more than 10%: the CPU's, where "
+        "llama.cpp has layers on it, or one of the engine's GPUs' that was not at its power limit; "
+        "`warn` if the sides use other numbers of threads, or of layers on GPUs",
         "`scaling_cur_freq`, NVML",
     ),
     "cpu_governor": CheckText(

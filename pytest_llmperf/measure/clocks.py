@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.measure.process_sample import BASE, ProcessSample
@@ -18,15 +19,20 @@ _COUNTERS = {"SM": "sm_mhz", "memory": "memory_mhz"}
 
 
 def with_equal_clocks(
-    halves: Sequence[ProcessSample], severities: Mapping[str, Severity]
+    halves: Sequence[ProcessSample],
+    loaded: Mapping[str, EngineInfo],
+    severities: Mapping[str, Severity],
 ) -> list[ProcessSample]:
-    """Return the samples of a pair, void if a clock was far higher for one of them.
+    """Return the samples of a pair, void if a clock was far lower for one of them.
 
     Args:
         halves: of the pair; any other number is returned as it is.
+        loaded: the engines by side. Where they compute on other threads or layers, another clock
+            may come of that, and only a warning says so.
         severities: of ``perf.fitness``.
     """
-    found = _difference(halves) if len(halves) == 2 else None
+    alike = len({_where(one) for one in loaded.values()}) == 1
+    found = _difference(halves, "invalid" if alike else "warn") if len(halves) == 2 else None
     if found is None:
         return list(halves)
     (found,) = with_severities([found], severities)
@@ -34,7 +40,12 @@ def with_equal_clocks(
     return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]
 
 
-def _difference(halves: Sequence[ProcessSample]) -> FitnessFinding | None:
+def _where(info: EngineInfo) -> tuple[int, int, int]:
+    """Return the threads of an engine, and its layers on GPUs."""
+    return info.n_threads, info.n_threads_batch, info.gpu.layers_on_gpu if info.gpu else 0
+
+
+def _difference(halves: Sequence[ProcessSample], severity: Severity) -> FitnessFinding | None:
     """Find the first clock that differs; None if none does, as far as they are known."""
     base, candidate = sorted(halves, key=lambda one: one.side != BASE)
     at_base = dict(_clocks(base))
@@ -48,16 +59,21 @@ def _difference(halves: Sequence[ProcessSample]) -> FitnessFinding | None:
             "clock, perf.fitness.clocks_differ: note judges the difference"
         )
         evidence = {"clock": name, "candidate_mhz": mhz, "base_mhz": other}
-        return FitnessFinding("clocks_differ", "invalid", text, evidence)
+        return FitnessFinding("clocks_differ", severity, text, evidence)
     return None
 
 
 def _clocks(sample: ProcessSample) -> Iterator[tuple[str, float]]:
-    """Yield the clocks that are known while this side worked: what of, and MHz."""
+    """Yield the clocks that are known while this side worked: what of, and MHz.
+
+    At its power limit a GPU's clock is what the work leaves of it.
+    """
     if sample.cpu_mhz is not None:
         yield "the CPU", sample.cpu_mhz
     for device in sample.telemetry.devices if sample.telemetry else ():
+        if not device.used or device.at_power_limit:
+            continue
         for kind, counter in _COUNTERS.items():
             spread = device.counters.get(counter)
-            if device.used and spread is not None and spread.samples >= _SAMPLES:
+            if spread is not None and spread.samples >= _SAMPLES:
                 yield f"the {kind} clock of the {device.facts.label}", spread.mean

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from pytest_llmperf.measure.process_sample import BASE, ProcessSample, TurnSamples
-from pytest_llmperf.metrics import LARGEST, is_plausible, known_metric
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample, TurnSamples, metric_values
+from pytest_llmperf.metrics import LARGEST
 from pytest_llmperf.stored_json import (
     LATER,
     LEFT_OUT,
@@ -26,7 +26,6 @@ from pytest_llmperf.stored_json import (
     dump,
     expect,
     read,
-    unexpected,
 )
 
 #: Seconds after which evidence expires, because machines change.
@@ -39,16 +38,7 @@ _Seconds = Annotated[
 ]
 
 
-def _measured(iteration: dict[str, float]) -> dict[str, float]:
-    for name, value in iteration.items():
-        # The package that registered the metric may be gone.
-        metric = known_metric(name)
-        if not (metric.allows(value) if metric else value == 0 or is_plausible(value)):
-            raise unexpected("a value that the metric can have", value, name)
-    return iteration
-
-
-_Iteration = Annotated[dict[str, Number], AfterValidator(_measured)]
+_Iteration = Annotated[dict[str, Number], AfterValidator(metric_values)]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.server_use import ServerUse
+from pytest_llmperf.metrics import LARGEST, is_plausible, known_metric
 from pytest_llmperf.stats.summary import stalls
-from pytest_llmperf.stored_json import LEFT_OUT, Stored
+from pytest_llmperf.stored_json import LEFT_OUT, Number, Stored, expect, unexpected
 
 #: The sides of a comparison: the one to judge, and the one it is compared with.
 CANDIDATE = "candidate"
@@ -19,6 +24,26 @@ BASE = "base"
 #: Metrics that the turns of decode decide, and the one that these and the first tokens do.
 DECODE_METRICS = frozenset({"tokens_per_sec", "time_per_output_token"})
 WHOLE = "end_to_end"
+
+#: What turns took, whose logarithm is compared.
+_Seconds = Annotated[
+    Number, expect("seconds that can have been measured", lambda value: 0 < value <= LARGEST)
+]
+
+
+def metric_values(values: Mapping[str, float | tuple[float, ...]]) -> Mapping[str, Any]:
+    """Return stored values by metric if each metric can have its own.
+
+    Raises:
+        ItemError: one can't.
+    """
+    for name, found in values.items():
+        # The package that registered the metric may be gone.
+        metric = known_metric(name)
+        for value in found if isinstance(found, tuple) else (found,):
+            if not (metric.allows(value) if metric else value == 0 or is_plausible(value)):
+                raise unexpected("a value that the metric can have", value, name)
+    return values
 
 
 @dataclass(frozen=True)
@@ -35,11 +60,13 @@ class TurnSamples(Stored):
         partial: seconds of each replay of the prompt alone, and of decode alone.
     """
 
-    decode: tuple[float, ...] = ()
+    decode: tuple[_Seconds, ...] = ()
     steps: int = 0
-    first_tokens: tuple[float, ...] = ()
-    values: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    partial: dict[str, tuple[float, ...]] = field(default_factory=dict, metadata=LEFT_OUT)
+    first_tokens: tuple[_Seconds, ...] = ()
+    values: Annotated[dict[str, tuple[Number, ...]], AfterValidator(metric_values)] = field(
+        default_factory=dict
+    )
+    partial: dict[str, tuple[_Seconds, ...]] = field(default_factory=dict, metadata=LEFT_OUT)
 
     def turns_per_replay(self) -> int:
         """Number of turns of decode in each replay; 1 if that is unknown."""
@@ -72,7 +99,7 @@ class ProcessSample:
         load: figures of its load; None if its requests were sent one at a time.
         use: what it asked of servers, and their own counters; None where no server publishes any.
         cache_share: share of the prompt tokens that a server's cache served; None if unknown.
-        cpu_mhz: the CPU's clock while it computed there; None if it didn't, or that is unknown.
+        cpu_mhz: the CPU's clock, MHz; None if unknown, or if the engine may not compute there.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,

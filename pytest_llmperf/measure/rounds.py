@@ -261,7 +261,7 @@ class Rounds:
         if all(sample.overloaded for sample in halves):
             halves = [replace(one, void=one.void or one.overloaded) for one in halves]
         halves = with_equal_use(halves, self._plan.perf.fitness)
-        halves = with_equal_clocks(halves, self._plan.perf.fitness)
+        halves = with_equal_clocks(halves, samples.loaded, self._plan.perf.fitness)
         for sample in halves:
             (samples.voided if sample.void else samples.processes).append(sample)
         paired = self._is_paired(nodeid)

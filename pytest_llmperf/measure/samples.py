@@ -136,7 +136,7 @@ class TestSamples:
         return _apart((a.durations(), b.durations()) for a, b in self._pairs())
 
     def stalls(self) -> tuple[int, ...]:
-        """Return the numbers of stalled replays: of the candidate; of complete pairs, and the base.
+        """Return the numbers of stalled replays: (candidate, base) of the pairs, else (candidate,).
 
         ``ProcessSample.stalls`` says which are.
         """

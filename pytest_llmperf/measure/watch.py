@@ -40,7 +40,7 @@ class Watch(Protocol):
         """Summarise the GPUs while the engine decoded; None if none is watched."""
 
     def cpu_mhz(self) -> float | None:
-        """Return the CPU's clock while the engine computed on it; None if unknown or it didn't."""
+        """Return the CPU's clock, MHz; None if unknown, or if the engine may not compute there."""
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and return its findings; may be called again."""

@@ -197,9 +197,12 @@ def _findings(samples: TestSamples, unit: str) -> list[str]:
     found = []
     stalled = sum(samples.stalls())
     if stalled:
+        effect = "kept, the median absorbs them"
+        if any(one.turns for one in samples.processes):
+            effect = "these count for little unless one side alone has them"
         found.append(
             f"{count(stalled, 'stalled iteration')} (over 1.25 times their {unit}'s median; "
-            "kept, the median absorbs them)"
+            f"{effect})"
         )
     if samples.voided and samples.processes:
         left_out = count(len(samples.voided), unit)

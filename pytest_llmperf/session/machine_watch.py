@@ -147,9 +147,9 @@ class MachineWatch:
         return None if self._gpus is None else self._gpus.summary()
 
     def cpu_mhz(self) -> float | None:
-        """Return the CPU's clock right after replays; None if all layers are on a GPU."""
+        """Return the CPU's clock right after replays; None unless layers are known to be there."""
         gpu = self._client.info.gpu
-        if not self._client.processes or (gpu and gpu.layers_on_gpu == gpu.total_layers):
+        if gpu is None or gpu.layers_on_gpu == gpu.total_layers:
             return None
         # Several looks, because one of them may have read an idle core.
         looks = self._host.report().clocks_mhz

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pytest_llmperf.gate.alone import contradiction
-from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.words import open_words
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.session.result import CheckResult
@@ -29,12 +29,12 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
             called.add(nodeid)
         elif verdict.open:
             waiting.setdefault(nodeid, []).append(verdict)
-            proof = verdict.proof
-            if proof is not None and proof.more_seconds is not None:
-                seconds[nodeid] = max(seconds.get(nodeid, 0.0), proof.more_seconds)
-            if proof is not None and proof.low is not None:
-                more = math.inf if proof.more is None else proof.more
-                pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
+            for proof in _undecided(verdict):
+                if proof.more_seconds is not None:
+                    seconds[nodeid] = max(seconds.get(nodeid, 0.0), proof.more_seconds)
+                if proof.low is not None:
+                    more = math.inf if proof.more is None else proof.more
+                    pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
         elif (found := contradiction(one.evidence)) and not found.proven:
             alone.add(nodeid)
     found_open = {
@@ -49,3 +49,10 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
     # What is still open in turns goes first: it may settle the contradiction.
     found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
     return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
+
+
+def _undecided(verdict: Verdict) -> Iterator[Proof]:
+    """Yield the numbers of what is undecided: the comparison may be, though a target is missed."""
+    for reason in verdict.reasons:
+        if reason.kind is VerdictKind.INCONCLUSIVE and reason.proof is not None:
+            yield reason.proof

@@ -167,7 +167,7 @@ class SessionGate:
             own_budget=samples.own_budget,
             row_size=size,
             exhausted=new - samples.alone_pairs >= plan.max_processes,
-            stalls=samples.stalls(),
+            stalls=(samples if paired else samples.of_side(CANDIDATE)).stalls(),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
             same_as=self._same_as.get(nodeid, ""),

@@ -8,6 +8,7 @@ import pytest
 from gate_evidence import paired, shifted
 
 from pytest_llmperf.gate.combine import judge
+from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.session.open_tests import open_tests
 from pytest_llmperf.session.result import CheckResult
 
@@ -33,6 +34,17 @@ def test_a_test_that_no_number_of_pairs_decides_takes_infinitely_many() -> None:
     (found,) = open_tests([result(1.0, -0.93, 0.9, -0.85)]).values()
 
     assert found.pairs == math.inf
+
+
+def test_a_missed_target_says_nothing_of_what_the_comparison_takes() -> None:
+    slowdowns = (0.10, 0.0, 0.06, -0.01, 0.08)
+    missed = paired(*slowdowns, limit=0.5, ended=False)
+    one = CheckResult(missed, judge(missed))
+
+    assert one.verdict is not None
+    assert one.verdict.kind is VerdictKind.MISSED
+    (without,), (found,) = (open_tests([each]).values() for each in (result(*slowdowns), one))
+    assert (found.pairs, found.seconds) == (without.pairs, without.seconds)
 
 
 @pytest.mark.parametrize("slowdowns", [shifted(0.0), shifted(0.1)])

@@ -85,14 +85,20 @@ def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, .
 
 @pytest.mark.parametrize(
     ("layers", "looks", "expected"),
-    [(0, 6, 3900.0), (5, 6, 3900.0), (10, 6, None), (0, 3, None)],
+    [(0, 6, 3900.0), (5, 6, 3900.0), (10, 6, None), (0, 3, None), (None, 6, None)],
 )
 def test_the_cpu_has_a_clock_while_an_engine_computes_on_it(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, layers: int, looks: int, expected: float | None
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    layers: int | None,
+    looks: int,
+    expected: float | None,
 ) -> None:
     tree.cpus("cpufreq/scaling_cur_freq", 3_900_000)
     monkeypatch.setattr(machine_watch, "HostWatch", lambda _: HostWatch(root=tree.root, cpus=CPUS))
-    info: Any = SimpleNamespace(gpu=SimpleNamespace(layers_on_gpu=layers, total_layers=10))
+    # An application does not say where it computes.
+    gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers, total_layers=10)
+    info: Any = SimpleNamespace(gpu=gpu)
     client: Any = SimpleNamespace(kind=LLAMA_CPP, processes=(1,), info=info)
     watch = MachineWatch(WatchSettings(Need()), client)
     for look in range(looks - 1):

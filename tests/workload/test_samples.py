@@ -4,6 +4,7 @@ import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,3 +167,23 @@ def test_what_a_kept_pair_measured_in_turns_is_kept(tmp_path: Path) -> None:
     # Its levels count no more in a later session than in its own.
     assert [half.disturbed for half in kept] == ["busy", "busy"]
     assert pairs.problems == []
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"decode": (0.1, 0.0)},
+        {"first_tokens": (-1.0,)},
+        {"values": {"end_to_end": (1.0, 0.0)}},
+        {"partial": {"prompt": (0.0,)}},
+    ],
+)
+def test_turns_that_nothing_can_have_measured_do_not_count(tmp_path: Path, damaged: Any) -> None:
+    pairs = KeptPairs(tmp_path)
+    sound = TurnSamples((0.1, 0.2), 3, (0.5,), {"end_to_end": (1.0, 1.1)}, {"prompt": (0.2,)})
+    for turns in (sound, replace(sound, **damaged)):
+        sides = (sample(0, side, end_to_end=1.0) for side in (CANDIDATE, BASE))
+        pairs.add({}, [replace(half, turns=turns) for half in sides])
+    assert [half.turns for half in pairs.load({})] == [sound, sound]
+    (problem,) = pairs.problems
+    assert next(iter(damaged)) in problem

@@ -17,7 +17,7 @@ from pytest_llmperf.machine.gpu.windows import Span, while_decoding
 
 #: NVML's clock event reasons that mean a slowed card. Source: nvml.h, nvmlClocksEventReason*;
 #: idle, application clocks, sync boost and display are no slowdowns.
-POWER_CAP = 0x04
+POWER_CAP, AT_POWER_LIMIT = 0x04, "at its power limit"
 THROTTLE_REASONS = {
     0x08: "hardware slowdown (heat or power supply)",
     0x20: "too hot (software thermal slowdown)",
@@ -114,7 +114,7 @@ def _finding(
 
 def _throttled(card: _Card) -> Iterator[FitnessFinding]:
     reasons = [one.reasons for one in card.decoding if one.reasons is not None]
-    for bit, why in ({POWER_CAP: "at its power limit"} | THROTTLE_REASONS).items():
+    for bit, why in ({POWER_CAP: AT_POWER_LIMIT} | THROTTLE_REASONS).items():
         count = sum(bool(bits & bit) for bits in reasons)
         if not count:
             continue

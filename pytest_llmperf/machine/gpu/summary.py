@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.machine.gpu.course import Course, course_of
 from pytest_llmperf.machine.gpu.devices import Gpu
-from pytest_llmperf.machine.gpu.fitness import POWER_CAP, THROTTLE_REASONS
+from pytest_llmperf.machine.gpu.fitness import AT_POWER_LIMIT, POWER_CAP, THROTTLE_REASONS
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, used_by_engine
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, throughout, while_decoding
@@ -78,6 +78,11 @@ class DeviceSummary:
     xids: tuple[int, ...] = ()
     lost: bool = False
     course: Course = field(default_factory=Course)
+
+    @property
+    def at_power_limit(self) -> bool:
+        """Whether the card lowered its clocks at its power limit."""
+        return AT_POWER_LIMIT in self.reasons
 
     def joined(self, other: DeviceSummary) -> DeviceSummary:
         """Return the union with the summary of another engine process on the same GPU."""
@@ -196,7 +201,7 @@ def _spreads(series: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
 
 
 def _reasons(readings: Sequence[Reading]) -> dict[str, int]:
-    names = {POWER_CAP: "at its power limit"} | THROTTLE_REASONS
+    names = {POWER_CAP: AT_POWER_LIMIT} | THROTTLE_REASONS
     counts = {
         name: sum(bool((one.reasons or 0) & bit) for one in readings) for bit, name in names.items()
     }
