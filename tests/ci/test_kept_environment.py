@@ -90,6 +90,39 @@ def test_an_action_installs_the_plugin_that_it_comes_with(tmp_path: Path, own: b
     assert done.stdout == f"-m pip install {plugin} -r requirements.txt\n"
 
 
+def test_a_plugin_that_changed_gets_another_environment(tmp_path: Path) -> None:
+    action = tmp_path / "an action"
+    (action / "pytest_llmperf").mkdir(parents=True)
+    module = action / "pytest_llmperf" / "module.py"
+
+    def venv() -> str:
+        variables = tmp_path / "variables"
+        names = environment(
+            GITHUB_OUTPUT=tmp_path / "output",
+            GITHUB_ENV=variables,
+            GITHUB_WORKSPACE=tmp_path,
+            GITHUB_ACTION_PATH=action,
+            RUNNER_TEMP=tmp_path / "temporary",
+            **dict.fromkeys(
+                ("NAME", "INSTALL", "CMAKE_ARGS", "PYTHON_VERSION", "SYSTEM", "DEPENDENCIES"), ""
+            ),
+        )
+        done = bash(step(read_yaml(ROOT / "action.yml"), "Choose folders")["run"], tmp_path, names)
+        assert done.returncode == 0, done.stdout
+        (found,) = re.findall("LLMPERF_VENV=(.*)", variables.read_text())
+        variables.unlink()
+        return str(found)
+
+    copied = venv()
+    (action / "pyproject.toml").write_text("[project]")
+    module.write_text("")
+    first = venv()
+    module.with_suffix(".pyc").write_text("compiled")
+    assert venv() == first != copied
+    module.write_text("changed = True")
+    assert venv() != first
+
+
 def test_a_complete_environment_is_not_installed_again(
     init: Callable[..., int], repository: Path, tmp_path: Path
 ) -> None:
