@@ -145,7 +145,8 @@ class ProcessSample:
     def stalls(self) -> int:
         """Return how many replays took over 1.25 times the median of those that do the same."""
         partial = () if self.turns is None else self.turns.partial.values()
-        return stalls([row for row in (self.durations(), *partial) if row])
+        rows = [row for row in (self.durations(), *partial) if row]
+        return stalls(rows) if rows else 0
 
     def has_neighbours(self, metric: str) -> bool:
         """Whether every value of a metric has an adjacent one from the other process."""

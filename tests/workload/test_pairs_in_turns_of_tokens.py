@@ -143,6 +143,12 @@ def test_stalls_are_counted_in_replays_of_every_kind() -> None:
     assert TestSamples([candidate]).stalls() == (3,)
 
 
+def test_samples_without_a_time_from_end_to_end_have_no_stalls() -> None:
+    """Those of a load, or of an answer that was cut short before its first token."""
+    assert TestSamples([ProcessSample(0, ({"request_latency": 1.0},))]).stalls() == (0,)
+    assert TestSamples([ProcessSample(0, ())]).stalls() == (0,)
+
+
 @pytest.mark.parametrize(
     ("expected", "replays"),
     [([8.0], [2]), ([9.0], [3]), ([math.inf], [3]), ([8.0, 9.0, 1.0], [2, 3, 3])],
