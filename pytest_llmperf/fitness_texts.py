@@ -134,11 +134,11 @@ CHECK_TEXTS: dict[str, CheckText] = {
     "cache_hits_differ": CheckText(
         "the shares of the prompt tokens that caches served differ between the two processes of a "
         "pair by 10 points or more",
-        "the server's counts, and for a load its `/metrics` where its answers say nothing",
+        "the server's counts, and its `/metrics` where its answers say nothing",
     ),
     "cache_unknown": CheckText(
-        "neither the answers to a load nor the server's `/metrics` say how much of the prompts "
-        "came out of its cache; `note` for requests one at a time, whose answers don't say",
+        "neither the answers nor the server's `/metrics` say how much of the prompts came out of "
+        "its cache; `note` for requests one at a time",
         "the server's counts, its `/metrics`",
     ),
     "failed_requests": CheckText(

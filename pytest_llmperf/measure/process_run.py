@@ -20,7 +20,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
-from pytest_llmperf.measure.server_use import UseCounters
+from pytest_llmperf.measure.server_use import ServerUse, UseCounters
 from pytest_llmperf.measure.turns import PROMPT_METRICS, Part, Turns, decode_steps
 from pytest_llmperf.measure.warmup import is_warm
 from pytest_llmperf.measure.watch import Watch
@@ -69,7 +69,11 @@ class ProcessRun:
         self._partial: dict[str, list[float]] = {}
         self._overloaded = ""
         self._load: LoadFigures | None = None
-        self._counters = UseCounters(process.client)
+        kind = process.client.kind
+        # A server that both processes of a pair ask by turns counts the requests of both.
+        is_asked_by_both = turns is not None and not kind.restarts
+        reads_counters = kind.counts and not is_asked_by_both
+        self._counters = UseCounters(process.client) if reads_counters else None
 
     @property
     def is_warm(self) -> bool:
@@ -99,7 +103,8 @@ class ProcessRun:
         if self.workload.load.is_load:
             run = self._send_load()
         else:
-            self._counters.begin()
+            if self._counters is not None:
+                self._counters.begin()
             run = drain(self._replay())
         self._counted.append(run)
         values = compute_all(run, self._undefined)
@@ -208,7 +213,10 @@ class ProcessRun:
         rows, slot = self._rows, self._process.slot
         if rows:
             rows[0].update(self.watch.whole(self._counted))
-        found = worst_first([*self._found.values(), *self.watch.stop()])
+        watched = self.watch.stop()
+        use = self._use()
+        share = self._cache_share(use)
+        found = worst_first([*self._found.values(), *watched])
         for finding in found:
             if finding.severity == "invalid":
                 self._note(finding)
@@ -230,15 +238,31 @@ class ProcessRun:
             disturbed=self._disturbed,
             overloaded=self._overloaded,
             load=self._load,
-            use=self._counters.use(self._counted) if self._load is None else self._load.use,
-            cache_share=cache_share(
-                ((t.prompt_tokens_cached, t.prompt_tokens) for run in self._counted for t in run),
-                self._load.servers.values() if self._load is not None else (),
-            ),
+            use=use,
+            cache_share=share,
             gap_counts=tuple(
                 tuple(len(_gaps(timeline)) for timeline in timelines) for timelines in self._counted
             ),
         )
+
+    def _use(self) -> ServerUse | None:
+        if self._load is not None:
+            return self._load.use
+        return None if self._counters is None else self._counters.use(self._counted)
+
+    def _cache_share(self, use: ServerUse | None) -> float | None:
+        """Return the share of the prompts from a server's cache; note if nobody says it."""
+        timelines = [timeline for run in self._counted for timeline in run.timelines]
+        share = cache_share(
+            ((one.prompt_tokens_cached, one.prompt_tokens) for one in timelines),
+            () if use is None else use.servers.values(),
+        )
+        is_serial = self._load is None and not self._process.client.kind.resets
+        if share is None and is_serial and any(one.hides_cache for one in timelines):
+            unknown = unknown_use("note", metrics_asked=self._counters is not None)
+            for one in with_severities([unknown], self._plan.perf.fitness):
+                self._found[one.name] = one
+        return share
 
     def _turn_samples(self) -> TurnSamples:
         names = dict.fromkeys(name for row in self._turn_rows for name in row)
@@ -318,8 +342,6 @@ class ProcessRun:
             )
         unlike = recorded.unlike(generation)
         found = [*instrument_findings(generation), *([unlike] if unlike else [])]
-        if not self._process.client.kind.resets and timeline.hides_cache:
-            found.append(unknown_use("note", metrics_asked=False))
         for one in with_severities(found, self._plan.perf.fitness):
             self._found[one.name] = one
             # Without a token nothing can be timed, at any severity.

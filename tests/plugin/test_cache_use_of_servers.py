@@ -26,11 +26,13 @@ def simulator() -> Iterator[Callable[..., str]]:
         yield start
 
 
-def config(fitness: dict[str, str] | None = None, **llm: object) -> str:
+def config(
+    fitness: dict[str, str] | None = None, perf: dict[str, str] | None = None, **llm: object
+) -> str:
     """A configuration of a server; JSON is YAML."""
     section = {"engine": "server", "api": "completions", **llm}
-    perf = {**NUMBERS, "budget": "60s", "fitness": {**FITNESS, **(fitness or {})}}
-    return json.dumps({"llm": section, "perf": perf})
+    numbers = {**NUMBERS, "budget": "60s", "fitness": {**FITNESS, **(fitness or {})}}
+    return json.dumps({"llm": section, "perf": {**numbers, **(perf or {})}})
 
 
 def write(project, load: str = LOAD, limit: str = "max='60s'") -> None:
@@ -63,6 +65,30 @@ def test_servers_whose_caches_serve_other_shares_are_not_compared(
         "caches served 80% of the candidate's prompt tokens and 0% of the base side's, so the two "
         "did other work"
     ) in json.dumps(test)
+
+
+def test_servers_whose_counters_tell_of_other_shares_are_not_compared(
+    project, quiet_machine, simulator
+):
+    write(project, load="", limit="")
+    urls = (simulator("--metrics", "vllm", cached=one, cached_told=False) for one in (4, 0))
+    test, names = compared(project, *(config(url=url, cache="shared") for url in urls))
+    assert (test["verdict"], names) == ("invalid", ["cache_hits_differ"])
+
+
+def test_counters_of_a_server_that_both_sides_ask_by_turns_are_not_read(
+    project, quiet_machine, simulator
+):
+    """Each block's would count the other side's requests, too, as somebody else's."""
+    write(project, load="", limit="max='1ms'")
+    url = simulator("--metrics", "vllm", cached_told=False)
+    for name, seed in (("config.yaml", 1), ("other.yaml", 2)):
+        project.configure(config(perf={"turns": "iterations"}, url=url, seed=seed), name)
+    # In the first pair one block follows the other.
+    test, names = measured(project, "--llmperf-against-config", "other.yaml")
+    assert (test["verdict"], names) == ("missed", ["cache_unknown"])
+    assert "its answers do not say; start vLLM" in json.dumps(test["fitness"])
+    assert "somebody else uses it" not in json.dumps(test)
 
 
 @pytest.mark.parametrize("load", [LOAD, ""])
@@ -122,8 +148,9 @@ def test_a_cache_that_only_the_counters_tell_of_makes_a_load_void(
     assert text in json.dumps(test)
 
 
-def test_a_cache_that_counters_clear_is_nothing_to_say(project, quiet_machine, simulator):
-    write(project)
+@pytest.mark.parametrize("load", [LOAD, ""])
+def test_a_cache_that_counters_clear_is_nothing_to_say(project, quiet_machine, simulator, load):
+    write(project, load)
     project.configure(config(url=simulator("--metrics", "vllm", cached_told=False)))
     test, names = measured(project)
     assert (test["verdict"], names) == ("no baseline", [])
