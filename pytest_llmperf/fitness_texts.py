@@ -171,7 +171,7 @@ CHECK_TEXTS: dict[str, CheckText] = {
     ),
     "server_restarted": CheckText(
         "the output tokens that the server at `llm.url`, or a replica, had counted since its start "
-        "became fewer between the loads of a session",
+        "became fewer between two samples of a session",
         "the server's `/metrics`",
     ),
     "cut_short": CheckText(

@@ -113,16 +113,18 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "(SGLang), `--batch-size` (llama-server)",
     ),
     "replica_idle": CauseText(
-        "a replica of `llm.replicas` generated nothing during a load of four requests a replica or "
-        "more",
+        "a replica of `llm.replicas` generated nothing during a load, by more than chance (1 in "
+        "256)",
         "the balancer's list of servers, its health checks, no session affinity",
     ),
     "replica_overloaded": CauseText(
-        "a replica generated 1.5 times its even share of a load's tokens or more",
+        "a replica generated 1.5 times its even share of a load's tokens or more, and by more than "
+        "chance (1 in 256)",
         "round robin or least connections, no session affinity",
     ),
     "other_traffic": CauseText(
-        "the server generated over 10% more tokens than the requests asked for",
+        "the server generated over 10% more tokens than the requests asked for, and one more for "
+        "each answer",
         "stop what else sends requests",
     ),
     "gpu_lost": CauseText(

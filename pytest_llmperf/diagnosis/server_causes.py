@@ -29,7 +29,7 @@ _MIN_READINGS = 3
 _QUEUED = 1 / 3
 #: Share of the KV cache in use from which it is full: a request's blocks are taken together.
 _FULL = 0.95
-#: Servers may count a token more per answer than they send.
+#: Servers may count a token more for each answer than they send, and a little besides.
 _OTHERS, _OTHER_TOKENS = 1.1, 64
 #: By how much the shares of prompts from the cache must differ between two sides.
 _HITS_APART = 0.1
@@ -245,7 +245,8 @@ def _prompts_stall(situation: Situation) -> CauseEvidence | None:
 
 
 def _replica_idle(situation: Situation) -> CauseEvidence | None:
-    # Requests that are sent one at a time are no faster with another replica.
+    # Requests that are sent one at a time are no faster with another replica, and a balancer that
+    # chooses for each connection sends all of them to one.
     shared = ReplicaShares.of([one.use for one in situation.loads])
     if shared is None or not shared.idle:
         return None
@@ -271,13 +272,14 @@ def _replica_overloaded(situation: Situation) -> CauseEvidence | None:
 
 
 def _other_traffic(situation: Situation) -> CauseEvidence | None:
-    made, ours = 0, 0
+    made, ours, answered = 0, 0, 0
     for one in situation.uses:
         tokens = [None if side is None else side.generated_tokens for side in one.servers.values()]
         known = [number for number in tokens if number is not None]
         if one.tokens_asked is not None and known and len(known) == len(tokens):
             made, ours = made + sum(known), ours + one.tokens_asked
-    if made <= _OTHERS * ours + _OTHER_TOKENS:
+            answered += one.answered
+    if made <= _OTHERS * ours + answered + _OTHER_TOKENS:
         return None
     text = (
         f"the server generated {made:,} tokens, and the requests from here asked for {ours:,}: "

@@ -44,7 +44,7 @@ def send_load(
 ) -> LoadRun:
     """Send the load once and check it.
 
-    ``generated``: what servers that run already had counted after the load before
+    ``generated``: what servers that run already had counted after the sample before
     (``restart_finding``).
 
     Raises:
@@ -56,7 +56,7 @@ def send_load(
     good = good_answers(result, pattern.limits) if pattern.limits else None
     exact = [one.ignore_eos for one in requests]
     found = load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact)
-    if not client.kind.restarts and (restart := restart_finding(result, generated)):
+    if not client.kind.restarts and (restart := restart_finding(result.servers, generated)):
         found.append(restart)
     return LoadRun(_run(result.run(good)), load_figures(result), found)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from statistics import fmean, median
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.cache_use import cache_share, unknown_use
 from pytest_llmperf.measure.load_metrics import slips, values_of
@@ -51,26 +52,26 @@ def load_findings(
 
 
 def restart_finding(
-    result: LoadResult, generated: MutableMapping[str, float]
+    servers: Mapping[str, ServerSide | None], generated: MutableMapping[str, float]
 ) -> FitnessFinding | None:
-    """Find servers that were restarted since the session's first load: their counts fell.
+    """Find servers that were restarted since the session's first sample: their counts fell.
 
     Args:
-        result: of the load.
-        generated: output tokens that each server had counted after the load before, by address;
-            brought up to date. A restart makes every later load another server's.
+        servers: by address, what each counted during the sample.
+        generated: output tokens that each server had counted after the sample before, by address;
+            brought up to date. A restart makes every later sample another server's.
     """
-    for url, side in result.servers.items():
+    for url, side in servers.items():
         if side is None or side.generated_before is None:
             continue
         fell = side.went_back or side.generated_before < generated.get(url, 0)
         generated[url] = math.inf if fell else side.generated_after or side.generated_before
-    restarted = next((url for url in result.servers if generated.get(url) == math.inf), None)
+    restarted = next((url for url in servers if generated.get(url) == math.inf), None)
     if restarted is None:
         return None
     return _void(
         "server_restarted",
-        f"the counters of {restarted} fell: it was restarted since the session's first load, or "
+        f"the counters of {restarted} fell: it was restarted since the session's first sample, or "
         "several servers answer there; let it run and repeat the measurement, or name each server "
         "in llm.replicas",
     )

@@ -16,6 +16,7 @@ from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.load_pattern import load_seed
 from pytest_llmperf.measure.load_run import send_load, warm_up_load
+from pytest_llmperf.measure.load_validity import restart_finding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
@@ -69,11 +70,7 @@ class ProcessRun:
         self._partial: dict[str, list[float]] = {}
         self._overloaded = ""
         self._load: LoadFigures | None = None
-        kind = process.client.kind
-        # A server that both processes of a pair ask by turns counts the requests of both.
-        is_asked_by_both = turns is not None and not kind.restarts
-        reads_counters = kind.counts and not is_asked_by_both
-        self._counters = UseCounters(process.client) if reads_counters else None
+        self._counters = UseCounters(process.client, beside=turns is not None)
 
     @property
     def is_warm(self) -> bool:
@@ -103,8 +100,7 @@ class ProcessRun:
         if self.workload.load.is_load:
             run = self._send_load()
         else:
-            if self._counters is not None:
-                self._counters.begin()
+            self._counters.begin()
             run = drain(self._replay())
         self._counted.append(run)
         values = compute_all(run, self._undefined)
@@ -214,9 +210,13 @@ class ProcessRun:
         if rows:
             rows[0].update(self.watch.whole(self._counted))
         watched = self.watch.stop()
-        use = self._use()
-        share = self._cache_share(use)
-        found = worst_first([*self._found.values(), *watched])
+        use = self._counters.use(self._counted) if self._load is None else self._load.use
+        share = cache_share(
+            ((t.prompt_tokens_cached, t.prompt_tokens) for run in self._counted for t in run),
+            () if use is None else use.servers.values(),
+        )
+        asked = [] if self._load is not None else self._server_findings(use, share)
+        found = worst_first([*self._found.values(), *asked, *watched])
         for finding in found:
             if finding.severity == "invalid":
                 self._note(finding)
@@ -245,24 +245,22 @@ class ProcessRun:
             ),
         )
 
-    def _use(self) -> ServerUse | None:
-        if self._load is not None:
-            return self._load.use
-        return None if self._counters is None else self._counters.use(self._counted)
+    def _server_findings(
+        self, use: ServerUse | None, share: float | None
+    ) -> Sequence[FitnessFinding]:
+        """Return what requests one at a time show of their servers.
 
-    def _cache_share(self, use: ServerUse | None) -> float | None:
-        """Return the share of the prompts from a server's cache; note if nobody says it."""
-        timelines = [timeline for run in self._counted for timeline in run.timelines]
-        share = cache_share(
-            ((one.prompt_tokens_cached, one.prompt_tokens) for one in timelines),
-            () if use is None else use.servers.values(),
-        )
-        is_serial = self._load is None and not self._process.client.kind.resets
-        if share is None and is_serial and any(one.hides_cache for one in timelines):
-            unknown = unknown_use("note", metrics_asked=self._counters is not None)
-            for one in with_severities([unknown], self._plan.perf.fitness):
-                self._found[one.name] = one
-        return share
+        ``share``: of the prompts, from a cache.
+        """
+        found: list[FitnessFinding] = []
+        kind = self._process.client.kind
+        hides = any(timeline.hides_cache for run in self._counted for timeline in run)
+        if share is None and hides and not kind.resets:
+            found.append(unknown_use("note", metrics_asked=self._counters.are_read))
+        if use is not None and not kind.restarts:
+            restart = restart_finding(use.servers, self._generated)
+            found += [restart] if restart else []
+        return with_severities(found, self._plan.perf.fitness)
 
     def _turn_samples(self) -> TurnSamples:
         names = dict.fromkeys(name for row in self._turn_rows for name in row)

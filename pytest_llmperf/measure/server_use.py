@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.server_side import ServerSide
+from pytest_llmperf.stats.proportions import binomial_tail
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.client import EngineClient
     from pytest_llmperf.engine.server.counters import ServerCounters
     from pytest_llmperf.run import Run
 
-#: Requests for each replica below which their shares are chance.
-_MIN_REQUESTS = 4
+#: How likely shares may be of replicas that are chosen at random for each request, to be chance.
+_CHANCE = 1 / 256
 #: How many times its even share makes a replica overloaded.
 _OVERLOADED = 1.5
 
@@ -42,15 +43,24 @@ class UseCounters:
     """Reads servers' counters before and after requests that are sent one at a time.
 
     Nothing is read in between: it would be read by the process that times the answers.
+
+    Args:
+        client: of the engine that asks the servers.
+        beside: whether another process asks meanwhile. A server that runs already may be asked by
+            both, and would count the requests of both.
+
+    Attributes:
+        are_read: whether they are.
     """
 
-    def __init__(self, client: EngineClient) -> None:
+    def __init__(self, client: EngineClient, *, beside: bool = False) -> None:
         self._client = client
+        self.are_read = client.kind.counts and (client.kind.restarts or not beside)
         self._before: Mapping[str, ServerCounters | None] | None = None
 
     def begin(self) -> None:
         """Read the counters before the first request; no more than once."""
-        if self._before is None:
+        if self._before is None and self.are_read:
             self._before = self._read()
 
     def use(self, runs: Sequence[Run]) -> ServerUse | None:
@@ -88,10 +98,10 @@ class ReplicaShares:
 
     Attributes:
         shares: by address, its share.
-        idle: addresses that served nothing, although there were enough requests for each.
+        idle: addresses that served nothing, and more requests than leave one out by chance.
         busiest: address of the one that served most.
         times: how many times its even share that one served.
-        is_overloaded: whether that is more than chance.
+        is_overloaded: whether that is much, and more than chance.
     """
 
     shares: Mapping[str, float]
@@ -108,9 +118,15 @@ class ReplicaShares:
         total = sum(known.values())
         if len(tokens) < 2 or len(known) < len(tokens) or not total:
             return None
+        answered, every = sum(one.answered for one in uses), len(known)
         shares = {url: count / total for url, count in known.items()}
-        is_enough = sum(one.answered for one in uses) >= _MIN_REQUESTS * len(shares)
-        idle = tuple(url for url, share in shares.items() if not share and is_enough)
+        left_out = every * (1 - 1 / every) ** answered
+        idle = tuple(url for url, share in shares.items() if not share and left_out <= _CHANCE)
         busiest = max(shares, key=shares.__getitem__)
-        times = shares[busiest] * (len(shares) - len(idle))
-        return cls(shares, idle, busiest, times, is_enough and times >= _OVERLOADED)
+        serving = every - len(idle)
+        times = shares[busiest] * serving
+        is_overloaded = times >= _OVERLOADED and (
+            serving * binomial_tail(round(shares[busiest] * answered), answered, 1 / serving)
+            <= _CHANCE
+        )
+        return cls(shares, idle, busiest, times, is_overloaded)

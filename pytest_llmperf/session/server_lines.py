@@ -52,26 +52,27 @@ def _replicas(uses: Sequence[ServerUse]) -> list[str]:
     tokens = generated(uses)
     silent = [url for url, count in tokens.items() if count is None]
     if silent:
-        unknown = f"no counters of {', '.join(silent)}"
-        return [f"how the replicas shared the requests is unknown: {unknown}"]
+        return [f"how the replicas shared the requests is unknown: {_unknown(uses, silent)}"]
     shared = ReplicaShares.of(uses)
     if shared is None:
         return [f"none of the {len(tokens)} replicas generated anything"]
     answered = sum(one.answered for one in uses)
     parts = shared.shares.items()
     served = (f"{url} {percent(share)} (about {share * answered:.0f})" for url, share in parts)
-    found = [f"requests by replica, estimated from output tokens: {', '.join(served)}"]
-    if shared.idle:
-        found.append(
-            f"{', '.join(shared.idle)} served nothing: look at the balancer's list of servers, its "
-            "health checks and its session affinity"
+    found = f"requests by replica, estimated from output tokens: {', '.join(served)}"
+    return [found, *_unnamed(uses, sum(count or 0 for count in tokens.values()))]
+
+
+def _unknown(uses: Sequence[ServerUse], silent: Sequence[str]) -> str:
+    """Say why it is not known what these servers generated."""
+    sides = {url: [one.servers.get(url) for one in uses] for url in silent}
+    fell = [url for url in silent if any(one and one.went_back for one in sides[url])]
+    if fell:
+        return (
+            f"the counters of {', '.join(fell)} fell: it was restarted, or several servers answer "
+            "there"
         )
-    if shared.is_overloaded:
-        found.append(
-            f"{shared.busiest} served {shared.times:.2g} times its even share: balance by least "
-            "connections or round robin, without session affinity"
-        )
-    return [*found, *_unnamed(uses, sum(count or 0 for count in tokens.values()))]
+    return f"the counters of {', '.join(silent)} could not be read"
 
 
 def _unnamed(uses: Sequence[ServerUse], total: int) -> list[str]:

@@ -32,6 +32,18 @@ def binomial_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float
     return low, high
 
 
+def binomial_tail(k: int, n: int, share: float) -> float:
+    """Return the chance of at least k successes in n trials that each succeed with a chance.
+
+    Args:
+        k: 0 to n.
+        n: number of trials.
+        share: the chance of each; between 0 and 1, both excluded.
+    """
+    _check(k, n)
+    return math.exp(log_beta_cdf(share, k, n - k + 1)) if k else 1.0
+
+
 def log_e_sign(wins: int, losses: int) -> float:
     """ln of the evidence that discordant pairs fall on the "wins" side more than half the time.
 

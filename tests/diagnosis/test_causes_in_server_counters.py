@@ -207,6 +207,14 @@ def test_tokens_that_are_not_the_loads_show_other_clients(looked: Look) -> None:
     )
 
 
+def test_a_token_more_for_each_answer_is_no_other_clients(hardware: Hardware) -> None:
+    """However many answers there are, and however short."""
+    use = replace(load({"generated_tokens": 5000}).use, answered=1000, tokens_asked=4000)
+    assert of_server(replace(situation(hardware, []), uses=[use])) == []
+    (found,) = of_server(replace(situation(hardware, []), uses=[replace(use, answered=500)]))
+    assert found.cause.name == "other_traffic"
+
+
 def test_of_several_servers_the_worst_is_named(hardware: Hardware) -> None:
     known = situation(hardware, [on_replicas({}, QUEUED)])
     found = {one.cause.name: one.evidence.text for one in examine(known)}
@@ -238,7 +246,7 @@ def test_a_replica_that_gets_no_even_share_is_a_cause(
     assert (found.cause.name, found.evidence.text) == (name, text)
     assert "session affinity" in found.evidence.remedy.change
     # A few requests are chance, and of those that are sent one at a time one replica is enough.
-    assert of_server(situation(hardware, [replace(served, answered=8)])) == []
+    assert of_server(situation(hardware, [replace(served, answered=4)])) == []
     assert of_server(replace(situation(hardware, [served]), loads=[])) == []
 
 

@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from pytest_llmperf.stats.proportions import (
     binomial_interval,
+    binomial_tail,
     effective_size,
     log_beta_cdf,
     log_e_sign,
@@ -27,6 +28,12 @@ def test_incomplete_beta_agrees_with_scipy(a: float, b: float, x: float) -> None
     expected = scipy_stats.beta.logcdf(x, a, b)
     if expected > -700.0:  # below, scipy's own logarithm is -inf
         assert log_beta_cdf(x, a, b) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (0, 8), (6, 8), (8, 8), (60, 80), (40, 200)])
+def test_a_binomial_tail_agrees_with_scipy(k: int, n: int) -> None:
+    expected = scipy_stats.binom.sf(k - 1, n, 1 / 3)
+    assert binomial_tail(k, n, 1 / 3) == pytest.approx(expected, rel=1e-9)
 
 
 def test_incomplete_beta_keeps_tails_too_small_for_a_float() -> None:
