@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,25 +118,63 @@ def test_a_prompt_from_a_cache_that_nobody_asked_for_is_invalid(
         ({"fault": "status", "status": 404}, "status 404: .*llm.api says which API"),
         ({"fault": "error_frame"}, "reported an error in its stream"),
         ({"fault": "cut_short"}, "ended its stream before the answer was finished"),
-        (
-            {"fault": "stall"},
-            "0.475 s; if it needs longer, raise llm.generation_timeout",
-        ),
     ],
 )
 def test_a_fault_of_the_first_request_is_a_load_error(
     clients: Clients, simulator: Simulator, plan: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(EngineLoadError, match=text):
-        clients(url=simulator(**plan), generation_timeout=0.5)
+        clients(url=simulator(**plan))
 
 
-def test_silence_ends_a_request_before_its_time_is_over(
-    clients: Clients, simulator: Simulator
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        ({"idle_timeout": "300ms"}, "silent for 0.3 s; if it may be silent for longer, raise"),
+        ({"generation_timeout": 0.5}, "0.475 s; if it needs longer, raise llm.generation_timeout"),
+    ],
+)
+def test_limits_of_an_answer_end_requests_and_not_the_first_one(
+    clients: Clients, simulator: Simulator, limit: dict[str, Any], text: str
 ) -> None:
-    text = r"silent for 0\.3 s; if it may be silent for longer, raise llm\.idle_timeout"
+    """A server may have to load or compile before it answers at all."""
+    client = clients(url=simulator(first=0.8), **limit)
+    with pytest.raises(EngineError, match=re.escape(text)):
+        ask(client)
+
+
+def test_a_first_answer_may_take_what_is_left_of_the_time_to_load(
+    server_spec: Callable[..., LaunchSpec], simulator: Simulator
+) -> None:
+    spec = server_spec(url=simulator(first=30.0), load_timeout="500ms", idle_timeout="100ms")
+    text = (
+        r"first request: .*not finished in 0\.[234] s; if it needs longer, raise llm\.load_timeout"
+    )
     with pytest.raises(EngineLoadError, match=text):
-        clients(url=simulator(fault="stall"), idle_timeout="300ms")
+        ServerEngine(spec.config)
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("https", 407), ("http", 407), ("http", 403)])
+def test_a_proxy_that_refuses_is_named_without_its_password(
+    clients: Clients,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    status: int,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    proxy = simulator(fault="status", status=status)
+    monkeypatch.setenv(f"{scheme}_proxy", proxy.replace("//", "//me:sesame@"))
+    with pytest.raises(EngineLoadError) as caught:
+        clients(url=f"{scheme}://server.invalid/v1", proxy_from_environment=True)
+    text = str(caught.value)
+    assert f"through the proxy {proxy}: if it is the one that refuses" in text
+    assert f"environment variable {scheme}_proxy" in text
+    said = f"the proxy {proxy} refused the connection: {status} "
+    assert (said in text) == (scheme == "https")
+    assert "not HTTP" not in text
+    assert "sesame" not in text
 
 
 def test_a_server_behind_a_proxy_is_asked_through_it(

@@ -288,10 +288,11 @@ def test_passwords_of_netrc_are_not_read(monkeypatch, tmp_path):
     assert server.truths[0].authorization is None
 
 
-def test_the_password_of_a_proxy_is_never_shown(monkeypatch):
+@pytest.mark.parametrize("login", ["me:sesame", "me:%73esame", "sesame", "sesame:"])
+def test_the_password_of_a_proxy_is_never_shown(monkeypatch, login):
     async def exchange() -> str:
         async with ServerSimulator(Plan(fault="status", error="who is sesame?")) as proxy:
-            monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:sesame@"))
+            monkeypatch.setenv("http_proxy", proxy.url.replace("//", f"//{login}@"))
             settings = ServerSettings("http://server.invalid", proxy_from_environment=True)
             async with ServerClient(settings) as client:
                 with pytest.raises(ServerFault) as caught:
@@ -303,8 +304,19 @@ def test_the_password_of_a_proxy_is_never_shown(monkeypatch):
     assert "who is ***?" in asyncio.run(asyncio.wait_for(exchange(), 10))
 
 
-def test_a_proxy_that_cannot_be_used_is_refused_without_being_shown(monkeypatch):
-    monkeypatch.setenv("http_proxy", "me:sesame@proxy:3128")
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "me:sesame@proxy:3128",
+        "https://me:sesame@proxy:3128",
+        "http://",
+        "http://me:sesame@",
+        "http://me:sesame@[x",
+        "http://me:sesame@proxy:x",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused_without_being_shown(monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     text = "^the proxy that the environment names for http can't be used: it needs http://"

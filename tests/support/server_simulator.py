@@ -105,6 +105,9 @@ class ServerSimulator:
             if self.metrics is not None:
                 connection.respond(200, metrics_of(self.tally, self.metrics), kind="text/plain")
                 return
+        if request.method == "CONNECT":
+            connection.respond(self.plan.status, "{}")
+            return
         if request.method != "POST":
             connection.respond(404, "{}")
             return

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
@@ -70,18 +71,24 @@ class ServerClient:
             await self._session.close()
             self._session = None
 
-    async def ask(self, request: ServerRequest) -> ServerAnswer:
+    async def ask(self, request: ServerRequest, *, within: float | None = None) -> ServerAnswer:
         """Send a request and read its answer to the end.
+
+        Args:
+            request: what is asked.
+            within: seconds that it may take, silent or not; None: as the settings have it.
 
         Raises:
             ServerFault: it got no complete answer.
         """
         if self._session is None:
             raise RuntimeError("the client is not open: use it in an 'async with' block")
-        asked = self._clock()
-        body = _body(self._settings, request)
+        asked, settings = self._clock(), self._settings
+        if within is not None:
+            settings = replace(settings, idle_s=within, total_s=within)
+        body = _body(settings, request)
         while True:
-            exchange = Exchange(self._settings, self._clock, self._secrets, asked)
+            exchange = Exchange(settings, self._clock, self._secrets, asked)
             answer = await exchange.run(self._session, body, keep=self._keeps_connections)
             if not isinstance(answer, ServerFault):
                 return answer
@@ -112,9 +119,11 @@ def _secrets(
 
     ``secret``: the names of the headers that hold keys, whatever they are called.
     """
-    parts = urlsplit(settings.url)
-    found = [value for _, value in parse_qsl(parts.query)]
-    found += [parts.password or "", urlsplit(settings.proxy or "").password or ""]
+    found = [value for _, value in parse_qsl(urlsplit(settings.url).query)]
+    for parts in (urlsplit(settings.url), urlsplit(settings.proxy or "")):
+        # A user without a password is a key.
+        login = parts.password or parts.username or ""
+        found += [login, unquote(login)]
     for name, value in headers.items():
         if name in secret or holds_a_key(name):
             found += [value, value.rpartition(" ")[2]]

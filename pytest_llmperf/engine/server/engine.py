@@ -8,6 +8,7 @@ import random
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pytest_llmperf.config.server_arguments import started_command
 from pytest_llmperf.engine.base import TokenSink
@@ -46,6 +47,8 @@ _POLL_S = 0.05
 #: How long a server whose connection broke may take to be gone.
 _END_WAIT_S = 1.0
 _FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
+#: Seconds that a first answer may take even where nothing is left of the time to load.
+_LEAST_FIRST_S = 0.1
 #: HTTP statuses by which strict servers refuse a field of the body that they do not know.
 _UNKNOWN_FIELD = (400, 422)
 #: First answers without any text that are not believed.
@@ -252,7 +255,11 @@ class ServerEngine:
         return found
 
     async def _first_answer(self, client: ServerClient, until: float) -> ServerAnswer:
-        """Ask until the server answers a real request, and find out what it takes."""
+        """Ask until the server answers a real request, and find out what it takes.
+
+        A first answer may need what is left of the time to load: some servers load or compile only
+        with it.
+        """
         chat = self._settings.api == "chat"
         first = Request(
             prompt=None if chat else _FIRST_PROMPT,
@@ -261,8 +268,9 @@ class ServerEngine:
         )
         wordless = 0
         while True:
+            within = round(max(until - OWN_TIME.now(), _LEAST_FIRST_S), 1)
             try:
-                answer = await client.ask(self._request(first, is_first=True))
+                answer = await client.ask(self._request(first, is_first=True), within=within)
                 if not answer.output_chunks and wordless < _MAX_WORDLESS:
                     # A few tokens may be less than a character; other words get another answer.
                     wordless += 1
@@ -280,7 +288,10 @@ class ServerEngine:
                 if (loads or fault.status in _BUSY) and OWN_TIME.now() < until:
                     await asyncio.sleep(_POLL_S)
                     continue
-                text = f"the server does not answer a first request: {fault}{self._hint(fault)}"
+                hint = self._hint(fault)
+                if fault.kind in ("idle_timeout", "total_timeout"):
+                    hint = "; if it needs longer, raise llm.load_timeout"
+                text = f"the server does not answer a first request: {fault}{hint}"
                 raise EngineLoadError(process.with_last_lines(text) if process else text) from None
             except EngineError as error:
                 raise EngineLoadError(str(error)) from None
@@ -383,6 +394,14 @@ class ServerEngine:
             return "; if it may be silent for longer, raise llm.idle_timeout"
         if fault.kind in ("idle_timeout", "total_timeout"):
             return "; if it needs longer, raise llm.generation_timeout"
+        proxy = self._settings.proxy
+        if proxy is not None and fault.status in (403, 407):
+            scheme = urlsplit(self._settings.url).scheme
+            return (
+                f"; requests go through the proxy {shown_url(proxy)}: if it is the one that "
+                f"refuses, put its user and password into the environment variable {scheme}_proxy, "
+                "or turn off llm.proxy_from_environment"
+            )
         if fault.status in (401, 403):
             return (
                 "; put the server's key into an environment variable, and its name into "

@@ -24,7 +24,7 @@ from pytest_llmperf.engine.server.connections import (
     timed_connection,
 )
 from pytest_llmperf.engine.server.fault import FaultKind, ServerFault, excerpt
-from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.engine.server.settings import ServerSettings, shown_url
 from pytest_llmperf.engine.server.sse import SseError, SseParser
 
 if TYPE_CHECKING:
@@ -226,6 +226,11 @@ class Exchange:
             return self._fault(
                 "connect", _TOO_MANY_FILES if too_many else f"no connection: {error}"
             )
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            # To a server with https the proxy has to make a connection first.
+            proxy = shown_url(self._settings.proxy or "")
+            what = f"the proxy {proxy} refused the connection: {error.status} {error.message}"
+            return self._fault("connect", what, status=error.status)
         if isinstance(error, aiohttp.ClientResponseError):
             return self._fault("bad_frame", f"its response is not HTTP: {error.message}")
         return self._fault("reset", f"the connection broke: {error or type(error).__name__}")

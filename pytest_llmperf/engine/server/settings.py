@@ -79,13 +79,7 @@ class ServerSettings:
         )
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            _ = parts.port
-        except ValueError:
-            usable = False
-        if not usable:
+        if not _is_http_url(self.url, "http", "https"):
             raise ServerSettingsError(
                 f"the server's address can't be used: {shown_url(self.url)!r}; it needs a scheme, "
                 "a host and, where it differs from 80 or 443, a port: http://127.0.0.1:8080"
@@ -97,7 +91,7 @@ class ServerSettings:
                 raise ServerSettingsError(
                     f"{name}: expected seconds above 0, got {getattr(self, name)!r}"
                 )
-        self._check_headers(has_password="@" in parts.netloc)
+        self._check_headers(has_password="@" in urlsplit(self.url).netloc)
 
     def _check_headers(self, has_password: bool) -> None:
         for name, value in self.headers.items():
@@ -147,11 +141,11 @@ class ServerSettings:
         if not self.proxy_from_environment or proxy_bypass(parts.hostname or ""):
             return None
         proxy = getproxies().get(parts.scheme)
-        if proxy is not None and not proxy.startswith("http://"):
+        if proxy is not None and not _is_http_url(proxy, "http"):
             raise ServerSettingsError(
                 f"the proxy that the environment names for {parts.scheme} can't be used: it needs "
-                f"http:// and a host; set {parts.scheme}_proxy, or turn off "
-                "llm.proxy_from_environment"
+                f"http:// and a host, as in http://proxy:3128; set {parts.scheme}_proxy, or turn "
+                "off llm.proxy_from_environment"
             )
         return proxy
 
@@ -184,6 +178,16 @@ class ServerSettings:
                 "header can carry; set it to the server's key alone, without line ends"
             )
         return key
+
+
+def _is_http_url(url: str, *schemes: str) -> bool:
+    """Whether a URL is of one of these schemes, with a host and no port that is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname)
 
 
 def _is_header_value(value: object) -> bool:
