@@ -97,7 +97,8 @@ class ProcessSample:
         overloaded: why the sample must not be judged if the pair's other side has the same; or
             empty.
         load: figures of its load; None if its requests were sent one at a time.
-        use: what it asked of servers, and their own counters; None where no server publishes any.
+        use: what it asked of servers, and their own counters; of requests that were sent one at a
+            time, None where no server's are known.
         cache_share: share of the prompt tokens that a server's cache served; None if unknown.
         cpu_mhz: the CPU's clock, MHz; None if unknown, or if the engine may not compute there.
         side: CANDIDATE or BASE.

@@ -38,7 +38,8 @@ per second; anything unknown is null)::
                 (quality/figures.py; null where they could not be measured)} (null where
                 nobody asked), timelines [timeline], command (that measures it again),
                 doctor_command (that tries the diagnosis; both null where there is none), load
-                (its loads; null where requests were sent one at a time)}]
+                (its loads; null where requests were sent one at a time), server [text] (what
+                servers' own counters say; empty for a load, which has its own)}]
     unmeasured  [{nodeid, outcome ("failed" or "skipped"), reason, location}], perf tests
                 that ran and could not be measured: no verdict is about them
     load_curves [{name (node id without parameters), unit (of the loads: "requests/s" or "in

@@ -30,10 +30,10 @@ COLUMNS = (
 _RATE, _TIME = "tokens_per_sec", "time_per_output_token"
 _LATENCY, _KNEE = "request_latency", 2.0
 _PER_SECOND = "requests/s"
-LEGEND = (
+_KNEE_LEGEND = (
     "* knee: the heaviest load whose request latency is at most twice that of the lightest; "
-    "values are medians [95% intervals], and loads were not compared with one another"
 )
+_LEGEND = "values are medians [95% intervals], and loads were not compared with one another"
 _UNDER = ", under load:"
 
 
@@ -197,6 +197,12 @@ def _curves(tests: Iterable[tuple[str, str, LoadPoint]]) -> list[LoadCurve]:
     ]
 
 
+def legend(curves: Iterable[LoadCurve]) -> str:
+    """Explain what stands in the tables of these curves."""
+    has_knee = any(curve.knee is not None for curve in curves)
+    return f"{_KNEE_LEGEND if has_knee else ''}{_LEGEND}"
+
+
 def load_curve_lines(session: SessionResult, width: int, color: bool) -> list[str]:
     """Draw every load curve of a session as a table, with an empty line before each."""
     lines: list[str] = []
@@ -204,9 +210,7 @@ def load_curve_lines(session: SessionResult, width: int, color: bool) -> list[st
     for curve in found:
         lines += ["", *(paint(one, BOLD, color) for one in wrap_node_id(curve.name, width))]
         lines += _table(curve.rows(), width)
-    if any(curve.knee is not None for curve in found):
-        lines += wrap_words(LEGEND, width)
-    return lines
+    return lines + wrap_words(legend(found), width) if found else []
 
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:

@@ -84,6 +84,16 @@ def test_the_terminal_shows_a_row_for_each_load(swept: SessionResult, width: int
     assert load_curve_lines(session(short_answer()), width, color=False) == []
 
 
+def test_intervals_are_explained_with_and_without_a_knee(swept: SessionResult) -> None:
+    flat = session(at(1, 1.0), at(2, 1.9))
+    for loads, has_knee in ((swept, True), (flat, False)):
+        lines = " ".join(load_curve_lines(loads, 80, color=False))
+        page = load_curves(session_of(session_json(loads)))
+        for shown in (lines, page):
+            assert "values are medians [95% intervals], and loads were" in shown
+            assert ("* knee: the heaviest load" in shown) == has_knee
+
+
 def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult) -> None:
     report = session_of(session_json(swept))
     (curve,) = curves_of_report(report)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.report.html.values import text
-from pytest_llmperf.report.load_curve import LEGEND, LoadCurve, curves_of_report
+from pytest_llmperf.report.load_curve import LoadCurve, curves_of_report, legend
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def load_curves(report: ReportedSession) -> str:
         return ""
     parts = "".join(map(_curve, curves))
     return (
-        f"<section><h2>Load</h2>{parts}<p class='off'>{text(LEGEND)}</p>"
+        f"<section><h2>Load</h2>{parts}<p class='off'>{text(legend(curves))}</p>"
         f"<p class='off'>{text(_DRAWING_LEGEND)}</p></section>"
     )
 
