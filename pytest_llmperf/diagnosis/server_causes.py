@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.measure.server_use import ReplicaShares
+from pytest_llmperf.measure.server_use import ReplicaShares, hit_share
 from pytest_llmperf.metrics import Unit
 from pytest_llmperf.units import format_quantity
 
@@ -101,7 +101,6 @@ class _Counted:
     @classmethod
     def _of(cls, sides: Sequence[ServerSide], where: str = "") -> _Counted:
         shares = [one.waiting_share for one in sides if one.waiting_share is not None]
-        queries = sum(one.cache_queries or 0 for one in sides if one.cache_hits is not None)
         return cls(
             where=where,
             server=sides[0].server,
@@ -111,7 +110,7 @@ class _Counted:
             running=_level([one.running for one in sides]),
             kv_use=_level([one.kv_use for one in sides]),
             preemptions=sum(one.preemptions or 0 for one in sides),
-            hit_share=sum(one.cache_hits or 0 for one in sides) / queries if queries else None,
+            hit_share=hit_share(sides),
         )
 
     @property

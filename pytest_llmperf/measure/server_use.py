@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,17 @@ class UseCounters:
         except EngineError:
             # The next request says what is wrong.
             return {}
+
+
+def hit_share(sides: Iterable[ServerSide]) -> float | None:
+    """Return the share of the prompt tokens that caches served, by samples that count both."""
+    known = [
+        (one.cache_hits, one.cache_queries)
+        for one in sides
+        if one.cache_hits is not None and one.cache_queries is not None
+    ]
+    queries = sum(asked for _, asked in known)
+    return sum(hits for hits, _ in known) / queries if queries else None
 
 
 def generated(uses: Sequence[ServerUse]) -> dict[str, int | None]:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.measure.server_use import ReplicaShares, ServerUse, generated
+from pytest_llmperf.measure.server_use import ReplicaShares, ServerUse, generated, hit_share
 
 #: How much less than ours the replicas may have generated: rounding.
 _OTHERS = 1.1
@@ -32,10 +32,9 @@ def _seen(sides: Sequence[ServerSide], servers: int) -> str:
     preempted = [one.preemptions for one in sides if one.preemptions is not None]
     if preempted:
         parts.append(count(sum(preempted), "preemption"))
-    queries = sum(one.cache_queries or 0 for one in sides if one.cache_hits is not None)
-    if queries:
-        hits = sum(one.cache_hits or 0 for one in sides if one.cache_queries is not None)
-        parts.append(f"{percent(hits / queries)} of the prompt tokens from its cache")
+    served = hit_share(sides)
+    if served is not None:
+        parts.append(f"{percent(served)} of the prompt tokens from its cache")
     who = f"{sides[0].server}'s own counters" + (f", each of {servers}" if servers > 1 else "")
     return f"{who}: {', '.join(parts) or 'nothing that counts'}"
 

@@ -19,6 +19,7 @@ from pytest_llmperf.engine.server.schedule import closed
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.measure.load_metrics import LoadFigures, load_figures
 from pytest_llmperf.measure.prompt_stalls import PromptStalls
+from pytest_llmperf.session.server_lines import server_lines
 
 #: A load of 100 answers of 50 tokens to prompts of 200, by a server that keeps up.
 HEALTHY: dict[str, Any] = {
@@ -175,6 +176,17 @@ def test_fewer_prompts_from_the_cache_than_on_the_base_side(looked: Look) -> Non
     assert found.remedy.change.startswith("start vLLM with --enable-prefix-caching")
     assert looked({"cache_hits": 12_000}, base={"cache_hits": 1000}) == {}
     assert looked({"cache_hits": 11_000}, base={"cache_hits": 12_000}) == {}
+
+
+def test_a_load_whose_prompts_were_not_counted_says_nothing_of_the_cache(
+    hardware: Hardware,
+) -> None:
+    loads = [load({"cache_hits": 5000, "cache_queries": None}), load({"cache_hits": 8000})]
+    known = situation(hardware, loads, [load({"cache_hits": 12_000})])
+    (found,) = of_server(known)
+    share = "40% of the prompt tokens"
+    assert found.evidence.text.startswith(f"{share} came from the server's cache, on the base side")
+    assert f"{share} from its cache" in server_lines(known.uses)[0]
 
 
 def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Hardware) -> None:
