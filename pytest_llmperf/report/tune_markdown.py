@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.tune_words import (
-    COMPARED,
     NOTHING,
     PHASES,
     change_text,
@@ -29,6 +28,7 @@ from pytest_llmperf.report.tune_words import (
     without_password,
 )
 from pytest_llmperf.text import display_width, pad, printable
+from pytest_llmperf.tune.result import COMPARED
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:

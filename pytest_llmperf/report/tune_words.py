@@ -11,13 +11,11 @@ from pytest_llmperf.config.yaml_edit import yaml_text
 from pytest_llmperf.gate.words import change_words, count, effect_words, interval_words, limit_text
 from pytest_llmperf.metrics import Metric, Unit, UnknownMetricError, get_metric
 from pytest_llmperf.tune.race import MEMORY
-from pytest_llmperf.tune.result import Level, MetricChange, Outcome, Point, Target, TuneResult
+from pytest_llmperf.tune.result import COMPARED, Level, MetricChange, Point, Target, TuneResult
 from pytest_llmperf.units import format_quantity
 
 NOTHING = "-"
 PHASES = {1: "settings", 2: "models and quantizations", 3: "neighbours of the best settings"}
-#: Points that were measured; the others are listed with their reasons.
-COMPARED: tuple[Outcome, ...] = ("measured", "lost")
 #: Label and unit of what is no metric.
 _LABELS, _UNITS = {MEMORY: "peak memory"}, {MEMORY: Unit.BYTES}
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.tune.race import MEMORY
+from pytest_llmperf.tune.result import COMPARED
 
 if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Level, Point
@@ -25,11 +26,11 @@ def front(
     """Return the numbers of the front's points, today's configuration being 0, and its metrics.
 
     A point is beaten only by one that has every metric that it has; of several tests, in every
-    one. Rejected points are left out.
+    one. Points whose race was not decided, and rejected ones, are left out.
     """
     rows = {0: _row(today)}
-    # What breaks a bound is no choice.
-    kept = (one for one in points if one.levels and one.outcome != "rejected")
+    # What breaks a bound is no choice; of what failed only the memory may be known.
+    kept = (one for one in points if one.levels and one.outcome in COMPARED)
     rows |= {one.number: _row(one.levels) for one in kept}
     found = [
         number

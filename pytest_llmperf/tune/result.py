@@ -18,6 +18,8 @@ from pytest_llmperf.stored_json import Stored
 Outcome = Literal[
     "measured", "lost", "does not fit", "unsupported", "rejected", "failed", "out of time"
 ]
+#: Outcomes of points whose race was decided; the others are listed with their reasons.
+COMPARED: tuple[Outcome, ...] = ("measured", "lost")
 #: Whether a limit is kept; ``unknown`` at the edge of the noise, or where nothing was measured.
 TargetState = Literal["met", "missed", "unknown"]
 #: 1: settings; 2: models and quantizations; 3: neighbours of the best point.

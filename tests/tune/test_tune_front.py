@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmperf.tune.levels import changed_levels, completed
 from pytest_llmperf.tune.pareto import front
-from pytest_llmperf.tune.result import Level, MetricChange, Point
+from pytest_llmperf.tune.result import Level, MetricChange, Outcome, Point
 
 TEST = "test_chat.py::test_short"
 
@@ -32,6 +32,16 @@ def test_a_rejected_point_is_no_trade_off() -> None:
     found, metrics = front([rejected, kept], levels(tokens_per_sec=80.0, first_token=0.5))
     assert found == (0, 2)
     assert metrics == ("tokens_per_sec", "first_token")
+
+
+@pytest.mark.parametrize("outcome", ["failed", "out of time"])
+def test_a_point_whose_race_was_not_decided_is_no_trade_off(outcome: Outcome) -> None:
+    """Only its memory is known, of which it needs the least."""
+    undecided = replace(point(1, levels(peak_memory=1e9)), outcome=outcome)
+    slower = replace(point(2, levels(tokens_per_sec=50.0, peak_memory=2e9)), outcome="lost")
+    found, metrics = front([undecided, slower], levels(tokens_per_sec=80.0, peak_memory=3e9))
+    assert found == (0, 2)
+    assert metrics == ("tokens_per_sec", "peak_memory")
 
 
 def test_a_point_that_saves_energy_is_a_trade_off() -> None:
