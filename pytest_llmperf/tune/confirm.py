@@ -7,7 +7,7 @@ all that holds for it: the session's rate of false alarms over all checks, at an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -16,7 +16,14 @@ from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.rules import log_alarm
 from pytest_llmperf.gate.running import is_fine, is_worse, running
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import change_words, count, effect_words, listed, percent
+from pytest_llmperf.gate.words import (
+    change_words,
+    count,
+    effect_words,
+    limit_text,
+    listed,
+    percent,
+)
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.base_side import setup_side
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
 
 #: How far from its limit a first look has to be to say whether it is kept.
 _CLEAR = 0.2
+#: Whether a limit is kept, and the level.
+_Judged = tuple[TargetState, float | None]
 IMPROVED, SLOWER, NO_PROOF = "improved", "slower", "no proven improvement"
 
 
@@ -47,10 +56,12 @@ class Proven:
     Attributes:
         confirmation: its outcome.
         tests: samples; the candidate is today's configuration, the base the winner.
+        targets: every limit, with today's configuration and with the winner.
     """
 
     confirmation: Confirmation
     tests: dict[str, TestSamples]
+    targets: tuple[Target, ...]
 
     def levels(self, *, winner: bool) -> tuple[Level, ...]:
         """Return the levels of the winner, or of today's configuration."""
@@ -93,9 +104,10 @@ def prove(
     finally:
         session.close()
     assert session.trial is not None
-    return Proven(
-        _confirmation(session.trial, perf.false_alarms, min_gain), session.trial.measurement.tests
-    )
+    samples = session.trial.measurement.tests
+    targets = _judged_targets(objective, samples, perf.false_alarms)
+    confirmation = _confirmation(session.trial, objective, targets, perf.false_alarms, min_gain)
+    return Proven(confirmation, samples, targets)
 
 
 def _checked(test: RecordedTest, objective: Objective, min_gain: float) -> RecordedTest:
@@ -107,7 +119,13 @@ def _checked(test: RecordedTest, objective: Objective, min_gain: float) -> Recor
     return replace(test, checks=checks, budget=None)
 
 
-def _confirmation(trial: Trial, alpha: float, min_gain: float) -> Confirmation:
+def _confirmation(
+    trial: Trial,
+    objective: Objective,
+    targets: Sequence[Target],
+    alpha: float,
+    min_gain: float,
+) -> Confirmation:
     measured = trial.measurement
     gated = sum(one.check.gated for rows in trial.checks.values() for one in rows)
     threshold = log_alarm(alpha / max(gated, 1))
@@ -119,11 +137,52 @@ def _confirmation(trial: Trial, alpha: float, min_gain: float) -> Confirmation:
             if gain is not None:
                 gains.append(gain)
     pairs = min((one.pairs for one in measured.tests.values()), default=0)
-    improved = any(one.proven for one in gains if one.objective) and not any(
-        one.verdict == SLOWER for one in gains if one.objective
-    )
-    text = _sentence(gains, pairs, min_gain, improved=improved)
+    improved, text = conclude(gains, objective, targets, pairs, min_gain)
     return Confirmation(improved, tuple(gains), pairs, measured.seconds, alpha, text)
+
+
+def conclude(
+    gains: Sequence[Gain],
+    objective: Objective,
+    targets: Sequence[Target],
+    pairs: int,
+    min_gain: float,
+) -> tuple[bool, str]:
+    """Return whether the winner is to be used, and the outcome in one sentence.
+
+    A metric that is proven to be slower refuses it, unless its targets are kept all the same and
+    another one is met that today's configuration misses: the search prefers such settings, too.
+
+    Args:
+        gains: of every metric.
+        objective: with the goals.
+        targets: the state of each limit of the objective, in order.
+        pairs: complete ones.
+        min_gain: the improvement that had to be found.
+    """
+    limits = [*zip(limits_of(objective), targets, strict=True)]
+    meets_more = any((one.before, one.after) == ("missed", "met") for _, one in limits)
+    slower = [one for one in gains if one.objective and one.verdict == SLOWER]
+    costs = [_cost(one, limits) if meets_more else None for one in slower]
+    borne = [one for one in costs if one is not None]
+    improved = any(one.proven for one in gains if one.objective) and len(borne) == len(costs)
+    text = _sentence(gains, pairs, min_gain, improved=improved)
+    return improved, f"{text}, at a cost: {listed(borne)}" if improved and borne else text
+
+
+def _cost(gain: Gain, limits: Sequence[tuple[Goal, Target]]) -> str | None:
+    """Say what a slower metric costs and keeps; None unless its targets are shown to be kept."""
+    key = (gain.change.test, gain.change.metric)
+    own = [(goal, one) for goal, one in limits if (goal.test, goal.metric.name) == key]
+    bounded = any(goal.limits_metric for goal, _ in own)
+    if not bounded or any(one.after != "met" for _, one in own):
+        return None
+    kept = []
+    for goal, target in own:
+        whose = "" if goal.of.name == goal.metric.name else f"{goal.of.label} "
+        side = "above" if goal.of.limit_kind == "min" else "below"
+        kept.append(f"{whose}still {side} its target of {limit_text(target.limit, goal.of)}")
+    return f"{_words(gain)}, {listed(kept)}"
 
 
 def _gain(
@@ -180,7 +239,6 @@ def targets_of(
     objective: Objective,
     proven: Proven | None,
     today: Sequence[Level],
-    alpha: float,
     *,
     has_winner: bool,
 ) -> tuple[Target, ...]:
@@ -190,30 +248,43 @@ def targets_of(
         objective: with the goals.
         proven: the final comparison; without one the first look says what is clear.
         today: levels of the first look at today's configuration.
-        alpha: chance of calling any limit missed that is kept.
         has_winner: there is a configuration to use instead.
+    """
+    if proven is None:
+        unknown: _Judged = ("unknown", None)
+        return tuple(_target(goal, _by_look(goal, today), unknown) for goal in limits_of(objective))
+    if has_winner:
+        return proven.targets
+    return tuple(replace(one, after="unknown", value_after=None) for one in proven.targets)
+
+
+def _judged_targets(
+    objective: Objective, tests: Mapping[str, TestSamples], alpha: float
+) -> tuple[Target, ...]:
+    """Return every limit, and whether each side keeps it by its samples.
+
+    ``alpha``: chance of calling any limit missed that is kept.
     """
     goals = limits_of(objective)
     share = alpha / max(2 * len(goals), 1)
-    found = []
-    for goal in goals:
-        assert goal.limit is not None
-        after: tuple[TargetState, float | None] = ("unknown", None)
-        if proven is None:
-            before = _by_look(goal, today)
-        else:
-            before = _by_samples(goal, proven.tests[goal.test], CANDIDATE, share)
-            if has_winner:
-                after = _by_samples(goal, proven.tests[goal.test], BASE, share)
-        found.append(
-            Target(
-                goal.of.name, goal.limit, before[0], after[0], before[1], after[1], test=goal.test
-            )
+    return tuple(
+        _target(
+            goal,
+            _by_samples(goal, tests[goal.test], CANDIDATE, share),
+            _by_samples(goal, tests[goal.test], BASE, share),
         )
-    return tuple(found)
+        for goal in goals
+    )
 
 
-def _by_look(goal: Goal, today: Sequence[Level]) -> tuple[TargetState, float | None]:
+def _target(goal: Goal, before: _Judged, after: _Judged) -> Target:
+    assert goal.limit is not None
+    return Target(
+        goal.of.name, goal.limit, before[0], after[0], before[1], after[1], test=goal.test
+    )
+
+
+def _by_look(goal: Goal, today: Sequence[Level]) -> _Judged:
     assert goal.limit is not None
     for level in today:
         if (level.test, level.metric) == (goal.test, goal.of.name):
@@ -223,9 +294,7 @@ def _by_look(goal: Goal, today: Sequence[Level]) -> tuple[TargetState, float | N
     return "unknown", None
 
 
-def _by_samples(
-    goal: Goal, samples: TestSamples, side: str, share: float
-) -> tuple[TargetState, float | None]:
+def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _Judged:
     """Judge a limit by the processes of one side, as the gate judges targets."""
     assert goal.limit is not None
     rows = samples.values(goal.of.name, side)

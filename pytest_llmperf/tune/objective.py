@@ -48,6 +48,11 @@ class Goal:
     limit: float | None
     of: Metric
 
+    @property
+    def limits_metric(self) -> bool:
+        """Whether a limit is one of the compared metric, or of its percentile: in its unit."""
+        return self.of.unit is self.metric.unit
+
     def cost(self, log_level: float) -> float:
         """Return the cost of a level on the log scale of ``badness``; smaller is better."""
         over = self._over(log_level)
@@ -66,7 +71,7 @@ class Goal:
 
     def _over(self, log_level: float) -> float | None:
         """Return the distance from the limit; None without one in the compared metric's unit."""
-        if self.limit is None or self.of.unit is not self.metric.unit:
+        if self.limit is None or not self.limits_metric:
             return None
         return log_level - self.of.badness(self.limit)
 

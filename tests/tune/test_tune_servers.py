@@ -82,6 +82,29 @@ def test_more_slots_are_found_proven_and_applied(project: pytest.Pytester) -> No
     assert (project.path / "config.yaml").read_text() == old.replace("slots: 1", "slots: 4")
 
 
+def test_speed_is_given_up_for_a_missed_target_and_the_cost_is_named(
+    project: pytest.Pytester,
+) -> None:
+    start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
+    today, other = (
+        json.dumps({"first": first, "gap": gap, "cached": 0})
+        for first, gap in ((0.08, 0.002), (0.01, 0.006))
+    )
+    configure(project.path, {"extra.plan": [today, other]}, start=start, extra={"plan": today})
+    limits = ("first_token(max='40ms')", "tokens_per_sec(min=40)")
+    markers = "\n".join(f"@pytest.mark.{one}" for one in limits)
+    project.makepyfile(test_caches=TEST.replace("@pytest.mark.load({load})\n{markers}", markers))
+    found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
+    assert found.ret == 0, found.stderr.str()
+    written = json.loads((project.path / "out.json").read_text())
+    assert written["winner"]["changed"] == {"extra.plan": other}, written["conclusion"]
+    states = {one["metric"]: (one["before"], one["after"]) for one in written["targets"]}
+    assert states == {"first_token": ("missed", "met"), "tokens_per_sec": ("met", "met")}
+    assert written["conclusion"].startswith("improved: first token ")
+    assert ", at a cost: tokens/s " in written["conclusion"]
+    assert written["conclusion"].endswith(", still above its target of 40 tok/s")
+
+
 def test_a_server_that_can_not_keep_up_is_where_a_search_begins(project: pytest.Pytester) -> None:
     # One request at a time is 29 a second, 32 are 940.
     configure(project.path, {"extra.slots": [1, 32]}, extra={"slots": 1})
