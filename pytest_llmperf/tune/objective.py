@@ -84,12 +84,20 @@ Levels = Mapping[tuple[str, str], float]
 class Objective:
     """The goals of a search; their costs count alike."""
 
-    goals: tuple[Goal, ...]
+    goals: tuple[Goal, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the compared metrics."""
         return tuple(dict.fromkeys(goal.metric.name for goal in self.goals))
+
+    def misses(self, levels: Levels) -> bool:
+        """Whether any of these levels misses its limit."""
+        return any(
+            goal.missed(levels[key]) > 0
+            for goal in self.goals
+            if (key := (goal.test, goal.metric.name)) in levels
+        )
 
     def differences(self, tests: Mapping[str, TestSamples]) -> tuple[float, ...]:
         """Difference of cost of each complete pair, candidate minus base; positive is worse.

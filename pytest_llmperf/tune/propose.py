@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
+from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.models.file_types import quantized_beside
+from pytest_llmperf.tune.objective import Levels, Objective
+from pytest_llmperf.tune.result import unbeaten
 from pytest_llmperf.tune.space import Settings, Space, answer_settings, same_key
 
 if TYPE_CHECKING:
@@ -62,11 +65,13 @@ class Tried:
         space: of the search.
         points: finished ones, in order.
         running: settings that other workers are measuring, whole.
+        objective: whose limits the best point is to keep.
     """
 
     space: Space
     points: Sequence[Point]
     running: Sequence[Settings] = ()
+    objective: Objective = field(default_factory=Objective)
 
     def has(self, whole: Settings) -> bool:
         """Whether settings were tried, or are being tried; today's always were."""
@@ -83,9 +88,16 @@ class Tried:
 
     @property
     def best(self) -> Point | None:
-        """The best point; None while it is today's configuration."""
-        leading = [one for one in self.points if one.took_over and one.score is not None]
-        return min(leading, key=lambda one: one.score or 0.0, default=None)
+        """The best point; None while it is today's configuration.
+
+        Several were not beaten where workers raced at the same time against the same point. Of
+        them, one that keeps every limit is better than one that does not; then the score decides.
+        """
+        return min(
+            unbeaten(self.points),
+            key=lambda one: (self.objective.misses(_levels(one)), one.score or 0.0),
+            default=None,
+        )
 
     @property
     def best_whole(self) -> dict[str, Any]:
@@ -132,6 +144,15 @@ class Tried:
                 break
             count += one.phase == phase and one.origin == origin
         return count
+
+
+def _levels(point: Point) -> Levels:
+    """Return the levels of a point in its race."""
+    return {
+        (one.test, one.metric): METRICS[one.metric].badness(one.value)
+        for one in point.metrics
+        if one.value is not None and one.metric in METRICS
+    }
 
 
 def suggestions(
@@ -270,6 +291,7 @@ class Queue:
     Args:
         study: of the search.
         space: of the search.
+        objective: what decides.
         suggested: what diagnosis would change: cause and settings.
         models: other models to try.
     """
@@ -278,11 +300,13 @@ class Queue:
         self,
         study: Study,
         space: Space,
+        objective: Objective,
         suggested: Sequence[tuple[str, Mapping[str, Any]]] = (),
         models: Sequence[str] = (),
     ) -> None:
         self._study = study
         self._space = space
+        self._objective = objective
         self._suggested = suggested
         self._models = models
 
@@ -291,7 +315,7 @@ class Queue:
         study, space = self._study, self._space
         if (left := study.ask_left_behind(phase)) is not None:
             return left
-        tried = Tried(space, study.points(), study.running())
+        tried = Tried(space, study.points(), study.running(), self._objective)
         if phase == 2:
             proposals = models(tried, self._models)
         elif phase == 3:

@@ -6,7 +6,7 @@ Values are in the metric's base unit. ``stored_json.dump`` and ``read`` turn it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,6 +102,13 @@ class Point(Stored):
     def rejected_answers(self) -> bool:
         """Whether its answers were over the bound, which is checked after it won its race."""
         return self.outcome == "rejected" and bool(self.metrics)
+
+
+def unbeaten(points: Sequence[Point]) -> list[Point]:
+    """Return the points that became the best, and that no other one took over from."""
+    leading = [one for one in points if one.took_over and one.score is not None]
+    beaten = {one.against for one in leading}
+    return [one for one in leading if one.number not in beaten]
 
 
 @dataclass(frozen=True)
@@ -241,6 +248,5 @@ class TuneResult(Stored):
 
     @property
     def best(self) -> Point | None:
-        """The point with the best score of those that took over; None if none did."""
-        leading = [one for one in self.points if one.took_over and one.score is not None]
-        return min(leading, key=lambda one: one.score or 0.0, default=None)
+        """The point with the best score of those that were not beaten; None if none took over."""
+        return min(unbeaten(self.points), key=lambda one: one.score or 0.0, default=None)

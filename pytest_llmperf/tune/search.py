@@ -137,7 +137,9 @@ class SettingsSearch:
             values = next(iter(today.values.values()), {})
             config = self._setup.spec.config
             suggested = suggestions(config, info, self._demand, values, self._space)
-        self._queue = Queue(self._study, self._space, suggested, other_models(self._setup))
+        self._queue = Queue(
+            self._study, self._space, self._objective, suggested, other_models(self._setup)
+        )
         interrupted = False
         try:
             for phase in self._request.phases:
@@ -148,9 +150,8 @@ class SettingsSearch:
                     self._keep(asked, end)
         except KeyboardInterrupt:
             interrupted = True
-        points = self._study.points()
-        best = Tried(self._space, points).best
-        return Finding(tuple(points), best, today, self._study, interrupted)
+        tried = self._tried()
+        return Finding(tuple(tried.points), tried.best, today, self._study, interrupted)
 
     def _device(self) -> AbstractContextManager[None]:
         """Hold the device for one point, so that workers on one machine take turns."""
@@ -197,20 +198,24 @@ class SettingsSearch:
 
     def _least_seconds(self, today: FirstLook) -> float:
         """Seconds of one pair, about: less is not worth beginning."""
-        best = self._runners.known(Tried(self._space, self._study.points()).best)
+        best = self._runners.known(self._tried().best)
         one = best.look if best is not None else today
         loads = all(test.workload.load.is_load for test in self._tests)
         return 2 * (one.start_seconds + (_LOADS if loads else _REPLAYS) * one.seconds)
 
     def _keep(self, asked: StartedTrial, end: float) -> None:
         """Measure a point and keep it."""
-        began = time.monotonic()
-        tried = Tried(self._space, self._study.points())
         with self._device():
-            point = self._measured(asked, tried, end)
-        point = replace(point, seconds=time.monotonic() - began)
-        self._study.finish(asked, point)
+            began = time.monotonic()
+            # Another worker may have found a better point while this one waited for its turn; what
+            # it finds is kept before the next one's turn.
+            point = self._measured(asked, self._tried(), end)
+            point = replace(point, seconds=time.monotonic() - began)
+            self._study.finish(asked, point)
         self._context.console.line(_line(point))
+
+    def _tried(self) -> Tried:
+        return Tried(self._space, self._study.points(), objective=self._objective)
 
     def _measured(self, asked: StartedTrial, tried: Tried, end: float) -> Point:
         changed, best = self._space.changed(asked.whole), tried.best

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.tune.objective import Objective
 from pytest_llmperf.tune.propose import Queue, Tried
 from pytest_llmperf.tune.result import Phase, Point
 from pytest_llmperf.tune.space import Space
@@ -50,7 +51,12 @@ def seconds(whole: dict[str, Any]) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_of_a_grid_is_found_in_a_quarter_of_its_points(tmp_path: Path, seed: int) -> None:
     study = Study.open("s", None, tmp_path, {}, SPACE, seed)
-    queue = Queue(study, SPACE, [("threads_above_cores", {"n_threads": 2, "n_threads_batch": 2})])
+    queue = Queue(
+        study,
+        SPACE,
+        Objective(),
+        [("threads_above_cores", {"n_threads": 2, "n_threads_batch": 2})],
+    )
     for phase in PHASES:
         while (asked := queue.start(phase)) is not None:
             best = Tried(SPACE, study.points()).best

@@ -6,7 +6,9 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.tune import propose
+from pytest_llmperf.tune.objective import Goal, Objective
 from pytest_llmperf.tune.propose import Tried
 from pytest_llmperf.tune.result import MetricChange, Outcome, Point
 from pytest_llmperf.tune.space import Space
@@ -81,6 +83,33 @@ def test_the_best_point_is_the_one_with_the_lowest_score() -> None:
     best = Tried(SPACE, points).best
     assert best is not None
     assert best.number == 1
+
+
+def raced(value: float) -> tuple[MetricChange, ...]:
+    return (MetricChange("first_token", value, 1.0, value - 1.0, test="t"),)
+
+
+def test_of_points_of_several_workers_one_that_keeps_every_limit_is_the_best() -> None:
+    """Both won a race against today's configuration, at the same time."""
+    points = [
+        point(1, {"n_threads": 2}, took_over=True, score=-0.9, metrics=raced(0.31)),
+        point(2, {"n_batch": 512}, took_over=True, score=-0.4, metrics=raced(0.29)),
+    ]
+    metric = get_metric("first_token")
+    limit = Objective((Goal("t", metric, 0.3, metric),))
+    found = [Tried(SPACE, points, objective=one).best for one in (limit, Objective())]
+    assert [one.number for one in found if one is not None] == [2, 1]
+
+
+def test_what_took_over_from_the_best_point_is_better_than_that() -> None:
+    """Its own race decided, not scores that are sums over several races."""
+    points = [
+        point(1, {"n_threads": 2}, took_over=True, score=-0.9),
+        point(2, {"n_batch": 512}, took_over=True, score=-0.8, against=1),
+    ]
+    best = Tried(SPACE, points).best
+    assert best is not None
+    assert best.number == 2
 
 
 def test_points_in_vain_are_counted_since_the_last_improvement() -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 from tiny_models import TinyModel, tiny_llama, tiny_model
 from tune_runs import Tune, propose_first
 
 import pytest_llmperf as perf
 from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.stored_json import dump, read
 from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.errors import TuneError
 from pytest_llmperf.tune.look import FirstLook, LookError, look
 from pytest_llmperf.tune.request import TuneRequest
-from pytest_llmperf.tune.result import TuneResult
+from pytest_llmperf.tune.result import Point, TuneResult
+from pytest_llmperf.tune.storage import file_url, open_storage
 
 
 def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
@@ -284,6 +289,36 @@ def test_the_budget_ends_the_search(tune: Tune) -> None:
     result = tune({"space": {"n_batch": [1, 64, 512]}}, request=TuneRequest(budget=0.1), n_batch=1)
     assert result.points == ()
     assert result.conclusion.startswith("no proven improvement: none of 0 points")
+
+
+def test_a_point_races_against_what_another_worker_found_while_it_waited_for_the_device(
+    tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    propose_first(tmp_path, "mine", {"use_mmap": False, "n_batch": 512})
+    study = optuna.load_study(
+        study_name="mine", storage=open_storage(file_url(tmp_path / "cache" / "tune", "mine"))
+    )
+    kept: list[bool] = []
+
+    @contextmanager
+    def after_another(*arguments: Any) -> Iterator[None]:
+        with device_held(*arguments):
+            trials = study.get_trials(deepcopy=False)
+            if [one.state for one in trials] == [TrialState.RUNNING]:
+                other = study.ask()
+                better = Point(2, 1, {"n_batch": 64}, "measured", took_over=True, score=-0.1)
+                other.set_user_attr("point", dump(better))
+                study.tell(other, -0.1)
+            yield
+            # The next worker is to see what this one found.
+            kept.append(all(one.user_attrs.get("point") for one in study.get_trials()))
+
+    monkeypatch.setattr("pytest_llmperf.tune.search.device_held", after_another)
+    section = {"space": {"use_mmap": [True, False], "n_batch": [64, 512]}}
+    found = tune(section, request=TuneRequest(phases=(1,), study="mine"), n_batch=512)
+    assert (found.points[0].number, found.points[0].against) == (1, 2)
+    # But for the look at today's configuration, which is the first.
+    assert all(kept[1:])
 
 
 def test_the_study_is_a_file_of_the_cache_folder(tune: Tune, tmp_path: Path) -> None:
