@@ -166,10 +166,17 @@ def renamed(stem: str, kind: str) -> str:
 def quantized_beside(file: Path) -> dict[str, Path]:
     """Return the other files of a model in its folder that lose little, by quantization.
 
-    They are known by their names, as ``renamed`` has them; the preferred one is the first.
+    They are known by their names, as ``renamed`` has them, in upper or lower case; the preferred
+    one is the first.
     """
-    named = {kind: file.with_name(f"{renamed(file.stem, kind)}.gguf") for kind in LOSE_LITTLE}
-    return {kind: other for kind, other in named.items() if other != file and other.is_file()}
+    kinds = {f"{renamed(file.stem, kind)}.gguf".casefold(): kind for kind in LOSE_LITTLE}
+    found: dict[str, Path] = {}
+    for other in sorted(file.parent.glob("*")):
+        kind = kinds.get(other.name.casefold())
+        # A link to the file is no other one.
+        if kind and other.is_file() and not (file.exists() and other.samefile(file)):
+            found.setdefault(kind, other)
+    return {kind: found[kind] for kind in LOSE_LITTLE if kind in found}
 
 
 def is_quantized(tensor: Tensor) -> bool:
