@@ -28,7 +28,6 @@ from pytest_llmperf.session.measuring import turns_beside
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
-    from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.measure.turns import Turns
     from pytest_llmperf.session.machine_watch import WatchSettings
@@ -62,7 +61,6 @@ class FirstLook:
     """What a process of a configuration showed.
 
     Attributes:
-        info: what it loaded.
         start_seconds: to start and load.
         seconds: the fastest replay of all tests.
         longest: its longest request.
@@ -71,7 +69,6 @@ class FirstLook:
         turns: what it can take turns by with another process beside it.
     """
 
-    info: EngineInfo
     start_seconds: float
     seconds: float
     longest: float
@@ -163,7 +160,7 @@ def _replayed(
         seconds += run.seconds if test.workload.load.is_load else sum(each)
         longest = max(longest, *each)
         values[test.nodeid] = compute_all(run)
-    return FirstLook(client.info, start_seconds, max(seconds, 1e-9), longest, values)
+    return FirstLook(start_seconds, max(seconds, 1e-9), longest, values)
 
 
 def _in_order(client: EngineClient, test: RecordedTest) -> Run:

@@ -95,7 +95,6 @@ class RaceOutcome:
         took_over: the candidate is the best point now.
         pairs: complete pairs.
         changes: of every recorded metric.
-        levels: of the candidate.
     """
 
     outcome: Outcome
@@ -104,7 +103,6 @@ class RaceOutcome:
     took_over: bool = False
     pairs: int = 0
     changes: tuple[MetricChange, ...] = ()
-    levels: tuple[Level, ...] = ()
 
 
 def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) -> Standing | None:
@@ -172,8 +170,8 @@ class Racer:
         )
         changes = tuple(_change_of_levels(one, base) for one in levels)
         if ratio > 1:
-            return RaceOutcome("lost", text, effect, changes=changes, levels=levels)
-        return RaceOutcome("measured", text, effect, True, 0, changes, levels)
+            return RaceOutcome("lost", text, effect, changes=changes)
+        return RaceOutcome("measured", text, effect, True, 0, changes)
 
     def run(self, candidate: Runner, best: Runner, budget: float) -> RaceOutcome:
         """Race a candidate against the best point, within a budget of seconds."""
@@ -207,7 +205,6 @@ class Racer:
         if error is not None:
             return RaceOutcome("failed", error.splitlines()[0])
         found = self._objective.differences(tests)
-        changes, levels = changes_of(tests), levels_of(tests, CANDIDATE)
         pairs = min(one.pairs for one in tests.values())
         if not found:
             voided = [one for each in tests.values() for one in each.voided]
@@ -220,7 +217,7 @@ class Racer:
         if known is None and ended:
             known = at_the_end(found)
         effect = running(found, _ZONE, metric).effect
-        outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes, levels)
+        outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes_of(tests))
         if known == "worse":
             size = change_words(metric, as_change(effect))
             text = f"{size} than the best point in {count(pairs, 'pair')}"

@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 _STALE, _STALE_ELSEWHERE = 60.0, 24 * 3600.0
 #: Proposals of the sampler that may repeat what was tried.
 _REPEATS = 5
-_PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT, _SKIPPED = (
-    "proposed",
-    "origin",
-    "phase",
-    "worker",
-    "point",
-    "skipped",
-)
+_PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT = "proposed", "origin", "phase", "worker", "point"
 
 
 @dataclass(frozen=True)
@@ -213,7 +206,6 @@ class Study:
             # What another worker proposes at this moment is not to be lost.
             if asked.origin != SAMPLER or is_new(asked.whole):
                 return asked
-            asked.trial.set_user_attr(_SKIPPED, True)
             self._study.tell(asked.trial, state=TrialState.FAIL)
         return None
 
