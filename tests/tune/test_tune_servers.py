@@ -167,7 +167,7 @@ def test_a_server_that_hangs_is_a_point_and_the_next_one_is_measured(
     start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
     hung, other = ('{"first": 60, "cached": 0}', '{"first": 0.03, "gap": 0.002, "cached": 0}')
     space = {"extra.plan": [hung, other]}
-    configure(project.path, space, start=start, extra={"plan": PLAN}, generation_timeout="2s")
+    configure(project.path, space, start=start, extra={"plan": PLAN}, load_timeout="15s")
     options = ("--prompt", "A question", "--max-tokens", "8", "--phase", "1", "--json", "out.json")
     found = project.run(*COMMAND, *options, timeout=170)
     assert found.ret == 0, found.stderr.str()
