@@ -51,7 +51,8 @@ class Pace:
         """Return when bytes that arrived then may go on."""
         if self._first is None:
             return arrived
-        return self._first[0] + (1.0 + self._share) * (arrived - self._first[0])
+        # Counted from when the first chunk left, which may have been late.
+        return self._first[1] + (1.0 + self._share) * (arrived - self._first[0])
 
     def left(self, data: bytes, arrived: float, left: float) -> Mapping[str, Any] | None:
         """Note that bytes went on; return what became of the answer, if they are its end."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.fitness_checks import Severity
-from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
-from pytest_llmperf.measure.process_sample import BASE, ProcessSample
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample, with_finding
 
 #: By how much the shares of two sides may differ: their requests find the cache in other states.
 _SHARES_APART = 0.1
@@ -80,8 +79,5 @@ def with_equal_use(
         "perf.fitness.cache_hits_differ: note judges the difference"
     )
     evidence = {"candidate": candidate, "base": base}
-    (found,) = with_severities(
-        [FitnessFinding("cache_hits_differ", "invalid", text, evidence)], severities
-    )
-    void = str(found) if found.severity == "invalid" else None
-    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]
+    found = FitnessFinding("cache_hits_differ", "invalid", text, evidence)
+    return with_finding(halves, found, severities)

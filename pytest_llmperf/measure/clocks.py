@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.fitness_checks import Severity
-from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
-from pytest_llmperf.measure.process_sample import BASE, ProcessSample
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample, with_finding
 
 #: By how much of the higher one two clocks may differ.
 _APART = 0.1
@@ -33,11 +32,7 @@ def with_equal_clocks(
     """
     alike = len({_where(one) for one in loaded.values()}) == 1
     found = _difference(halves, "invalid" if alike else "warn") if len(halves) == 2 else None
-    if found is None:
-        return list(halves)
-    (found,) = with_severities([found], severities)
-    void = str(found) if found.severity == "invalid" else None
-    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]
+    return list(halves) if found is None else with_finding(halves, found, severities)
 
 
 def _where(info: EngineInfo) -> tuple[int, int, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.server_use import ServerUse
@@ -152,3 +153,17 @@ class ProcessSample:
     def has_neighbours(self, metric: str) -> bool:
         """Whether every value of a metric has an adjacent one from the other process."""
         return self.beside and len(self.row(metric)) == len(self.iterations)
+
+
+def with_finding(
+    halves: Sequence[ProcessSample],
+    finding: FitnessFinding,
+    severities: Mapping[str, Severity],
+) -> list[ProcessSample]:
+    """Return both samples of a pair with what was found of the pair, which may void them.
+
+    ``severities``: of ``perf.fitness``.
+    """
+    (found,) = with_severities([finding], severities)
+    void = str(found) if found.severity == "invalid" else None
+    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]

@@ -8,7 +8,6 @@ import random
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pytest_llmperf.config.server_arguments import started_command
 from pytest_llmperf.engine.base import TokenSink
@@ -24,6 +23,7 @@ from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.counters import ServerCounters, read_counters
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.generator import quiet_gc
+from pytest_llmperf.engine.server.hints import hint
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
@@ -124,7 +124,9 @@ class ServerEngine:
                 answer = self._run(self._ask(self._request(request)))
         except ServerFault as fault:
             self._check_process(_END_WAIT_S if fault.kind in ("connect", "reset") else 0.0)
-            raise EngineError(f"{fault}{self._hint(fault)}") from None
+            silence = None if self._config["idle_timeout"] is None else "llm.idle_timeout"
+            advice = hint(fault, self._settings, "llm.generation_timeout", silence)
+            raise EngineError(f"{fault}{advice}") from None
         if (answer.model, answer.fingerprint) != self._answers_as:
             raise self._other_server((answer.model, answer.fingerprint))
         is_shared = self._is_shared(request)
@@ -288,10 +290,8 @@ class ServerEngine:
                 if (loads or fault.status in _BUSY) and OWN_TIME.now() < until:
                     await asyncio.sleep(_POLL_S)
                     continue
-                hint = self._hint(fault)
-                if fault.kind in ("idle_timeout", "total_timeout"):
-                    hint = "; if it needs longer, raise llm.load_timeout"
-                text = f"the server does not answer a first request: {fault}{hint}"
+                advice = hint(fault, self._settings, "llm.load_timeout")
+                text = f"the server does not answer a first request: {fault}{advice}"
                 raise EngineLoadError(process.with_last_lines(text) if process else text) from None
             except EngineError as error:
                 raise EngineLoadError(str(error)) from None
@@ -388,28 +388,6 @@ class ServerEngine:
         """
         if self._process is not None and (text := self._process.end_text(within)):
             raise EngineGoneError(text)
-
-    def _hint(self, fault: ServerFault) -> str:
-        if fault.kind == "idle_timeout" and self._config["idle_timeout"] is not None:
-            return "; if it may be silent for longer, raise llm.idle_timeout"
-        if fault.kind in ("idle_timeout", "total_timeout"):
-            return "; if it needs longer, raise llm.generation_timeout"
-        proxy = self._settings.proxy
-        if proxy is not None and fault.status in (403, 407):
-            scheme = urlsplit(self._settings.url).scheme
-            return (
-                f"; requests go through the proxy {shown_url(proxy)}: if it is the one that "
-                f"refuses, put its user and password into the environment variable {scheme}_proxy, "
-                "or turn off llm.proxy_from_environment"
-            )
-        if fault.status in (401, 403):
-            return (
-                "; put the server's key into an environment variable, and its name into "
-                "llm.api_key_env, or into llm.header_env for another header than Authorization"
-            )
-        if fault.status == 404:
-            return "; llm.api says which API is asked, llm.model which model"
-        return ""
 
 
 def _named(answered: tuple[str | None, str | None]) -> str:
