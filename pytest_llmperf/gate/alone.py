@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import paired_differences
 from pytest_llmperf.gate.rules import slowdown
-from pytest_llmperf.gate.running import zone_of
+from pytest_llmperf.gate.running import running, zone_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
-#: Pairs that must contradict the turns, each and in the same direction: a single one is noisy.
+#: Fewest pairs that must contradict the turns, each and in the same direction.
 ENOUGH = 4
 #: Pairs in turns before the others are compared with them.
 _MIN_TURNS = 3
@@ -26,15 +26,12 @@ class Contradiction:
     Attributes:
         pairs: number of these pairs.
         change: their mean slowdown as a fraction; positive is worse.
+        proven: they are too many, and agree too well, to be noise; else more have to be measured.
     """
 
     pairs: int
     change: float
-
-    @property
-    def proven(self) -> bool:
-        """Whether there are enough of them; else more have to be measured."""
-        return self.pairs >= ENOUGH
+    proven: bool
 
 
 def contradiction(evidence: Evidence) -> Contradiction | None:
@@ -42,7 +39,7 @@ def contradiction(evidence: Evidence) -> Contradiction | None:
 
     Turns can't show what both sides share, such as heat or a cache that one of them fills.
     """
-    pairs, tolerance = evidence.pairs, evidence.check.tolerance
+    pairs, tolerance, metric = evidence.pairs, evidence.check.tolerance, evidence.check.metric
     if (
         pairs is None
         or not pairs.alone
@@ -50,7 +47,9 @@ def contradiction(evidence: Evidence) -> Contradiction | None:
     ):
         return None
     middle, limit = median(in_turns), zone_of(tolerance).tolerance
-    gaps = [difference - middle for difference in pairs.alone]
-    if min(gaps) > limit or max(gaps) < -limit:
-        return Contradiction(len(gaps), slowdown(fmean(pairs.alone)))
-    return None
+    gaps = tuple(difference - middle for difference in pairs.alone)
+    if -limit <= max(gaps) and min(gaps) <= limit:
+        return None
+    state = running(gaps, tolerance, metric)
+    proven = len(gaps) >= ENOUGH and (state.low > 0.0 or state.high < 0.0)
+    return Contradiction(len(gaps), slowdown(fmean(pairs.alone)), proven)

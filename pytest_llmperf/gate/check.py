@@ -51,7 +51,7 @@ class Pairs:
         differences: difference of each pair on the log scale, positive is worse, as its processes
             measured it in turns; None: that of the rows' medians.
         alone: the same of pairs whose processes ran one after the other, where the others took
-            turns.
+            turns; None: none took turns.
     """
 
     candidate: Samples
@@ -59,7 +59,7 @@ class Pairs:
     name: str
     seconds: float | None = None
     differences: tuple[float, ...] | None = None
-    alone: tuple[float, ...] = ()
+    alone: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

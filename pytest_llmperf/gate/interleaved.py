@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.alone import ENOUGH, Contradiction, contradiction
+from pytest_llmperf.gate.alone import Contradiction, contradiction
 from pytest_llmperf.gate.numbers import Comparison, compare, paired_differences
 from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
@@ -123,10 +123,13 @@ def _alone_words(contradicted: Contradiction, evidence: Evidence) -> str:
 
 
 def _ran_alone(contradicted: Contradiction | None, evidence: Evidence) -> list[str]:
-    """Report pairs that contradict the turns but do not change the verdict."""
-    if contradicted is None or not evidence.ended:
+    """Report pairs that contradict the turns but do not change the verdict, or their absence."""
+    if not evidence.ended:
         return []
-    weight = "" if contradicted.proven else f" (fewer than {ENOUGH} may be noise)"
+    if contradicted is None:
+        missing = evidence.pairs is not None and evidence.pairs.alone == ()
+        return [f"no pair of {plural(evidence.unit)} ran one after the other"] if missing else []
+    weight = "" if contradicted.proven else " (this may be noise)"
     return [f"{_alone_words(contradicted, evidence)}{weight}"]
 
 

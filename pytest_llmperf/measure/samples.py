@@ -120,15 +120,17 @@ class TestSamples:
         shapes = shapes_of(pairs)
         return tuple(pair_difference(metric, *pair, shapes) for pair in pairs)
 
-    def alone_differences(self, metric: Metric) -> tuple[float, ...]:
+    def alone_differences(self, metric: Metric) -> tuple[float, ...] | None:
         """Difference of each pair that ran one after the other, where others took turns.
+
+        None where no turns decide.
 
         Raises:
             ValueError: as ``differences``.
         """
         kinds = self._by_kind_of_turns(metric.name)
         if _judged_kind(kinds) == 0:
-            return ()
+            return None
         return tuple(pair_difference(metric, *pair) for pair in kinds.get(0, ()))
 
     def paired_durations(self) -> tuple[Rows, Rows]:

@@ -61,9 +61,9 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
     rate = get_metric("tokens_per_sec")
     in_turns, alone = samples.differences(rate), samples.alone_differences(rate)
     assert len(in_turns) >= 3
-    assert len(alone) == ENOUGH
+    assert len(alone) >= ENOUGH
     assert fmean(in_turns) < min(alone) / 2
     assert project.verdicts() == {"test_x": "inconclusive"}
     said = " ".join(" ".join(result.outlines).split())
-    assert f"slower in {ENOUGH} pairs whose processes ran one after the other" in said
+    assert f"slower in {len(alone)} pairs whose processes ran one after the other" in said
     assert "the sides affect each other (a shared cache, heat, clocks)" in said
