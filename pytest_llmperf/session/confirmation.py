@@ -12,6 +12,8 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.numbers import session_level
+from pytest_llmperf.gate.rules import slowdown
+from pytest_llmperf.gate.running import zone_of
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.machine.fitness import FitnessFinding
@@ -107,19 +109,27 @@ def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], 
         strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
         by_anchor = strategies == {"anchor"}
         sessions = stored.anchor_records if by_anchor else stored.records
-        # Only the amount: the verdict that replaces this one gives the reasons.
-        reasons = [
-            f"{one.label} {change_words(one.check.metric, change)}"
-            for one in asking
-            if (change := _change(one) or 0.0) > 0.0
-        ]
-        if asking and not reasons:
-            reasons = [f"{count(len(sessions), 'stored session')} can't prove a pass"]
         crept = not by_anchor and any(
             strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
         )
-        found.append(Suspect(test, ", ".join(reasons), sessions, worst, crept))
+        found.append(Suspect(test, why_suspect(asking, len(sessions)), sessions, worst, crept))
     return found, unfit
+
+
+def why_suspect(asking: Sequence[CheckResult], sessions: int) -> str:
+    """Return how much slower the checks are that ask for a confirmation by so many sessions.
+
+    Only the amount: the verdict that replaces theirs gives the reasons. A negligible one is no
+    suspicion; then the sessions are too few. Empty if no check asks.
+    """
+    slower = [
+        f"{one.label} {change_words(one.check.metric, change)}"
+        for one in asking
+        if (change := _change(one) or 0.0) > slowdown(zone_of(one.check.tolerance).negligible)
+    ]
+    if asking and not slower:
+        return f"{count(sessions, 'stored session')} can't prove a pass"
+    return ", ".join(slower)
 
 
 def _why_unfit(broken: Sequence[CheckResult]) -> str:

@@ -28,6 +28,12 @@ from commit_projects import (
     toy,
 )
 
+from pytest_llmperf.gate.check import Check, Evidence
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.session.confirmation import why_suspect
+from pytest_llmperf.session.result import CheckResult
+
 TEST_B = TEST.replace("import pytest", "").replace("test_a", "test_b")
 #: As many processes as stored sessions need to be sure, and no more pairs than that.
 FEW = (ALONE, "--llmperf-set=perf.processes=3", "--llmperf-set=perf.max_pairs=3")
@@ -84,6 +90,22 @@ def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) 
     said = r"suspect by its baseline \(end to end \d\d(\.\d)?% slower\), so run against"
     assert re.search(said, findings(found))
     assert found.tests["test_a"]["pairs"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (0.02, "end to end 2.0% slower"),
+        # A fifth of the tolerance is negligible, and no reason to suspect anything.
+        (0.007, "1 stored session can't prove a pass"),
+        (-0.03, "1 stored session can't prove a pass"),
+    ],
+)
+def test_a_negligible_slowdown_is_no_suspicion(change: float, why: str) -> None:
+    check = Check(get_metric("end_to_end"), None, 0.05)
+    verdict = Verdict(VerdictKind.INCONCLUSIVE, check, change, "", "baseline")
+    result = CheckResult(Evidence("test_a", check, (), 3), verdict)
+    assert why_suspect([result], 1) == why
 
 
 def test_never_lets_stored_sessions_judge(stored: CommitProject) -> None:
