@@ -44,6 +44,10 @@ SAMPLER, ONE_AT_A_TIME, NEIGHBOUR, MODEL, TOGETHER = (
 )
 
 
+#: A change of one key: its name, the value before, the value after.
+Move = tuple[str, str, str]
+
+
 @dataclass(frozen=True)
 class Proposal:
     """Settings to try.
@@ -120,10 +124,10 @@ class Tried:
         refused = self.space.why_not(changed) or self.over_bound(changed)
         return not refused and not self.has(whole)
 
-    def moves(self) -> set[tuple[str, str, str]]:
-        """Return single changes that were tried: key, value before, value after."""
+    def moves(self) -> dict[Move, Point]:
+        """Return the newest point that tried each single change."""
         numbers = {one.number: one for one in self.points}
-        found = set()
+        found = {}
         for one in self.points:
             if one.outcome == "out of time":
                 continue
@@ -132,8 +136,7 @@ class Tried:
             after = self.whole(one)
             keys = [key for key in after if before.get(key) != after[key]]
             if len(keys) == 1:
-                key = keys[0]
-                found.add((key, repr(before.get(key)), repr(after[key])))
+                found[_move(keys[0], before, after[keys[0]])] = one
         return found
 
     def in_vain(self, phase: Phase, origin: str) -> int:
@@ -144,6 +147,10 @@ class Tried:
                 break
             count += one.phase == phase and one.origin == origin
         return count
+
+
+def _move(key: str, before: Settings, after: Any) -> Move:
+    return key, repr(before.get(key)), repr(after)
 
 
 def _levels(point: Point) -> Levels:
@@ -209,7 +216,7 @@ def informed(
         yield from _untried(tried, [{**best, **settings}], name)
     moves = tried.moves()
     for key, value in _steps(space, best):
-        if (key, repr(best[key]), repr(value)) not in moves:
+        if _move(key, best, value) not in moves:
             yield from _untried(tried, [{**best, key: value}], ONE_AT_A_TIME)
 
 
@@ -242,9 +249,15 @@ def any_untried(tried: Tried, seed: int) -> Proposal | None:
 
 
 def neighbours(tried: Tried) -> Iterator[Proposal]:
-    """Yield untried neighbours of the best point."""
-    best = tried.best_whole
-    yield from _untried(tried, tried.space.neighbours(best), NEIGHBOUR)
+    """Yield untried neighbours of the best point: with one number half-way to the next value.
+
+    Half-way to a value that made no difference, none is to be expected either.
+    """
+    best, moves = tried.best_whole, tried.moves()
+    for key, other, middle in tried.space.half_way(best):
+        known = moves.get(_move(key, best, other))
+        if known is None or known.outcome != "measured" or known.took_over:
+            yield from _untried(tried, [{**best, key: middle}], NEIGHBOUR)
 
 
 def other_models(setup: EngineSetup) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +124,8 @@ class Space:
             return f"n_ctx: {whole['n_ctx']} is less than the {self.n_ctx_min} tokens in use"
         return ""
 
-    def neighbours(self, whole: Settings) -> list[dict[str, Any]]:
-        """Return settings with one number moved half-way to each neighbour of its key."""
-        found = []
+    def half_way(self, whole: Settings) -> Iterator[tuple[str, Any, int]]:
+        """Yield a key, the next value of its choices, and the number half-way to it."""
         for key, values in self.choices.items():
             numbers = [one for one in values if _is_number(one)]
             # -1 layers are no number but all of them.
@@ -136,8 +135,7 @@ class Space:
             for other in (*numbers[max(place - 1, 0) : place], *numbers[place + 1 : place + 2]):
                 middle = _between(whole[key], other)
                 if middle is not None:
-                    found.append({**whole, key: middle})
-        return found
+                    yield key, other, middle
 
 
 def _of(settings: Settings, key: str, default: float) -> float:

@@ -149,6 +149,20 @@ def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -
     assert Tried(SPACE, [both]).over_bound({"model_path": "a"}) is None
 
 
+def test_half_way_to_a_value_that_made_no_difference_is_not_tried() -> None:
+    best = point(1, {"n_threads": 2, "n_batch": 128}, took_over=True)
+    even = point(2, {"n_threads": 2, "n_batch": 512}, against=1)
+    slower = point(3, {"n_threads": 2, "n_batch": 32}, against=1, outcome="lost")
+
+    def values(*points: Point) -> list[int]:
+        return [one.whole["n_batch"] for one in propose.neighbours(Tried(SPACE, points))]
+
+    assert values(best) == [64, 256]
+    assert values(best, even, slower) == [64]
+    # Nothing is known of what had no time.
+    assert values(best, replace(even, outcome="out of time")) == [64, 256]
+
+
 def test_a_model_is_tried_once_with_the_best_settings() -> None:
     tried = Tried(SPACE, [point(1, {"n_threads": 2}, took_over=True)])
     (found,) = propose.models(tried, ["other.gguf"])

@@ -93,12 +93,10 @@ def test_repaired_settings_go_together() -> None:
     assert found == {**BAD, "n_threads": 2, "type_v": "q8_0", "flash_attn": True}
 
 
-def test_neighbours_lie_half_way_to_the_next_values() -> None:
-    found = space().neighbours({**BAD, "n_threads": 2, "n_batch": 128, "n_ubatch": 128})
-    batches = {one["n_batch"] for one in found if one["n_batch"] != 128}
-    threads = {one["n_threads"] for one in found if one["n_threads"] != 2}
-    assert batches == {64, 256}
-    assert threads == {4}
+def test_numbers_half_way_to_the_next_values() -> None:
+    found = [*space().half_way({**BAD, "n_threads": 2, "n_batch": 128, "n_ubatch": 128})]
+    assert [one[1:] for one in found if one[0] == "n_batch"] == [(32, 64), (512, 256)]
+    assert [one[1:] for one in found if one[0] == "n_threads"] == [(8, 4)]
 
 
 @pytest.mark.parametrize(
