@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.space import Settings
 
 
+class UncheckedAnswersError(Exception):
+    """Changed settings whose answers could not be compared with today's."""
+
+
 class AnswerBound:
     """Checks that changed settings keep the answers near those of today's configuration.
 
@@ -50,7 +54,11 @@ class AnswerBound:
         self._known: dict[str, str | None] = {}
 
     def __call__(self, changed: Settings) -> str | None:
-        """Return why the answers are not good enough; None if they are."""
+        """Return why the answers are not good enough; None if they are.
+
+        Raises:
+            UncheckedAnswersError: they can't be compared.
+        """
         decisive = answer_settings(changed)
         if not decisive:
             return None
@@ -65,7 +73,8 @@ class AnswerBound:
         try:
             result = self._measured(changed)
         except (QualityError, ConfigError, EngineError, OSError) as error:
-            return f"tune.max_kl can't be checked: {in_short(str(error))}"
+            reason = f"tune.max_kl can't be checked: {in_short(str(error))}"
+            raise UncheckedAnswersError(reason) from error
         (check,) = QualityLimits(max_kl=self._max_kl).checks
         verdict = judge(check, result)
         return None if verdict.kind is VerdictKind.PASS else f"tune.max_kl: {verdict.claim}"

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.installed import installed_build
 from pytest_llmperf.gate.words import change_words
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import device_held
+from pytest_llmperf.tune.answers import UncheckedAnswersError
 from pytest_llmperf.tune.fit import MemoryBounds, Room
 from pytest_llmperf.tune.levels import changed_levels, completed
 from pytest_llmperf.tune.look import FirstLook, LookError
@@ -49,7 +51,8 @@ _SHOWN = (
     *("request_latency", "output_tokens_per_sec", "goodput"),
 )
 
-#: Checks the answers of changed settings: returns why they are not good enough, or None.
+#: Checks the answers of changed settings: returns why they are not good enough, or None. Raises
+#: ``UncheckedAnswersError`` if they can't be compared.
 Quality = Callable[[Settings], str | None]
 
 
@@ -174,6 +177,7 @@ class SettingsSearch:
         return {
             "machine": self._facts.machine.key,
             "model": self._setup.model_identity,
+            "build": installed_build() if self._setup.llm.kind.uses_llama_settings else None,
             "workload": [test.workload.hash for test in self._tests],
             "configuration": {
                 key: value
@@ -253,7 +257,12 @@ class SettingsSearch:
             point = replace(point, score=before + outcome.effect)
         point = replace(point, levels=self._levels(point, tried, runner.look))
         if point.took_over and self._quality is not None:
-            why_not = self._quality(changed)
+            try:
+                why_not = self._quality(changed)
+            except UncheckedAnswersError as error:
+                return replace(
+                    point, outcome="failed", reason=str(error), took_over=False, score=None
+                )
             if why_not is not None:
                 reason = f"{why_not}{_skipped(changed)}"
                 return replace(

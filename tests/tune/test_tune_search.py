@@ -20,7 +20,7 @@ from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.stored_json import dump, read
-from pytest_llmperf.tune.answers import AnswerBound
+from pytest_llmperf.tune.answers import AnswerBound, UncheckedAnswersError
 from pytest_llmperf.tune.errors import TuneError
 from pytest_llmperf.tune.look import FirstLook, LookError, look
 from pytest_llmperf.tune.request import TuneRequest
@@ -226,6 +226,30 @@ def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     ]
 
 
+def test_answers_that_can_not_be_compared_bar_no_other_combination(
+    tune: Tune, tmp_path: Path
+) -> None:
+    def failing(settings: object) -> str | None:
+        raise UncheckedAnswersError("tune.max_kl can't be checked: the engine crashed")
+
+    propose_first(tmp_path, "mine", {"n_batch": 512, "type_k": "q4_0"})
+    result = tune(
+        {"space": {"n_batch": [1, 512], "type_k": ["f16", "q4_0"]}, "max_kl": 0.1},
+        request=TuneRequest(phases=(1,), study="mine"),
+        model_path=str(tiny_llama(width=512, name="wide-llama")),
+        n_batch=1,
+        flash_attn=True,
+        quality=failing,
+    )
+    first, *others = result.points
+    assert (first.outcome, first.reason) == (
+        "failed",
+        "tune.max_kl can't be checked: the engine crashed",
+    )
+    assert {"type_k": "q4_0"} in [one.settings for one in others]
+    assert result.winner is None
+
+
 def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_on(
     tune: Tune, tmp_path: Path
 ) -> None:
@@ -271,6 +295,8 @@ def test_answers_are_compared_once_and_only_where_they_can_differ(
     reason = AnswerBound(setup, [], 1e-6, said.append)({"model_path": str(other)})
     assert reason is not None
     assert reason.startswith("tune.max_kl: quality lost: ")
+    with pytest.raises(UncheckedAnswersError, match=r"tune.max_kl can't be checked: .*none.gguf"):
+        bound({"model_path": "none.gguf"})
 
 
 def test_a_bound_that_can_not_be_checked_is_an_error(tune: Tune) -> None:
@@ -331,3 +357,13 @@ def test_the_study_is_a_file_of_the_cache_folder(tune: Tune, tmp_path: Path) -> 
         names = database.execute("select study_name from studies").fetchall()
     database.close()
     assert names == [("mine",)]
+
+
+def test_another_build_of_llama_cpp_begins_another_study(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section, request = {"space": {"use_mmap": [True, False]}}, TuneRequest(budget=0.1)
+    names = [tune(section, request=request).study for _ in range(2)]
+    monkeypatch.setattr("pytest_llmperf.tune.search.installed_build", lambda: {"version": "0"})
+    names.append(tune(section, request=request).study)
+    assert names[0] == names[1] != names[2]
