@@ -69,7 +69,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     quantize.add_argument("--force", action="store_true", help=_FORCE)
 
     synth = verbs.add_parser(
-        "synth", help="write a model with random weights that is as fast as a real one"
+        "synth", help="write a model with random weights that is about as fast as a real one"
     )
     synth.add_argument(
         "--like",
