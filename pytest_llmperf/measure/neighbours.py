@@ -22,6 +22,9 @@ UNDISTURBED = 0.2
 #: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
 #: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
 CLIP_MIN, CLIP_SPREADS = 0.15, 3.0
+#: The latter of values that are all of the same work, such as the times to the first token of
+#: several replays: none of them is slower by itself, as some tokens of an answer are.
+CLIP_SPREADS_ALIKE = 1.5
 #: Outliers are a side's own work, not the machine's, if the machine would make such outliers in at
 #: most one of so many pairs.
 ONE_SIDED = 256
@@ -30,19 +33,20 @@ ONE_SIDED = 256
 Shape = tuple[float, ...]
 
 
-def clipped_mean(values: Sequence[float]) -> float:
+def clipped_mean(values: Sequence[float], *, alike: bool = False) -> float:
     """Mean of logarithms, of which none counts for more than a limited distance from the median.
 
     Unlike a median or a trimmed mean it does not ignore what slows some of the turns only.
+    ``alike``: all values are of the same work.
     """
-    low, high = _clip_limits(values)
+    low, high = _clip_limits(values, alike=alike)
     return fmean(min(max(value, low), high) for value in values)
 
 
-def _clip_limits(values: Sequence[float]) -> tuple[float, float]:
+def _clip_limits(values: Sequence[float], *, alike: bool = False) -> tuple[float, float]:
     centre = median(values)
     spread = 1.4826 * median(abs(value - centre) for value in values)
-    limit = max(CLIP_MIN, CLIP_SPREADS * spread)
+    limit = CLIP_SPREADS_ALIKE * spread if alike else max(CLIP_MIN, CLIP_SPREADS * spread)
     return centre - limit, centre + limit
 
 
@@ -109,7 +113,7 @@ def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples, shape: 
     if metric.name == WHOLE:
         return _end_to_end(candidate, base, shape)
     own, other = (list(map(metric.badness, side.values[metric.name])) for side in (candidate, base))
-    return _compared(own, other).difference
+    return _compared(own, other, alike=True).difference
 
 
 class _Compared(NamedTuple):
@@ -120,7 +124,11 @@ class _Compared(NamedTuple):
 
 
 def _compared(
-    candidate: Sequence[float], base: Sequence[float], shape: Shape = (0.0,)
+    candidate: Sequence[float],
+    base: Sequence[float],
+    shape: Shape = (0.0,),
+    *,
+    alike: bool = False,
 ) -> _Compared:
     """Compare neighbouring turns on the log scale, where nothing disturbed them.
 
@@ -138,7 +146,7 @@ def _compared(
         own, other = (sum(map(math.exp, side)) for side in zip(*pairs, strict=True))
         return _Compared(math.log(own / other), other / len(pairs))
     seconds = [math.exp(b) for a, b in kept if low <= a - b <= high]
-    return _Compared(clipped_mean([a - b for a, b in kept]), fmean(seconds))
+    return _Compared(clipped_mean([a - b for a, b in kept], alike=alike), fmean(seconds))
 
 
 def _is_one_sided(outliers: Sequence[int]) -> bool:
@@ -176,7 +184,7 @@ def _end_to_end(candidate: TurnSamples, base: TurnSamples, shape: Shape) -> floa
     With ``F`` and ``D`` for the base's seconds to the first token and of decode, and ``f`` and
     ``d`` for the parts' differences: ``ln((F exp(f) + D exp(d)) / (F + D))``.
     """
-    first = _compared(_logs(candidate.first_tokens), _logs(base.first_tokens))
+    first = _compared(_logs(candidate.first_tokens), _logs(base.first_tokens), alike=True)
     if not base.steps:
         return first.difference
     decode = _compared(_logs(candidate.decode), _logs(base.decode), shape)

@@ -244,6 +244,20 @@ def test_a_stall_of_one_side_alone_counts_for_little() -> None:
     assert found == pytest.approx(math.log(1.05), abs=0.02)
 
 
+def test_prompts_that_the_machine_hit_count_for_little() -> None:
+    """All replays evaluate the same prompt: one that took longer tells of the machine."""
+    noise = random.Random(3)
+    base = [FIRST * math.exp(noise.gauss(0.0, 0.01)) for _ in range(12)]
+    candidate = [FIRST * 1.05 * math.exp(noise.gauss(0.0, 0.01)) for _ in range(12)]
+    for replay in (2, 5, 9):
+        candidate[replay] *= 1.13
+    pair = process(CANDIDATE, candidate, [STEP] * 48), process(BASE, base, [STEP] * 48)
+
+    found = pair_difference(get_metric("first_token"), *pair)
+
+    assert found == pytest.approx(math.log(1.05), abs=0.01)
+
+
 def test_turns_decide_what_they_measured_and_iterations_the_rest() -> None:
     candidate, base = both(0.0, 0.05)
 
