@@ -1,4 +1,4 @@
-"""Text for terminals: safe characters, display width, lossless line breaks."""
+"""Text for readers: counts with nouns, safe characters, display width, lossless line breaks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ DOT = " · "
 # and inside names only if that is not enough.
 _STRONG_BREAK = re.compile(r"(?<=/)|(?<=::)|(?=\[)")
 _WEAK_BREAK = re.compile(r"(?<=[-_,.: ])")
+
+
+def count(number: int, noun: str) -> str:
+    """A count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
+    return f"1 {noun}" if number == 1 else f"{number} {plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Plural of a noun: ``processes``, ``checks``, ``groups of pairs``."""
+    first, of, rest = noun.partition(" of ")
+    return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
 
 def printable(text: str) -> str:

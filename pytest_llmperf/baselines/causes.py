@@ -14,6 +14,7 @@ from typing import Any
 from pytest_llmperf.baselines.record import Loaded
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.text import count
 
 #: Settings that each finding names, so that a list of differences does not repeat them.
 NAMED_SETTINGS = {
@@ -56,7 +57,7 @@ def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
     if not over:
         return []
     asked = " and ".join(f"{key} {value}" for key, value in over.items())
-    usable = "1 usable core" if cores == 1 else f"{cores} usable cores"
+    usable = count(cores, "usable core")
     text = f"{asked} on {usable}: threads that wait for each other are very slow"
     return [_finding("threads_beyond_cores", text, **over, usable_cores=cores)]
 

@@ -29,6 +29,7 @@ from pytest_llmperf.stored_json import (
     read,
     unexpected,
 )
+from pytest_llmperf.text import count
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
@@ -229,7 +230,7 @@ class ImportOrigin(Stored):
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.files[:3]))
-        more = f" and {len(self.files) - 3} more files" if len(self.files) > 3 else ""
+        more = f" and {count(len(self.files) - 3, 'more file')}" if len(self.files) > 3 else ""
         return f"imported from {self.label}: {shown}{more}"
 
 

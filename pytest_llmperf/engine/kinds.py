@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_llmperf.engine.installed import installed_backend, unknown_extra
 from pytest_llmperf.engine_kinds import EngineKind
+from pytest_llmperf.text import count
 
 #: What llama-cpp-python takes, or swallows with other keyword arguments, and never uses.
 _IGNORED_BY_LLAMA = {
@@ -79,7 +80,7 @@ APP = EngineKind(
 
 def replicas_text(replicas: Sequence[object]) -> str:
     """Return the number of replicas in words."""
-    return f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
+    return count(len(replicas), "replica")
 
 
 def place_text(llm: Mapping[str, Any], shown_url: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+from pytest_llmperf.text import count
+
 #: What the CPU's own memory is called among the devices.
 HOST = "CPU"
 _MIB = 1024 * 1024
@@ -74,8 +76,7 @@ class DeviceLoad:
             )
             if size
         ]
-        plural = "" if self.layers == 1 else "s"
-        return f"{title}: {', '.join([f'{self.layers} layer{plural}', *sizes])}"
+        return f"{title}: {', '.join([count(self.layers, 'layer'), *sizes])}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics import Unit
+from pytest_llmperf.text import count as count
+from pytest_llmperf.text import plural as plural
 from pytest_llmperf.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
@@ -82,17 +84,6 @@ def percent(fraction: float) -> str:
     share = fraction * 100
     text = f"{share:.1f}" if abs(share) >= 0.1 else f"{share:.1g}"
     return f"{text.removesuffix('.0')}%"
-
-
-def count(number: int, noun: str) -> str:
-    """A count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
-    return f"1 {noun}" if number == 1 else f"{number} {plural(noun)}"
-
-
-def plural(noun: str) -> str:
-    """Plural of a noun: ``processes``, ``checks``, ``groups of pairs``."""
-    first, of, rest = noun.partition(" of ")
-    return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
 
 def listed(items: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from pytest_llmperf.importers.protocol import (
     ToolIdentity,
     ToolResults,
 )
+from pytest_llmperf.text import count
 
 _SIGNS = frozenset({"build_commit", "n_prompt", "n_gen", "avg_ts"})
 #: Engine settings, in the order of the file; a matrix varies them.
@@ -98,7 +99,7 @@ def _runs(item: Item, table: FieldTable) -> Iterator[ImportedRun]:
     if prompt:
         table.took("samples_ts of pp", "prefill_tokens_per_sec", "n_prompt / time, tokens per s")
         name, metrics = f"pp{prompt}", {"prefill_tokens_per_sec": rates}
-        what = f"{prompt} prompt tokens evaluated"
+        what = f"{count(prompt, 'prompt token')} evaluated"
     else:
         table.took(
             "samples_ts of tg",
@@ -111,7 +112,7 @@ def _runs(item: Item, table: FieldTable) -> Iterator[ImportedRun]:
             "tokens_per_sec": rates,
             "time_per_output_token": tuple(1.0 / rate for rate in rates),
         }
-        what = f"{generated} tokens decoded, nothing sampled"
+        what = f"{count(generated, 'token')} decoded, nothing sampled"
     embeddings = bool(item.data.get("embeddings"))
     yield ImportedRun(
         test=f"{name}@d{depth}" if depth else name,

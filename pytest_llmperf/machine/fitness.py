@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
 from pytest_llmperf.machine.host import HostReport
 from pytest_llmperf.machine.load import BusyReport
+from pytest_llmperf.text import count
 from pytest_llmperf.units import format_duration
 
 #: Share of the cores, and number of cores, that others may use without a warning.
@@ -131,7 +132,8 @@ def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
         ],
     }
     if lacking >= LACKING_INVALID:
-        effect = f": {needed} engine threads had {max(0.0, report.cpus - foreign):.1f} cores left"
+        left = max(0.0, report.cpus - foreign)
+        effect = f": {count(needed, 'engine thread')} had {left:.1f} cores left"
         yield FitnessFinding("busy_cores", "invalid", _who(report) + effect, evidence)
     elif foreign >= max(FOREIGN_WARN_CORES, FOREIGN_WARN_SHARE * report.cpus):
         yield FitnessFinding("busy_cores", "warn", _who(report), evidence)
@@ -139,7 +141,7 @@ def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
 
 def _who(report: BusyReport) -> str:
     """Name the one process that is nearly all of the load, else the sum and its largest parts."""
-    cores, total = report.foreign_cores, _cores_text(report.cpus)
+    cores, total = report.foreign_cores, count(report.cpus, "core")
     named = [f"process {top.pid} ({top.name})" for top in report.top]
     if report.top and report.top[0].cores >= 0.8 * cores:
         return f"{named[0]} used {report.top[0].cores:.1f} of {total} while measuring"
@@ -154,10 +156,6 @@ def _who(report: BusyReport) -> str:
     return f"{text} (mainly {', '.join(parts)})" if parts else text
 
 
-def _cores_text(count: int) -> str:
-    return "1 core" if count == 1 else f"{count} cores"
-
-
 def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
     share = report.steal_cores / report.cpus
     if report.seconds < _SHORTEST_WINDOW or share < STEAL_WARN_SHARE:
@@ -166,7 +164,7 @@ def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
         "stolen_cores",
         "invalid" if share >= STEAL_INVALID_SHARE else "warn",
         f"the host gave {share:.0%} of this virtual machine's CPU time to others "
-        f"({report.steal_cores:.1f} of {_cores_text(report.cpus)} stolen) while measuring",
+        f"({report.steal_cores:.1f} of {count(report.cpus, 'core')} stolen) while measuring",
         {
             "seconds": round(report.seconds, 3),
             "stolen_cores": round(report.steal_cores, 3),
@@ -253,12 +251,13 @@ def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     # Threads that spin on every core of the quota leave nothing to other processes in it.
     asked = need.threads >= need.cores
     text = (
-        f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
+        f"a CPU quota (cgroup) stopped this session's processes {count(stops, 'time')}, for "
         f"{format_duration(stopped_us / 1e6)} in {format_duration(report.seconds)}, while measuring"
     )
     if asked:
         # The configuration asks for more than the quota has: that is judged.
-        text += f": {need.threads} engine threads on {need.cores} usable cores"
+        threads = count(need.threads, "engine thread")
+        text += f": {threads} on {count(need.cores, 'usable core')}"
     yield FitnessFinding(
         "cpu_quota",
         "note" if share < STOPPED_INVALID_SHARE else "warn" if asked else "invalid",
@@ -283,7 +282,7 @@ def _heat(report: HostReport) -> Iterator[FitnessFinding]:
     yield FitnessFinding(
         "cpu_throttled",
         "invalid" if share is None or share >= HEAT_INVALID_SHARE else "warn",
-        f"the CPU was too hot and lowered its clocks {events} times{time} while measuring",
+        f"the CPU was too hot and lowered its clocks {count(events, 'time')}{time} while measuring",
         {"seconds": round(report.seconds, 3), "events": events, "milliseconds": lasted},
     )
 
@@ -325,6 +324,6 @@ def _governor(report: HostReport) -> Iterator[FitnessFinding]:
         )
 
 
-def size(count: int) -> str:
+def size(number: int) -> str:
     """Format a number of bytes for a reader."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

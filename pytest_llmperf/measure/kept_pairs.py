@@ -27,6 +27,7 @@ from pytest_llmperf.stored_json import (
     expect,
     read,
 )
+from pytest_llmperf.text import count
 
 #: Seconds after which evidence expires, because machines change.
 KEPT_FOR = 30 * 24 * 3600.0
@@ -131,7 +132,7 @@ class KeptPairs:
                     found += [half.sample(len(found) // 2) for half in kept.pair]
         if unusable:
             (first, why), *others = unusable.items()
-            more = f", and {len(others)} more lines" if others else ""
+            more = f", and {count(len(others), 'more line')}" if others else ""
             self._add_problem(file, f"line {first} can't be used ({why}){more}; not counted")
         return found
 

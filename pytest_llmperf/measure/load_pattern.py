@@ -17,6 +17,7 @@ from pytest_llmperf.engine.server.schedule import (
 )
 from pytest_llmperf.run import Run
 from pytest_llmperf.stored_json import LEFT_OUT, Stored
+from pytest_llmperf.text import count
 from pytest_llmperf.timeline import Timeline
 from pytest_llmperf.units import format_duration
 
@@ -179,14 +180,14 @@ class LoadPattern(Stored):
         """Describe the load, for example ``8 in flight, 64 requests``."""
         if self.arrivals == "trace":
             last = format_duration(self.trace[-1].at)
-            return f"{len(self.trace)} requests of a trace over {last}"
+            return f"{count(len(self.trace), 'request')} of a trace over {last}"
         parts = [
             f"{self.concurrency} in flight"
             if self.arrivals == "closed"
             else f"{self.rate:g} requests/s ({self.arrivals})"
         ]
         if self.requests is not None:
-            parts.append(f"{self.requests} request{'' if self.requests == 1 else 's'}")
+            parts.append(count(self.requests, "request"))
         if self.duration is not None:
             parts.append(format_duration(self.duration))
         return ", ".join(parts)

@@ -15,6 +15,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.load_pattern import IN_ORDER, LoadPattern
 from pytest_llmperf.request_digest import MAX_REQUESTS, RequestDigest
 from pytest_llmperf.stored_json import LEFT_OUT, Stored
+from pytest_llmperf.text import count
 
 _HASH_DIGITS = 16
 
@@ -88,7 +89,7 @@ class RecordedRequest(Stored):
         came, recorded = generation.output_tokens, self.output_tokens
         if came != recorded:
             short = came < recorded
-            text = f"{came} output tokens instead of {recorded}"
+            text = f"{count(came, 'output token')} instead of {recorded}"
             if short:
                 text = f"generation cut short: {came} of {recorded} output tokens"
             return _void(
@@ -128,7 +129,7 @@ class RecordedRequest(Stored):
         cause = "prompt served from a cache" if served else "less of the prompt was in the cache"
         return _void(
             "prompt_cached" if served else "other_work",
-            f"{cause}: {evaluated} tokens evaluated instead of {recorded}",
+            f"{cause}: {evaluated} of its tokens evaluated instead of {recorded}",
             evaluated=evaluated,
             recorded_evaluated=recorded,
         )
@@ -222,11 +223,10 @@ class Workload(Stored):
     @property
     def summary(self) -> str:
         """Readable size, for example ``2 requests, 72 tokens in, 96 out, streamed``."""
-        count = len(self.requests)
         tokens_in = [len(r.prompt_token_ids) for r in self.requests]
-        parts = [f"{count} request{'s' if count != 1 else ''}"]
+        parts = [count(len(self.requests), "request")]
         if all(tokens_in):
-            parts.append(f"{sum(tokens_in)} tokens in")
+            parts.append(f"{count(sum(tokens_in), 'token')} in")
         parts.append(f"{sum(r.output_tokens for r in self.requests)} out")
         if any(r.request.cache == "keep" for r in self.requests):
             parts.append(f"cache kept{self._kept()}")
@@ -244,7 +244,7 @@ class Workload(Stored):
                 return ""
             evaluated += recorded.prompt_tokens_evaluated
             kept += len(recorded.prompt_token_ids) - recorded.prompt_tokens_evaluated
-        return f" ({kept} token{'s' if kept != 1 else ''}, {evaluated} evaluated)"
+        return f" ({count(kept, 'token')}, {evaluated} evaluated)"
 
 
 class Recorder:

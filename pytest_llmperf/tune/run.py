@@ -12,6 +12,7 @@ from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.quality.reference import configured_text
 from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_facts
 from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.text import count
 from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.confirm import Proven, prove, targets_of
 from pytest_llmperf.tune.errors import TuneError
@@ -205,5 +206,5 @@ def _conclusion(found: Finding, proven: Proven | None, problem: str) -> str:
         return "interrupted; run the same command to continue"
     if problem:
         return f"no proven improvement: {problem}"
-    tried = len(found.points)
-    return f"no proven improvement: none of {tried} points was better than today's configuration"
+    tried = count(len(found.points), "point")
+    return f"no proven improvement: {tried} tried, none better than today's configuration"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.installed import installed_build
-from pytest_llmperf.gate.words import change_words
+from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.tune.answers import UncheckedAnswersError
@@ -193,10 +193,10 @@ class SettingsSearch:
 
     def _say_start(self, budget: float) -> None:
         known = len(self._study.points())
-        goes_on = f", going on after {known} points" if known else ""
+        goes_on = f", going on after {count(known, 'point')}" if known else ""
         names = ", ".join(self._objective.metrics)
         self._context.console.line(
-            f"searching {len(self._space.choices)} settings for a better {names}, within "
+            f"searching {count(len(self._space.choices), 'setting')} for a better {names}, within "
             f"{format_duration(budget)} (study {self._study.name}{goes_on})"
         )
 

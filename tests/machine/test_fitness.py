@@ -40,6 +40,12 @@ def test_a_process_that_takes_the_engines_cores_makes_it_invalid() -> None:
     ]
 
 
+def test_one_thread_of_the_engine_is_counted_as_one() -> None:
+    (finding,) = judge(report(cpus=1, foreign_cores=1.0), Need(threads=1, cores=1))
+    assert "used 1.0 of 1 core while" in finding.text
+    assert finding.text.endswith(": 1 engine thread had 0.0 cores left")
+
+
 @pytest.mark.parametrize(
     ("cpus", "threads", "foreign", "severities"),
     [

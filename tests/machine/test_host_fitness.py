@@ -265,5 +265,14 @@ def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree:
     assert finding.text.endswith("8 engine threads on 2 usable cores")
 
 
+def test_one_stop_one_thread_and_one_core_are_counted_as_one(tree: Tree) -> None:
+    _quota(tree, 2, 0, 0.0)
+    finding = only(
+        tree.watched(lambda: _quota(tree, 2, 1, 1.0), wait=0.1), Need(threads=1, cores=1)
+    )
+    assert "this session's processes 1 time, for" in finding.text
+    assert finding.text.endswith(": 1 engine thread on 1 usable core")
+
+
 def test_a_report_without_a_cause_is_silent() -> None:
     assert judge_host(HostReport(10.0), NEED) == []

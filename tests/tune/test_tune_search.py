@@ -314,7 +314,7 @@ def test_memory_over_the_maximum_is_rejected(tune: Tune) -> None:
 def test_the_budget_ends_the_search(tune: Tune) -> None:
     result = tune({"space": {"n_batch": [1, 64, 512]}}, request=TuneRequest(budget=0.1), n_batch=1)
     assert result.points == ()
-    assert result.conclusion.startswith("no proven improvement: none of 0 points")
+    assert result.conclusion.startswith("no proven improvement: 0 points tried, none better")
 
 
 def test_a_point_races_against_what_another_worker_found_while_it_waited_for_the_device(

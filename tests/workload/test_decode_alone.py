@@ -250,7 +250,7 @@ def test_a_prompt_that_was_not_kept_is_other_work() -> None:
     found = kept.unlike(client.request(kept.replayed()))
     assert found is not None
     assert (found.name, found.severity) == ("other_work", "invalid")
-    assert f"{len(PROMPT)} tokens evaluated instead of 1" in found.text
+    assert f"{len(PROMPT)} of its tokens evaluated instead of 1" in found.text
     # And one that was is so for the request as it was recorded.
     found = one.unlike(client.request(kept.replayed()))
     assert found is not None

@@ -114,12 +114,12 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
         (
             outcome(evaluated=1),
             "prompt_cached",
-            "prompt served from a cache: 1 tokens evaluated instead of 3",
+            "prompt served from a cache: 1 of its tokens evaluated instead of 3",
         ),
         (
             outcome(evaluated=4),
             "other_work",
-            "less of the prompt was in the cache: 4 tokens evaluated instead of 3",
+            "less of the prompt was in the cache: 4 of its tokens evaluated instead of 3",
         ),
     ],
     ids=["fewer", "more", "other prompt", "cached", "less cached"],
@@ -142,6 +142,7 @@ def test_a_summary_counts_requests_and_tokens(ask: Ask) -> None:
     kept = RecordedRequest.of(ask(cache="keep", stream=True), outcome(tokens=6))
 
     assert Workload((one,)).summary == "1 request, 3 tokens in, 4 out"
+    assert workload(ask(), prompt=(1,)).summary == "1 request, 1 token in, 4 out"
     assert Workload((one, kept)).summary == (
         "2 requests, 6 tokens in, 10 out, cache kept (0 tokens, 6 evaluated), streamed"
     )
