@@ -1,6 +1,7 @@
 """The terminal's output and a pull request's comment in Chromium: what fits, and how it looks.
 
-``LLMPERF_SCREENSHOTS=docs/images`` writes the pictures of the README and docs/report.md there.
+``LLMPERF_SCREENSHOTS=docs/images`` writes the pictures of docs/verdicts.md and docs/report.md.
+The text of each is kept in ``shown/``, so that a picture of what is no longer printed is noticed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Open = Callable[[str], "Page"]
 PICTURES = os.environ.get("LLMPERF_SCREENSHOTS")
+SHOWN = Path(__file__).parent / "shown"
+MAKE_AGAIN = "LLMPERF_SCREENSHOTS=docs/images make test ARGS=tests/html WORKERS=0"
 #: GitHub takes images of any size, readers do not.
 LARGEST = 150_000
 COLUMNS = 80
@@ -75,10 +78,21 @@ def opened(browser: Browser, tmp_path: Path) -> Open:
 
 
 def picture(page: Page, name: str, selector: str) -> None:
+    """Write a picture for the docs, or hold the page to the text of the one that is there."""
     if PICTURES:
-        file = Path(PICTURES, name)
+        file = Path(PICTURES, f"{name}.png")
         page.picture(file, selector, 1400)
         assert file.stat().st_size < LARGEST
+    same_text(page, name, selector)
+
+
+def same_text(page: Page, name: str, selector: str) -> None:
+    """Hold a page to its text in ``shown/``, which is written together with the pictures."""
+    lines = [line.rstrip() for line in page.text(selector).strip().splitlines()]
+    text, file = "\n".join(lines) + "\n", SHOWN / f"{name}.txt"
+    if PICTURES:
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8"), f"make the pictures again: {MAKE_AGAIN}"
 
 
 def passing() -> SessionResult:
@@ -122,7 +136,7 @@ def test_a_passing_session_fits_its_terminal_and_is_green(opened: Open) -> None:
     assert max(map(len, lines)) <= COLUMNS
     assert "3 tests, 9 checks: 9 pass" in page.text("pre")
     assert [text.strip() for text in page.visible("pre span")].count("pass") == 9
-    picture(page, "terminal-pass.png", "pre")
+    picture(page, "terminal-pass", "pre")
 
 
 def test_the_whole_table_of_a_wide_terminal_has_intervals_and_evidence(opened: Open) -> None:
@@ -133,31 +147,41 @@ def test_the_whole_table_of_a_wide_terminal_has_intervals_and_evidence(opened: O
     assert COLUMNS < max(map(len, lines[2:])) <= WIDE
     assert "evidence" in page.text("pre")
     assert [text.strip() for text in page.visible("pre span")].count("pass") == 9
-    picture(page, "terminal-verbose.png", "pre")
+    picture(page, "terminal-verbose", "pre")
 
 
-def test_a_failing_session_shows_what_got_slower_and_why(opened: Open) -> None:
+def failing_page(opened: Open, width: int) -> Page:
+    """What a session prints in which one test is slower than the main branch."""
     command = "pytest -m perf --llmperf-against main"
     story = io.StringIO()
     writer = TerminalWriter(story)
-    writer.fullwidth, writer.hasmarkup = COLUMNS, True
+    writer.fullwidth, writer.hasmarkup = width, True
     VerdictRepr(failure_text(slower(), command=command), CRASH).toterminal(writer)  # type: ignore[arg-type]
-    page = opened(
+    return opened(
         ansi(
             f"$ {command}",
-            titled("FAILURES", "="),
-            f"\x1b[31;1m{titled('test_summary', '_')}\x1b[0m",
+            titled("FAILURES", "=", width),
+            f"\x1b[31;1m{titled('test_summary', '_', width)}\x1b[0m",
             *story.getvalue().splitlines(),
-            titled("LLM performance", "="),
-            *render_table(failing(), COLUMNS, color=True, failures=(SUMMARY,)),
+            titled("LLM performance", "=", width),
+            *render_table(failing(), width, color=True, failures=(SUMMARY,)),
+            width=width,
         )
     )
+
+
+@pytest.mark.parametrize("width", [COLUMNS, WIDE])
+def test_a_failing_session_shows_once_what_got_slower_and_why(opened: Open, width: int) -> None:
+    page = failing_page(opened, width)
     lines = page.text("pre").rstrip().splitlines()
-    assert max(map(len, lines)) <= COLUMNS
+    assert max(map(len, lines)) <= width
     text = " ".join(page.text("pre").split())
-    assert "regressed: tokens/s: 12.0% slower [10.9% to 13.1%]" in text
+    assert text.count("tokens/s: 12.0% slower [10.9% to 13.1%]") == 1
     assert "llm.n_ubatch: base 512, candidate 32" in text
-    picture(page, "terminal-regressed.png", "pre")
+    if width == COLUMNS:
+        picture(page, "terminal-regressed", "pre")
+    else:
+        same_text(page, "terminal-regressed-wide", "pre")
 
 
 def test_a_comment_shows_the_worst_first_and_folds_the_rest(opened: Open, tmp_path: Path) -> None:
@@ -168,7 +192,7 @@ def test_a_comment_shows_the_worst_first_and_folds_the_rest(opened: Open, tmp_pa
     assert all("regressed" in row for row in rows)
     assert page.count("details:not([open])") >= 1
     assert page.overflow() == 0
-    picture(page, "comment.png", "body")
+    picture(page, "comment", "body")
 
 
 def comment(result: SessionResult, folder: Path) -> str:
