@@ -32,7 +32,7 @@ HEAD = (
     "regime, rule",
     "unchanged: called %",
     "passed %",
-    "20% +50%: called %",
+    "one in five 50% slower: called %",
     "passed %",
     "pairs to call",
 )

@@ -17,6 +17,8 @@ from gate_regimes import REGIMES, Bools, Floats, Regime, session_processes
 from gate_sessions import CHECKS, independent, simulate
 from gate_tables import Mean, Rate, Report
 
+from pytest_llmperf.gate.words import change_words
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.holm import alarm_levels
 from pytest_llmperf.stats.prediction import Prediction, decides_from, passes_up_to, predict
 
@@ -110,8 +112,8 @@ def run(report: Report, settings: Settings) -> None:
     )
     report.note(
         "called from: a true slowdown of this size moves the median beyond the bar in half of\n"
-        "all sessions; passes up to: the largest measured slowdown that passes, negative: even\n"
-        "an unchanged measurement does not"
+        "all sessions; passes up to: the largest measured change that passes; where it is faster,\n"
+        "even an unchanged measurement does not"
     )
 
 
@@ -160,8 +162,9 @@ def _in_question(effects: Floats) -> Bools:
 
 def _reach(prediction: Prediction) -> tuple[str, ...]:
     least = [decides_from(prediction, TOLERANCE, ALPHA / checks) for checks in (1, CHECKS)]
-    passes = passes_up_to(prediction, TOLERANCE, LEVEL)
-    return tuple(f"{np.median(cell):.1%}" for cell in (*least, passes))
+    passes = float(np.median(passes_up_to(prediction, TOLERANCE, LEVEL)))
+    words = change_words(get_metric("first_token"), passes)
+    return (*(f"{np.median(cell):.1%}" for cell in least), words)
 
 
 def _require(report: Report, regime: str, k: int, confirmed: Rate, alone: Rate) -> None:

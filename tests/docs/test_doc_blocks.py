@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_blocks import ROOT, Block, blocks, commands
+from doc_blocks import ROOT, Block, blocks, commands, pages
 from docs_reference import _Options, build_parser
 
 from pytest_llmperf.cli.model import with_verb
@@ -91,12 +91,14 @@ def test_the_blocks_that_are_not_run_are_listed_with_their_reasons() -> None:
         assert (Path(__file__).parent / file).is_file()
 
 
-def test_recorded_outputs_write_changes_in_words() -> None:
+def test_recorded_outputs_and_tables_write_changes_in_words() -> None:
     """As all outputs do: ``37.1% faster [18.0% to 50.2%]``, with neither signs nor factors."""
-    old = re.compile(r"(?<![\w.,:-])[+−-]\d+(\.\d+)?%|\b\d+\.\d+x\b")
+    sign, factor = re.compile(r"(?<![\w.,:-])[+−-]\d+(\.\d+)?%"), re.compile(r"\b\d+\.\d+x\b")
     recorded = [block for block in blocks() if block.not_run.endswith("recorded")]
     assert recorded
-    assert [block.where for block in recorded if old.search(block.text)] == []
+    assert [block.where for block in recorded if factor.search(block.text)] == []
+    texts = {page.name: page.read_text(encoding="utf-8") for page in pages()}
+    assert {name: found[0] for name, text in texts.items() if (found := sign.search(text))} == {}
 
 
 @pytest.mark.parametrize("block", of("sh", "console"), ids=names)
