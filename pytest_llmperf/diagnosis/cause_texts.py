@@ -89,8 +89,8 @@ CAUSE_TEXTS: dict[str, CauseText] = {
     "requests_queued": CauseText(
         "a request in the server's queue in a third of the readings of `/metrics` or more, while "
         "its KV cache has room",
-        "`--max-num-seqs` (vLLM), `--max-running-requests` (SGLang), `--parallel` with "
-        "`--ctx-size` (llama-server), less at once, or another server",
+        "`--max-num-seqs` (vLLM), `--max-running-requests`, `--schedule-conservativeness` "
+        "(SGLang), `--parallel` with `--ctx-size` (llama-server), less at once, or another server",
     ),
     "requests_preempted": CauseText(
         "preemptions (vLLM) or retractions (SGLang) counted during the load",
@@ -99,7 +99,7 @@ CAUSE_TEXTS: dict[str, CauseText] = {
     ),
     "kv_cache_full": CauseText(
         "95% of the server's KV cache or more in use; worth a look only, unless requests wait too",
-        "as for `requests_preempted`; `--ctx-size` (llama-server)",
+        "as for `requests_preempted`; `--ctx-size`, `--cache-type-k` (llama-server)",
     ),
     "fewer_cache_hits": CauseText(
         "of two sides, the server's cache served 10 points less of this one's prompt tokens",
