@@ -80,7 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     synth.add_argument(
         "--quant",
         metavar="TYPE",
-        help="type of the weights (default: Q4_K_M; of a file, its own types)",
+        help="type of the weights (default: Q4_K_M; for a file, its own types)",
     )
     synth.add_argument(
         "--out", type=Path, metavar="FILE", help="file to write (default: named after the model)"

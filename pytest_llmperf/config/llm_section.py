@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _RUNS_ALREADY = (
     "llm.url names a server that runs already, so it can't be given arguments; remove it, or let "
-    "llm.start start the server (fields of its requests belong into llm.body)"
+    "llm.start start the server (fields of its requests belong in llm.body)"
 )
 #: The engine of a section that names none.
 DEFAULT_ENGINE = "llama_cpp"
@@ -169,7 +169,7 @@ class LlmConfig(_Answered, _Named):
     extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
         default_factory=dict,
         description=(
-            "Any other argument of the engine, by name; of a server the options of start, without "
+            "Any other argument of the engine, by name; for a server the options of start, without "
             "dashes."
         ),
     )

@@ -30,7 +30,7 @@ _OWN = {
     "load": {
         "concurrency": "number of requests in flight: the next one is sent when one has ended",
         "rate": "requests sent per second, regardless of the others: `4` or `'4/s'`",
-        "arrivals": "`poisson`: at random times, drawn anew for each load; `constant`: at equal "
+        "arrivals": "`poisson`: at random times, other ones for each load; `constant`: at equal "
                     "distances. Only with `rate`",
         "trace": "a file, from the folder of pytest's configuration, with the time of each request",
         "requests": "number of requests of a load",

@@ -146,11 +146,11 @@ class BisectText:
         advice = (
             f"give a GOOD from the line of first parents of {self._bad.name}"
             if self._first_parent
-            else "--first-parent takes each merge as one commit"
+            else "--first-parent treats each merge as one commit"
         )
         yield _Sentence(
-            f"{who} not descend from {good}, so being slower than {good} may mean no more than "
-            f"to lack what made {good} fast; {advice}",
+            f"{who} not descend from {good}, and may be slower only for lack of what made {good} "
+            f"fast; {advice}",
             "  ",
             "  ",
         )

@@ -79,9 +79,8 @@ def headline(checkup: Checkup) -> str:
         )
     if not checkup.findings and checkup.not_tried:
         number = len(checkup.not_tried)
-        helps = "it helps" if number == 1 else "they help"
-        changes = count(number, "change")
-        return f"no cause is certain, and of {changes} it is not decided whether {helps}"
+        helps = "helps" if number == 1 else "help"
+        return f"no cause is certain; it is undecided whether {count(number, 'change')} {helps}"
     if not checkup.findings:
         return "nothing found that makes it slow"
     return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")

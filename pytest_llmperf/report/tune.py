@@ -93,8 +93,8 @@ def _gains(result: TuneResult, width: int) -> list[str]:
     ]
     header = ["metric", "now", "new", "change [95% interval]", "proven"]
     about = (
-        f"final comparison, {count(confirmed.pairs, 'pair')} of fresh processes (chance of proving "
-        f"a gain that is none: {percent(confirmed.false_alarms)})"
+        f"final comparison, {count(confirmed.pairs, 'pair')} of fresh processes (chance of a "
+        f"false gain: at most {percent(confirmed.false_alarms)})"
     )
     return ["", *wrap_words(about, width), *_table(header, rows, width)]
 

@@ -162,7 +162,7 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     assert any(line.startswith("tried, not decided, why: decode 61.6% slower") for line in seen)
     assert not any("may help" in line for line in seen)
     undecided = render(replace(checkup, findings=[]), loaded, 200)[0]
-    assert undecided == "no cause is certain, and of 1 change it is not decided whether it helps"
+    assert undecided == "no cause is certain; it is undecided whether 1 change helps"
 
 
 def test_a_load_that_failed_is_reported_first_and_the_engines_words_last(
