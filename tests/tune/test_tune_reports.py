@@ -144,6 +144,7 @@ def test_the_terminals_text_fits() -> None:
         "settings to use\nllm:\n  n_batch: 512\n",
     ):
         assert part in text
+    assert "fresh processes (chance of a false gain: at most 1%)" in " ".join(text.split())
 
 
 def test_json_holds_the_whole_result() -> None:
