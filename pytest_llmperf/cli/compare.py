@@ -40,7 +40,7 @@ EXIT_STATUS = {
     130: "interrupted",
 }
 _EPILOG = f"""\
-A report contains verdicts of its own: of the old and the new verdict the worse one counts.
+A report contains verdicts of its own: if the old and the new verdict differ, the worse counts.
 
 {exit_status_text(EXIT_STATUS)}
 """

@@ -36,7 +36,7 @@ _BAR_WIDTH = 30
 _PAUSE = 0.2
 _SHALLOW = (
     "this is a shallow clone: sessions that were removed before its first commit "
-    "are missing, and orders of commits unknown; to have them: git fetch --unshallow"
+    "are missing, and orders of commits unknown; to get them: git fetch --unshallow"
 )
 
 
@@ -117,7 +117,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if history.library is None and (arguments.json or arguments.csv):  # the text has its own
         from pytest_llmperf.history.change_points import INSTALL
 
-        note(f"change points are not looked for; to have them: {INSTALL}")
+        note(f"change points are not looked for; to find them: {INSTALL}")
     if repository.is_shallow():
         note(_SHALLOW)
     return 0

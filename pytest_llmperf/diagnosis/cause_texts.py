@@ -73,7 +73,7 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "does; tried. Without one, that command",
     ),
     "memory_short": CauseText(
-        "what is on no GPU against the machine's memory or its control group's limit, or the "
+        "what is on no GPU exceeds the machine's memory or its control group's limit, or the "
         "load fails",
         "a quantization of at most the stated size",
     ),
@@ -102,7 +102,8 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "as for `requests_preempted`; `--ctx-size`, `--cache-type-k` (llama-server)",
     ),
     "fewer_cache_hits": CauseText(
-        "of two sides, the server's cache served 10 points less of this one's prompt tokens",
+        "the server's cache served a share of the prompt tokens that is 10 points below the other "
+        "side's",
         "`--enable-prefix-caching` (vLLM), no `--disable-radix-cache` (SGLang), `--cache-prompt` "
         "(llama-server)",
     ),

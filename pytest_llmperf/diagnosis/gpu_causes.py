@@ -133,7 +133,7 @@ def _too_large(situation: Situation) -> CauseEvidence:
     card = f" (the card has {bytes_text(memory[0])})" if len(memory) == 1 else ""
     layers = "all layers" if asked < 0 else f"n_gpu_layers: {asked}"
     text = (
-        f"{size} could not be had on the GPU{card} for {layers} of "
+        f"{size} could not be allocated on the GPU{card} for {layers} of "
         f"{bytes_text(situation.model_bytes)} and n_ctx: {situation.config.get('n_ctx')}"
     )
     return CauseEvidence(text, _make_room(situation), LAYER_ON_CPU)

@@ -21,7 +21,7 @@ def _memory_short(situation: Situation) -> CauseEvidence | None:
             return None
         size = f"a buffer of {bytes_text(failure.size)}" if failure.size else "memory"
         text = (
-            f"{size} could not be had while loading a model of "
+            f"{size} could not be allocated while loading a model of "
             f"{bytes_text(situation.model_bytes)}; {limit} {bytes_text(memory.total)}, "
             f"{bytes_text(memory.available)} available"
         )
@@ -39,7 +39,7 @@ def _memory_short(situation: Situation) -> CauseEvidence | None:
 def _smaller(situation: Situation, room: int) -> Remedy:
     if situation.config.get("use_mmap") is False:
         return Remedy.of_settings(
-            {"use_mmap": True}, "then weights need no memory that is not the file's own"
+            {"use_mmap": True}, "the weights then take no memory besides the file's own"
         )
     return Remedy(
         f"model_path: a smaller quantization, of at most {bytes_text(round(room * 0.9))}",

@@ -117,7 +117,7 @@ def _context_too_large(situation: Situation) -> CauseEvidence:
         available = sum(situation.hardware.gpu_memory)
     size = f" of {bytes_text(failure.size)}" if failure.size else ""
     room = f"; {bytes_text(available)} is there" if available else ""
-    text = f"the KV cache{size} for n_ctx: {n_ctx:,} could not be had{room}"
+    text = f"the KV cache{size} for n_ctx: {n_ctx:,} could not be allocated{room}"
     if situation.use.own and situation.use.context:
         fits = _context_for(situation)
     elif failure.size and available:

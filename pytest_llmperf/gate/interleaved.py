@@ -111,7 +111,7 @@ def _contradicted(contradicted: Contradiction, state: Running, evidence: Evidenc
     return (
         f"{change_words(evidence.check.metric, slowdown(state.effect))} in turns, but "
         f"{_alone_words(contradicted, evidence)}: the sides affect each other (a shared cache, "
-        "heat, clocks); perf.turns: processes compares them without"
+        "heat, clocks); perf.turns: processes compares them without turns"
     )
 
 

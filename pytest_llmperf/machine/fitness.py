@@ -224,7 +224,7 @@ def _memory(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     yield FitnessFinding(
         "memory_pressure",
         "warn",
-        f"only {size(available)} of memory were available while measuring, less than the "
+        f"only {size(available)} of memory was available while measuring, less than the "
         f"{size(need.mapped_bytes)} of the model that are read from its file as they are needed",
         {"available_bytes": available, "mapped_bytes": need.mapped_bytes},
     )

@@ -213,7 +213,7 @@ def _how_to_be_valid(test: TestResult) -> str:
             "run it again without the tool or debug mode that was active in the engine's process "
             "(docs/fitness.md)"
         )
-    return "on a quiet machine run it again"
+    return "run it again on a quiet machine"
 
 
 def _against(test: TestResult, nodeid: str) -> Iterator[str]:
@@ -228,8 +228,8 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
         yield f"these settings made it slower: if they are not worth it, keep {base}"
     else:
         yield (
-            f"both sides have the same settings, so look for what {base} does not say: "
-            "a path's contents, the environment; or it is one of the rare false alarms"
+            f"both sides have the same settings: look for another difference from {base}, such as "
+            "a path's contents or the environment; or it is one of the rare false alarms"
         )
 
 

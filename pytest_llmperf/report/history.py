@@ -199,7 +199,7 @@ def _legend(history: History) -> str:
         "first to last. A line is as high as its values differ, at least 5%."
     )
     if history.library is None:
-        return f"{said} Change points are not looked for; to have them: {INSTALL}"
+        return f"{said} Change points are not looked for; to find them: {INSTALL}"
     return (
         f"{said} ^ marks a change of level: where nothing changed, less than one is marked in "
         f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {MIN} sessions. It happened "

@@ -110,11 +110,11 @@ class MeasuredCode:
             yield f"the backend (base {theirs.backend}, candidate {ours.backend})"
         loaded = record.loaded_of(test.nodeid)
         if loaded is None:
-            yield "what its engine had loaded, which it does not say"
+            yield "what its engine had loaded, which its record lacks"
         elif _without_reason(loaded) != _without_reason(facts.loaded):
             yield "what the engine loaded"
         if theirs.environment is None or ours.environment is None:
-            yield "the installed packages, which it does not say"
+            yield "the installed packages, which its record lacks"
         elif theirs.environment != ours.environment:
             yield "the installed packages, or variables of the engine's libraries"
 

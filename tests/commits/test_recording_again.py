@@ -116,7 +116,7 @@ def test_the_same_code_is_not_run_against_itself_though_something_else_may_diffe
     said = findings(found)
     assert "not confirmed, so stored sessions alone judge: 2026" in said
     assert "measured the same code, so there is nothing to run it against; what may differ" in said
-    assert "the installed packages, which it does not say" in said
+    assert "the installed packages, which its record lacks" in said
 
 
 def test_another_package_is_another_environment(stored: CommitProject) -> None:

@@ -174,7 +174,7 @@ def test_a_context_that_no_memory_holds_is_named_where_the_load_failed(load: Loa
     situation = load(n_ctx=50_000_000)
     assert situation.info is None
     found = shown(situation, "context_large")
-    assert "the KV cache of 1.0 TiB for n_ctx: 50,000,000 could not be had" in found.text
+    assert "the KV cache of 1.0 TiB for n_ctx: 50,000,000 could not be allocated" in found.text
     assert found.certain
     fits = found.remedy.settings["n_ctx"]
     assert 256 <= fits <= 8192

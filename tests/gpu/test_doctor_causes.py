@@ -122,7 +122,7 @@ def test_a_card_without_room_for_the_layers_ends_the_load(look: Look, tmp_path: 
     situation = look(python=str(python))
     assert situation.info is None
     found = shown(situation, "gpu_memory_short")
-    assert "a buffer of 92.1 MiB could not be had on the GPU" in found.text
+    assert "a buffer of 92.1 MiB could not be allocated on the GPU" in found.text
     assert found.remedy.change.startswith("model_path: a smaller quantization")
 
 

@@ -75,7 +75,7 @@ def test_less_memory_than_a_mapped_model_needs_is_reported(tree: Tree) -> None:
     report = tree.watched(lambda: None)
     finding = only(report, Need(mapped_bytes=4 << 30))
     assert (finding.name, finding.severity) == ("memory_pressure", "warn")
-    assert "only 391 MiB of memory were available" in finding.text
+    assert "only 391 MiB of memory was available" in finding.text
     assert "4.0 GiB of the model" in finding.text
     assert judge_host(report, Need(mapped_bytes=100 << 20)) == []
 

@@ -99,7 +99,7 @@ def test_a_missed_target_is_not_accepted_by_recording() -> None:
 def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
     text = failure_text(one(invalid=("the machine swapped (swapping)",)))
     assert text.startswith("invalid: end to end: the machine swapped (swapping)")
-    assert "on a quiet machine run it again:\n    pytest -m perf t.py::t" in text
+    assert "run it again on a quiet machine:\n    pytest -m perf t.py::t" in text
     assert "--llmperf-record" not in text
 
 
@@ -168,7 +168,8 @@ def test_a_regression_against_a_second_arm_offers_no_level_to_accept() -> None:
 
 
 def test_a_difference_between_equal_arms_is_questioned() -> None:
-    assert "both sides have the same settings" in failure_text(compared(1.1))
+    text = failure_text(compared(1.1))
+    assert "both sides have the same settings: look for another difference from other.yaml" in text
 
 
 def test_a_percentile_counts_groups_of_processes() -> None:
