@@ -83,8 +83,8 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
     if len(used) > 1:
         were = "was" if len(used) == 2 else "were"
         yield (
-            f"of {candidate.side.name} {count(len(used) - 1, 'older session')} {were} used for "
-            "tests that the newest did not measure, or measured on a disturbed machine"
+            f"{count(len(used) - 1, 'older session')} of {candidate.side.name} {were} used for "
+            "tests that the newest one did not measure, or measured on a disturbed machine"
         )
     if counts := count_reported(base.side.reported.values()):
         yield f"{base.side.name} itself says: {counts}"
@@ -107,7 +107,7 @@ def _imports(pair: SidePair, newest: StoredRecord) -> Iterator[str]:
     if (more := len(imported) - _MAX_ORIGINS - 1) > 0:
         yield f"{count(more, 'more imported session')} of the base"
     if imported:
-        yield "of an imported session each run is one sample, however many requests it made"
+        yield "each run of an imported session is one sample, however many requests it made"
 
 
 def _when(stored: StoredRecord) -> str:

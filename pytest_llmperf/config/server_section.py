@@ -77,7 +77,7 @@ class ServerPart(Part):
     )
     api: ServerApi = Field(
         default="chat",
-        description="How it is asked: /v1/chat/completions or /v1/completions.",
+        description="The API that is used: /v1/chat/completions or /v1/completions.",
     )
     api_key_env: Text | None = Field(
         default=None,
@@ -96,7 +96,7 @@ class ServerPart(Part):
     )
     body: Annotated[dict[str, Any], Expected("a mapping of fields of the request's body")] = Field(
         default_factory=dict,
-        description="Further fields of each request's body; null takes one of the plugin's out.",
+        description="Further fields of each request's body; null removes one of the plugin's.",
     )
     cache: PromptCache = Field(
         default="unique",

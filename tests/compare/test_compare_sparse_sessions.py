@@ -32,6 +32,8 @@ def test_a_newest_session_without_tests_is_no_crash(
     project.record(3, slower=2.0)
     edit(judged, recorded="2026-11-30T12:00:00Z")
     assert CHAT in llmperf_compare(str(base), "perf_baselines", "--format", "json").out
+    flat = " ".join(llmperf_compare(str(base), "perf_baselines").out.split())
+    assert "1 older session of perf_baselines was used for tests that the newest one did" in flat
 
 
 def busy(*values: float) -> dict[str, MetricRecord]:

@@ -70,7 +70,7 @@ def test_compare_judges_imported_sessions_and_says_where_they_come_from(
     assert "base1.json (SHA-256" in words
     assert "new3.json (SHA-256" in words
     assert "2 more imported sessions of the base" in words
-    assert "of an imported session each run is one sample" in words
+    assert "each run of an imported session is one sample" in words
     assert "--llmperf-against" not in words, "what llama-bench measured can't be measured again"
     assert llmperf("compare", "base", "new", "--format", "json").status == 1
 
@@ -184,4 +184,4 @@ def test_beside_one_machine_of_ones_own_imported_ones_need_a_name(
     assert "amd-2c_cpu" in done.out
     assert f"on {key}, which are not compared" in done.words
     named = llmperf("compare", "base", "new", "--machine", key)
-    assert "of an imported session each run is one sample" in named.words
+    assert "each run of an imported session is one sample" in named.words
