@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-#: Options that hold a key, as a command line has them.
-KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
-KEY_TEXT = (
-    "a key, and files and records are no place for keys; set the environment variable that the "
-    "server reads its key from, and its name in llm.api_key_env"
+#: Words of a command line that hold a key, or that one follows: ``--api-key``, ``--hf-token=...``,
+#: ``HF_TOKEN=...``. llama.cpp's ``-hft`` is its ``--hf-token``.
+_KEY_WORD = re.compile(
+    r"-(-?[\w-]*?(api[-_]?keys|key|token|password|secret)|hft)(=|$)"
+    r"|\w*(key|token|password|secret)=",
+    re.IGNORECASE,
+)
+_KEY_TEXT = (
+    "holds a key, and files and records are no place for keys; set the environment variable that "
+    "the server reads it from, or name a script that passes it on. llm.api_key_env names the "
+    "variable of the key that requests send"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def key_problem(words: Iterable[str]) -> str:
+    """Return which word of a command holds a key, and what to do; or ``""``. Never a value."""
+    for word in words:
+        if _KEY_WORD.match(word) is not None:
+            return f"{word.partition('=')[0]} {_KEY_TEXT}"
+    return ""
 
 
 def argument_problems(start: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -28,8 +42,8 @@ def argument_problems(start: str, extra: Mapping[str, Any]) -> Iterator[tuple[st
                     "for --parallel"
                 ),
             )
-        elif KEY_OPTION.match(f"--{name}"):
-            yield name, f"holds {KEY_TEXT}"
+        elif key_problem([f"--{name}"]):
+            yield name, _KEY_TEXT
         elif _alike(name) in given:
             yield name, f"llm.start has {given[_alike(name)]} already; keep one of them"
         elif not (value is None or isinstance(value, bool | int | float | str)):

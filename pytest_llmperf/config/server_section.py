@@ -26,7 +26,7 @@ from pytest_llmperf.config.fields import (
     plain_json_problem,
 )
 from pytest_llmperf.config.section import Part, Problem
-from pytest_llmperf.config.server_arguments import KEY_OPTION, KEY_TEXT
+from pytest_llmperf.config.server_arguments import key_problem
 from pytest_llmperf.secret_headers import holds_a_key
 
 _PORT = "{port}"
@@ -223,8 +223,8 @@ def _start_problem(command: str) -> str:
         return f"can't be split into words ({str(error).lower()}); close the quotes"
     if not words:
         return "is empty; name the program that serves the model, and its arguments"
-    if any(KEY_OPTION.match(word) for word in words):
-        return f"contains {KEY_TEXT}"
+    if text := key_problem(words):
+        return text
     if not any(_PORT in word for word in words):
         return (
             f"has no {_PORT}, so the server can't be told which port is free; write, for example, "

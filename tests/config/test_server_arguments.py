@@ -59,6 +59,7 @@ def test_an_argument_is_a_flag_or_has_a_value_or_is_left_out() -> None:
         ({"a b": 4}, "is not the name of an option"),
         ({"api-key": "sesame"}, "holds a key, and files and records are no place for keys; set"),
         ({"API_KEYS": "sesame"}, "holds a key"),
+        ({"hf-token": "sesame"}, "holds a key"),
         ({"port": 8080}, "llm.start has --port already; keep one of them"),
         ({"ctx_size": 512}, "llm.start has --ctx-size already; keep one of them"),
         ({"m": None}, "llm.start has -m already; keep one of them"),

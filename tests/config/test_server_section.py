@@ -45,7 +45,7 @@ def test_a_server_is_started_or_runs_already(tmp_path: Path) -> None:
         ("url: http://a/v1?key=sesame", "llm.url: has a part after ? or #; take it out"),
         ("start: llama-server --port 8080", "llm.start: has no {port}, so the server can't be"),
         ("start: serve 'x {port}", "llm.start: can't be split into words (no closing quotation)"),
-        ("start: 'serve --port {port} --api-key sesame'", "llm.start: contains a key, and files"),
+        ("start: 'serve --port {port} --api-key sesame'", "--api-key holds a key, and files and"),
         ("start: 8080", "llm.start: expected text, got 8080"),
     ],
 )
@@ -54,6 +54,40 @@ def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path, line: str, text:
     assert found.startswith("config.yaml:3: ")
     assert text in found
     assert "sesame" not in found
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--api-key", "--api_keys", "--admin-api-key", "--hf-token", "-hft", "--ssl-key-password"),
+        *("--ssl-keyfile-password", "--Client-Secret", "-key"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{option} sesame", "{option}=sesame"])
+def test_an_argument_that_holds_a_key_is_refused_without_its_value(
+    tmp_path: Path, option: str, form: str
+) -> None:
+    found = message(tmp_path, f"start: '{START} {form.format(option=option)}'")
+    assert f"llm.start: {option} holds a key, and files and records are no place for" in found
+    assert "sesame" not in found
+
+
+def test_a_key_before_the_command_is_refused_too(tmp_path: Path) -> None:
+    found = message(tmp_path, f"start: 'env HF_TOKEN=sesame {START}'")
+    assert "llm.start: HF_TOKEN holds a key" in found
+    assert "sesame" not in found
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("--api-key-file keys", "--ssl-keyfile=key.pem", "--max-num-batched-tokens 8192"),
+        *("--cache-type-k q8_0", "--alias monkey", "-ctk=q8_0"),
+    ],
+)
+def test_other_arguments_are_taken(argument: str) -> None:
+    llm = read_llm({"engine": "server", "start": f"{START} {argument}"})
+    assert llm.resolved()["start"].endswith(argument)
 
 
 @pytest.mark.parametrize(
