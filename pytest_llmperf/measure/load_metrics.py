@@ -129,7 +129,9 @@ class LoadFigures:
         chunk_gap: seconds between chunks.
         slip: how much later than due the client sent each request.
         faults: number of requests without a complete answer, by kind.
-        client_busy: share of a core that the client computed on.
+        client_busy: share of a core that the client computed on; of several processes, the
+            busiest's.
+        client_processes: number of processes that sent it.
         servers: by its address, the load by a server's own counters, or None.
         tokens_asked: output tokens that the server may have generated for it: those it counted,
             and of requests without a complete answer those asked for; None where one is unknown.
@@ -148,9 +150,18 @@ class LoadFigures:
     slip: LatencyDistribution | None
     faults: Mapping[str, int]
     client_busy: float = 0.0
+    client_processes: int = 1
     servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
     tokens_asked: int | None = None
     stalls: PromptStalls | None = None
+
+    @property
+    def client_ceiling(self) -> float | None:
+        """Requests like these per second that would take the client's whole core; None if unknown.
+
+        Of several processes, the busiest's core.
+        """
+        return _rate(self.requests, self.seconds * self.client_busy) or None
 
     @property
     def use(self) -> ServerUse:
@@ -180,6 +191,7 @@ def load_figures(result: LoadResult) -> LoadFigures:
         slip=LatencyDistribution.of(slips(result)),
         faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
         client_busy=result.busy,
+        client_processes=result.clients,
         servers=result.servers,
         tokens_asked=_tokens_asked(result.outcomes),
         stalls=prompt_stalls(answered),

@@ -95,10 +95,12 @@ per second; anything unknown is null)::
 
     load        pattern (in words), arrivals ("closed", "constant", "poisson" or "trace"),
                 concurrency, rate (null where it has none), loads, requests (in all of them),
-                faults {kind: requests}, first_token_since_sent, slip (95% of the requests were
-                sent at most so late), client_busy (share of a core), chunk_gap (times are
-                seconds, null where unknown), server [text] (what its own counters say), counters
-                [{address: counters}] (of each load; null where a server published none)
+                faults {kind: requests}, first_token_since_sent, request_latency_since_sent, slip
+                (95% of the requests were sent at most so late), client_busy (share of a core),
+                client_processes, client_ceiling (such requests per second that would take the
+                whole core), chunk_gap (times are seconds, null where unknown), server [text]
+                (what its own counters say), counters [{address: counters}] (of each load; null
+                where a server published none)
 
     counters    of a server during a load (engine/server/server_side.py): server, readings,
                 failed, running, waiting and kv_use {peak, mean}, waiting_share, preemptions,

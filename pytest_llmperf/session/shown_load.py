@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from pytest_llmperf.engine.server.server_side import ServerSide
-from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.load_pattern import LoadPattern
 from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample
@@ -31,9 +31,14 @@ class ShownLoad:
         faults: number of requests without a complete answer, by kind.
         first_token_since_sent: median of the loads' medians, without the time a request waited to
             be sent; None if nothing was answered.
+        request_latency_since_sent: the same to the last token.
         slip: 95th percentile of how late requests were sent, the worst load's; None if a load has
             too few requests.
-        client_busy: share of a core that the client computed on, the worst load's.
+        client_busy: share of a core that the client computed on, the worst load's; of several
+            processes, the busiest's.
+        client_processes: number of processes that sent them.
+        client_ceiling: requests like these per second that would take that whole core, the
+            lowest load's; None if unknown.
         chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
         server: what the server's own counters say of the loads, in words; empty if it has none.
         counters: of each load, these counters by the server's address; None where it has none.
@@ -47,8 +52,11 @@ class ShownLoad:
     requests: int
     faults: dict[str, int] = field(default_factory=dict)
     first_token_since_sent: float | None = None
+    request_latency_since_sent: float | None = None
     slip: float | None = None
     client_busy: float = 0.0
+    client_processes: int = 1
+    client_ceiling: float | None = None
     chunk_gap: float | None = None
     server: tuple[str, ...] = ()
     counters: tuple[Mapping[str, ServerSide | None], ...] = ()
@@ -68,14 +76,27 @@ class ShownLoad:
         if failed:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.faults.items()))
             parts[0] += f" ({kinds})"
-        if self.first_token_since_sent is not None:
-            parts.append(
-                f"first token {format_duration(self.first_token_since_sent)} after sending"
-            )
+        since_sent = {
+            "first token": self.first_token_since_sent,
+            "request latency": self.request_latency_since_sent,
+        }
+        known = [f"{name} {format_duration(s)}" for name, s in since_sent.items() if s is not None]
+        if known:
+            parts.append(f"since sending: {listed(known)}")
         if self.slip is not None:
             parts.append(f"95% sent at most {format_duration(self.slip)} late")
-        parts.append(f"the client used {percent(self.client_busy)} of a core")
+        parts.append(self._client)
         return "; ".join(parts)
+
+    @property
+    def _client(self) -> str:
+        """How busy the client was, and the rate at which its core would be full."""
+        number = self.client_processes
+        who = "the client" if number == 1 else f"the busiest of {number} client processes"
+        text = f"{who} used {percent(self.client_busy)} of a core"
+        if self.client_ceiling is None:
+            return text
+        return f"{text} (ceiling: about {_rough(self.client_ceiling)} such requests/s)"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -93,6 +114,7 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         faults.update(one.faults)
     slips = [one.slip.percentiles.get(95.0) for one in figures if one.slip is not None]
     known = [slip for slip in slips if slip is not None]
+    ceilings = [one.client_ceiling for one in figures if one.client_ceiling is not None]
     return ShownLoad(
         pattern=str(pattern),
         arrivals=pattern.arrivals,
@@ -101,18 +123,26 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         loads=len(figures),
         requests=sum(one.requests for one in figures),
         faults=dict(faults),
-        first_token_since_sent=_median_of_medians(figures),
+        first_token_since_sent=_median_of_medians(figures, "first_token"),
+        request_latency_since_sent=_median_of_medians(figures, "end_to_end"),
         slip=max(known) if known and len(known) == len(figures) else None,
         client_busy=max((one.client_busy for one in figures), default=0.0),
+        client_processes=max((one.client_processes for one in figures), default=1),
+        client_ceiling=min(ceilings, default=None),
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
         server=server_lines([one.use for one in figures]),
         counters=tuple(one.servers for one in figures),
     )
 
 
-def _median_of_medians(figures: Sequence[LoadFigures]) -> float | None:
-    firsts = [one.since_sent.get("first_token") for one in figures]
-    return _median([one.median for one in firsts if one is not None])
+def _median_of_medians(figures: Sequence[LoadFigures], latency: str) -> float | None:
+    found = [one.since_sent.get(latency) for one in figures]
+    return _median([one.median for one in found if one is not None])
+
+
+def _rough(rate: float) -> str:
+    """Return a rate to two digits, as it is extrapolated: ``1,200``."""
+    return f"{float(f'{rate:.2g}'):,g}"
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -41,6 +41,7 @@ def test_every_request_is_sent_once(
     if schedule.is_open:
         assert [one.due - begin for one in result.outcomes] == pytest.approx(schedule.due)
     assert result.busy > 0.0
+    assert result.clients == 3
     assert result.window[1] == max(one.ended for one in result.outcomes)
 
 

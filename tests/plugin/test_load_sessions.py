@@ -62,13 +62,19 @@ def test_a_started_server_is_gated_under_load(project, quiet_machine, program):
     project.configure(config(start=real_server(*FOUR_SLOTS, "--metrics", program=program)))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(
-        ["*load: 36 requests in 3 loads, none failed; first token * after*"]
+    text = " ".join(" ".join(result.outlines).split())
+    assert re.search(
+        "load: 36 requests in 3 loads, none failed; since sending: first token [^;]+ and request "
+        "latency [^;]+; .*the client used [^;]+% of a core .ceiling: about [^;]+ such requests/s.",
+        text,
     )
     (test,) = project.session()["tests"]
     assert test["workload"]["summary"].endswith("under load: 4 in flight, 12 requests")
     load = test["load"]
     assert (load["requests"], load["loads"], load["faults"]) == (36, 3, {})
+    assert load["client_processes"] == 1
+    assert load["client_ceiling"] > 0.5
+    assert load["request_latency_since_sent"] > load["first_token_since_sent"] > 0
     assert load["pattern"] == "4 in flight, 12 requests"
     # Each sample's server has another port; they are no replicas.
     (counters,) = load["server"]

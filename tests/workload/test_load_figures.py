@@ -70,6 +70,17 @@ def test_latencies_are_from_the_schedule_and_since_sending() -> None:
     assert chunk_gaps(one) == (near(0.2), near(0.2), near(0.2))
 
 
+def test_the_clients_ceiling_is_the_rate_that_would_take_its_whole_core() -> None:
+    # Six requests in five seconds took a quarter of it, failed ones included.
+    sent = [outcome(at, float(at), fault="reset" if at == 5 else None) for at in range(6)]
+    window = {"window": (0.0, 5.0)}
+    load = replace(result(*sent, busy=0.25, clients=2), **window)
+    figures = load_figures(load)
+    assert figures.client_ceiling == near(4.8)
+    assert (figures.client_busy, figures.client_processes) == (0.25, 2)
+    assert load_figures(replace(load, busy=0.0)).client_ceiling is None
+
+
 def test_time_per_output_token_goes_by_the_servers_count() -> None:
     assert values_of([outcome(tokens=7)], "time_per_output_token") == (near(0.1),)
     assert values_of([outcome(tokens=8, first_chunk_tokens=2)], "time_per_output_token") == (

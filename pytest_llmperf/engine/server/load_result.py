@@ -86,6 +86,7 @@ class LoadResult:
         window: when the first request was due and when the last one ended.
         lags: how late the client's event loop was, seconds, at regular looks.
         busy: share of a core that the client computed on; of several processes, the busiest's.
+        clients: number of processes that sent it.
         max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
         servers: by its address, or ``llm.start``, the load by a server's own counters; None if it
             publishes none.
@@ -96,6 +97,7 @@ class LoadResult:
     window: tuple[float, float]
     lags: array[float] = field(default_factory=lambda: array("d"))
     busy: float = 0.0
+    clients: int = 1
     max_cached: int | None = None
     servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
 
@@ -126,6 +128,7 @@ class LoadResult:
             "window": list(self.window),
             "lags": list(self.lags),
             "busy": self.busy,
+            "clients": self.clients,
             "max_cached": self.max_cached,
             "servers": {url: one and dump(one) for url, one in self.servers.items()},
         }
@@ -139,8 +142,16 @@ class LoadResult:
         begin, end = data["window"]
         lags = array("d", data["lags"])
         servers = {url: one and read(ServerSide, one) for url, one in data["servers"].items()}
-        busy, max_cached = data["busy"], data["max_cached"]
-        return cls(schedule, tuple(outcomes), (begin, end), lags, busy, max_cached, servers)
+        return cls(
+            schedule,
+            tuple(outcomes),
+            (begin, end),
+            lags,
+            data["busy"],
+            data["clients"],
+            data["max_cached"],
+            servers,
+        )
 
     @classmethod
     def merged(cls, schedule: Schedule, parts: Sequence[LoadResult]) -> LoadResult:
@@ -150,4 +161,5 @@ class LoadResult:
         end = max(part.window[1] for part in parts)
         lags = array("d", (lag for part in parts for lag in part.lags))
         busy = max(part.busy for part in parts)
-        return cls(schedule, tuple(outcomes), (begin, end), lags, busy)
+        clients = sum(part.clients for part in parts)
+        return cls(schedule, tuple(outcomes), (begin, end), lags, busy, clients)
