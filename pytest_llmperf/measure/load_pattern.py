@@ -15,6 +15,7 @@ from pytest_llmperf.engine.server.schedule import (
     constant,
     poisson,
 )
+from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.run import Run
 from pytest_llmperf.stored_json import LEFT_OUT, Stored
 from pytest_llmperf.text import count
@@ -80,6 +81,7 @@ class LoadPattern(Stored):
         trace: the requests of a trace.
         limits: largest latencies of a good answer, seconds, by name; they decide the goodput.
         max_error_rate: share of the requests that may fail.
+        over_saturated: the most severe result of a server that can't keep up.
 
     Raises:
         ValueError: such a load can't be sent.
@@ -93,6 +95,7 @@ class LoadPattern(Stored):
     trace: tuple[TracedRequest, ...] = field(default=(), metadata=LEFT_OUT)
     limits: dict[str, float] = field(default_factory=dict, metadata=LEFT_OUT)
     max_error_rate: float = field(default=MAX_ERROR_RATE, metadata=LEFT_OUT)
+    over_saturated: Severity = field(default="invalid", metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         if not self.is_load:
@@ -122,11 +125,12 @@ class LoadPattern(Stored):
     def identity(self) -> dict[str, Any]:
         """Return what defines the pattern, as plain JSON types.
 
-        How many requests may fail is not part of it: that decides only whether a load counts.
+        How many requests may fail, and whether the server must keep up, are not part of it: they
+        decide only whether a load counts.
         """
         given = ((one.name, getattr(self, one.name)) for one in fields(self))
         found = {name: value for name, value in given if value not in (None, (), {})}
-        found.pop("max_error_rate")
+        del found["max_error_rate"], found["over_saturated"]
         if self.trace:
             found["trace"] = self.schedule(0).hash
         return found

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.measure.load_metrics import LoadFigures, good_answers, load_figures
 from pytest_llmperf.measure.load_validity import load_findings, restart_finding
 from pytest_llmperf.measure.workload import Workload
@@ -55,7 +55,10 @@ def send_load(
     result = client.load(requests, pattern.schedule(seed))
     good = good_answers(result, pattern.limits) if pattern.limits else None
     exact = [one.ignore_eos for one in requests]
-    found = load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact)
+    found = with_severities(
+        load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact),
+        {"over_saturated": pattern.over_saturated},
+    )
     if not client.kind.restarts and (restart := restart_finding(result.servers, generated)):
         found.append(restart)
     return LoadRun(_run(result.run(good)), load_figures(result), found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf.fitness_checks import SEVERITIES
 from pytest_llmperf.plugin.marker_lines import marker_line
 from pytest_llmperf.plugin.markers import (
     GOODPUT_LIMITS,
@@ -184,6 +185,8 @@ def _pattern(mark: pytest.Mark, root: Path) -> LoadPattern:
         )
     if "max_errors" in given:
         given["max_error_rate"] = _share(given.pop("max_errors"))
+    if (severity := given.get("over_saturated", "invalid")) not in SEVERITIES:
+        raise MarkerError(f"over_saturated: expected 'note', 'warn' or 'invalid', got {severity!r}")
     if "duration" in given:
         given["duration"] = _duration("duration", given["duration"])
     arrivals = given.pop("arrivals", None)

@@ -37,6 +37,8 @@ _OWN = {
         "duration": "time in which requests are sent, such as `30s`",
         "max_errors": "the share of requests that may fail before the load is void. Default: `1%`; "
                       "any, if the test has `error_rate` or `goodput`",
+        "over_saturated": "what a server that can't keep up makes of this load: `note` and `warn` "
+                          "judge it anyway. Default: `invalid`, or what `perf.fitness` says",
     },
     "goodput": {
         "first_token": "the longest time to the first token, from when the request was due",

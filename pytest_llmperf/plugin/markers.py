@@ -56,8 +56,8 @@ MARKERS = {
     ),
     "load": (
         "load(concurrency=8, rate='4/s', arrivals='poisson', trace='FILE', requests=64, "
-        "duration='30s', max_errors='1%'): send the test's requests to a server again and again, "
-        "several at a time; needs one of concurrency, rate and trace."
+        "duration='30s', max_errors='1%', over_saturated='note'): send the test's requests to a "
+        "server again and again, several at a time; needs one of concurrency, rate and trace."
     ),
     "goodput": (
         "goodput(first_token='500ms', time_per_token='50ms', first_answer_token='1s', "
@@ -99,6 +99,7 @@ QUALITY_ARGUMENTS = frozenset({"max_kl", "max_perplexity_increase", "min_top1"})
 #: Arguments of ``load``.
 LOAD_ARGUMENTS = frozenset(
     {"concurrency", "rate", "arrivals", "trace", "requests", "duration", "max_errors"}
+    | {"over_saturated"}
 )
 #: Arguments of ``goodput`` that limit a latency, and its name in ``measure/load_metrics.py``.
 GOODPUT_LIMITS = {

@@ -36,6 +36,7 @@ def refusal(project, markers: str, config: str = SERVER) -> str:
         ("rate=4, duration='30'", "duration: expected a duration such as 500ms, 5s"),
         ("rate=4, duration=0", "duration: expected more than 0"),
         ("rate=4, requests=8, max_errors=5", "max_errors: expected a percentage such as 5%"),
+        ("rate=4, requests=8, over_saturated='ok'", "over_saturated: expected 'note', 'warn' or"),
         ("trace='no.jsonl'", "no.jsonl: can't be read"),
         ("trace=3", "trace: expected the name of a file, got 3"),
         ("trace='no.jsonl', requests=8", "has trace= and requests="),

@@ -118,6 +118,15 @@ def test_a_server_that_cannot_keep_up_makes_a_load_void(project, quiet_machine, 
     assert [one["name"] for one in test["diagnosis"]] == ["requests_queued"]
 
 
+def test_a_test_may_mean_to_ask_more_than_a_server_can_do(project, quiet_machine, simulator):
+    load = "rate=200, arrivals='constant', requests=100, over_saturated='note'"
+    write(project, load, "request_latency(max='60s')", tokens=6)
+    project.configure(config(url=simulator("--slots", "1")))
+    project.perf().assert_outcomes(passed=1)
+    (test,) = project.session()["tests"]
+    assert {one["name"]: one["severity"] for one in test["fitness"]}["over_saturated"] == "note"
+
+
 def test_gaps_are_named_after_chunks(project, quiet_machine, simulator):
     write(project, "concurrency=2, requests=8", "inter_token(max='9s')")
     project.configure(config(url=simulator()))

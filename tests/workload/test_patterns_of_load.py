@@ -16,7 +16,9 @@ OPEN = LoadPattern("poisson", rate=4.0, duration=30.0)
 TRACE = LoadPattern("trace", trace=(TracedRequest(0.0), TracedRequest(2.0, prompt="Hi")))
 
 
-@pytest.mark.parametrize("pattern", [IN_ORDER, CLOSED, OPEN, TRACE])
+@pytest.mark.parametrize(
+    "pattern", [IN_ORDER, CLOSED, OPEN, replace(OPEN, over_saturated="note"), TRACE]
+)
 def test_a_stored_pattern_reads_back(pattern: LoadPattern) -> None:
     assert read(LoadPattern, dump(pattern)) == pattern
 
@@ -36,7 +38,7 @@ def test_another_load_is_another_workload() -> None:
     hashes = {Workload((recorded,), pattern).hash for pattern in patterns}
     assert len(hashes) == len(patterns)
     # How many requests may fail decides whether a load counts, not what it is.
-    bound = replace(CLOSED, max_error_rate=0.5)
+    bound = replace(CLOSED, max_error_rate=0.5, over_saturated="note")
     assert Workload((recorded,), bound).hash == Workload((recorded,), CLOSED).hash
 
 
