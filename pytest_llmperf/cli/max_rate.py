@@ -23,6 +23,8 @@ from pytest_llmperf.cli.output import (
     say,
     write,
 )
+from pytest_llmperf.gate.rules import FALSE_PASSES
+from pytest_llmperf.gate.words import percent
 from pytest_llmperf.process_groups import run_to_log
 from pytest_llmperf.rate_search import Answer, RateSearch
 from pytest_llmperf.text import columns
@@ -59,6 +61,7 @@ class RateSession:
         goodput: its median, and its interval at 95%; None if the load was void.
         first_token: its median, seconds, or None.
         text: why, in one line.
+        false_missed: largest chance of ``missed`` at a rate that keeps the goodput.
     """
 
     rate: float
@@ -66,6 +69,7 @@ class RateSession:
     goodput: tuple[float, float, float] | None
     first_token: float | None
     text: str
+    false_missed: float
 
 
 class _SessionError(Exception):
@@ -127,7 +131,7 @@ def _search(arguments: argparse.Namespace) -> int:
     finally:
         # What was found before an error, or Ctrl-C, is not lost.
         if sessions:
-            say(*_table(sessions), "", _summary(search))
+            say(*_table(sessions), "", _summary(search), *_confidence(sessions))
     if arguments.json:
         write(Path(arguments.json), _to_json(search, sessions), "the result", "--json")
     return 0 if search.kept is not None else 1
@@ -145,19 +149,20 @@ def _measure(rate: float, folder: Path, pytest_args: list[str]) -> RateSession:
     options = [f"--llmperf-rate={rate:g}", f"--llmperf-json={report}"]
     status = run_to_log([*command, *pytest_args, *options], Path.cwd(), os.environ, log)
     try:
-        tests = json.loads(report.read_text(encoding="utf-8"))["tests"]
+        found = json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise _SessionError(_no_report(rate, status, log)) from None
+    tests = found["tests"]
     if len(tests) != 1:
         names = ", ".join(test["nodeid"] for test in tests) or "none"
         raise _SessionError(
             f"the search is for a single test, and pytest measured {len(tests)} ({names}); name "
             "one after --"
         )
-    return _session(rate, tests[0])
+    return _session(rate, tests[0], found["session"]["false_alarms"])
 
 
-def _session(rate: float, test: dict[str, Any]) -> RateSession:
+def _session(rate: float, test: dict[str, Any], false_missed: float) -> RateSession:
     metrics = {one["name"]: one for one in test["metrics"]}
     goodput = metrics.get("goodput")
     if goodput is None or goodput["limit"] is None:
@@ -170,7 +175,8 @@ def _session(rate: float, test: dict[str, Any]) -> RateSession:
     if verdict in ("invalid", "error"):
         why = {one["name"] for one in test["fitness"] if one["severity"] == "invalid"}
         if why == {"over_saturated"}:
-            return RateSession(rate, "missed", None, first, "the server can't keep up")
+            text = "the server can't keep up"
+            return RateSession(rate, "missed", None, first, text, false_missed)
         raise _SessionError(f"{rate:g} requests/s can't be judged: {goodput['explanation']}")
     reached = {one["strategy"]: one["verdict"] for one in goodput["reasons"]}.get("target", verdict)
     answers: dict[str, Answer] = {"pass": "kept", "missed": "missed"}
@@ -178,7 +184,8 @@ def _session(rate: float, test: dict[str, Any]) -> RateSession:
     value, low, high = (goodput[key] for key in ("value", "low", "high"))
     known = None if value is None else (value, low, high)
     shown = "" if value is None else f", {_percent(value)} of the requests within all limits"
-    return RateSession(rate, answer, known, first, f"goodput {answer}{shown}")
+    text = f"goodput {answer}{shown}"
+    return RateSession(rate, answer, known, first, text, false_missed)
 
 
 def _table(sessions: list[RateSession]) -> Iterator[str]:
@@ -202,6 +209,15 @@ def _summary(search: RateSearch) -> str:
     return text + (f", and missed at {missed:g}" if missed is not None else "")
 
 
+def _confidence(sessions: list[RateSession]) -> Iterator[str]:
+    """Say how often a rate is judged wrongly."""
+    kept, missed = FALSE_PASSES, max(one.false_missed for one in sessions)
+    yield (
+        "each rate is judged by itself: one that misses the goodput is called kept in at most "
+        f"{percent(kept)} of sessions, one that keeps it missed in at most {percent(missed)}"
+    )
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.3g}%"
 
@@ -210,6 +226,7 @@ def _to_json(search: RateSearch, sessions: list[RateSession]) -> str:
     data = {
         "kept": search.kept,
         "missed": search.missed,
+        "false_kept": FALSE_PASSES,
         "sessions": [vars(session) for session in sessions],
     }
     return json_text(data)

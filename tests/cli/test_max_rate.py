@@ -84,6 +84,12 @@ def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
     assert found["kept"] < found["missed"] <= 1600
     assert f"the goodput is kept at {found['kept']:g} requests/s, and missed at" in done.stdout
     assert "requests/s  goodput" in done.stdout
+    assert found["false_kept"] == 0.05
+    assert {one["false_missed"] for one in found["sessions"]} == {0.01}
+    assert done.stdout.splitlines()[-1] == (
+        "each rate is judged by itself: one that misses the goodput is called kept in at most 5% "
+        "of sessions, one that keeps it missed in at most 1%"
+    )
 
 
 def test_a_test_without_a_goodput_is_refused(folder: Path) -> None:
