@@ -10,6 +10,7 @@ from pytest_llmperf.baselines.record import now
 from pytest_llmperf.fitness_checks import disturbs
 from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.gpu.summary import joined
+from pytest_llmperf.measure.replication import BLOCK
 from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.causes import Explainer, differences_of, doctor_command, explanations_of
@@ -28,8 +29,10 @@ from pytest_llmperf.session.server_lines import server_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
+from pytest_llmperf.session.warming_up import unchecked
 
 if TYPE_CHECKING:
+    from pytest_llmperf.measure.plan import Plan
     from pytest_llmperf.session.confirmation import SuspectConfirmation
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.quality import TestQuality
@@ -145,6 +148,7 @@ def _test(
     findings = [
         *(load.lines if load is not None else server),
         *_findings(samples, trial.plan.unit.name),
+        *_unchecked(trial.plan, samples),
         *_left_out(skipped),
         *roofline_lines(roofline),
     ]
@@ -214,6 +218,14 @@ def _findings(samples: TestSamples, unit: str) -> list[str]:
         if entry.doing == "measurement" and entry.severity == "warn"
     ]
     return found
+
+
+def _unchecked(plan: Plan, samples: TestSamples) -> list[str]:
+    """Return what too few blocks can't show; the two sides of a pair warm up alike."""
+    if plan.unit is not BLOCK or samples.pairs or samples.error:
+        return []
+    text = unchecked(len(samples.processes))
+    return [text] if text else []
 
 
 def _why_void(sample: ProcessSample) -> str:

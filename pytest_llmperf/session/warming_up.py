@@ -14,8 +14,18 @@ from pytest_llmperf.stats.summary import process_medians
 from pytest_llmperf.stats.trend import falling_p
 from pytest_llmperf.units import format_quantity
 
-#: Chance of finding it in blocks whose order means nothing; from five blocks on it can be found.
-_CHANCE = 0.01
+#: Chance of finding it in blocks whose order means nothing. Four fall in order in 4% of cases.
+_CHANCE, _LEAST_BLOCKS = 0.01, 5
+
+
+def unchecked(blocks: int) -> str:
+    """Return that so few blocks can't show whether a server was warming up; else ``""``."""
+    if not 0 < blocks < _LEAST_BLOCKS:
+        return ""
+    return (
+        "whether the server was still warming up was not checked: that needs "
+        f"{_LEAST_BLOCKS} blocks (perf.processes: {_LEAST_BLOCKS}), and {blocks} were measured"
+    )
 
 
 def warming_up(metric: Metric, blocks: Samples, tolerance: float) -> str:

@@ -14,6 +14,7 @@ FOUR_SLOTS = ("--ctx-size", "1024", "--parallel", "4")
 #: A busy machine makes this client late, too.
 FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
 PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
+UNCHECKED = "whether the server was still warming up was not checked"
 TEST = """
 @pytest.mark.load({load})
 {markers}
@@ -174,9 +175,23 @@ def test_a_server_that_warms_up_is_not_judged(project, quiet_machine, simulator)
     (test,) = project.session()["tests"]
     assert test["verdict"] == "invalid"
     assert "the server was still warming up: first token went from" in json.dumps(test)
+    assert UNCHECKED not in json.dumps(test)
     for _ in range(200):
         ask(url)
     project.perf(*blocks).assert_outcomes(passed=1)
+
+
+def test_too_few_blocks_to_tell_whether_a_server_warms_up_are_named(
+    project, quiet_machine, simulator
+):
+    write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
+    project.configure(config(url=simulator()))
+    text = " ".join(" ".join(project.perf("-v").outlines).split())
+    assert f"{UNCHECKED}: that needs 5 blocks" in text
+    project.configure(config(url=simulator()), "other.yaml")
+    # Both sides of a pair warm up alike.
+    project.perf("--llmperf-against-config", "other.yaml")
+    assert UNCHECKED not in json.dumps(project.session())
 
 
 def test_a_test_may_accept_failing_requests(project, quiet_machine, simulator):

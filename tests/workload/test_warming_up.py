@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.session.warming_up import warming_up
+from pytest_llmperf.session.warming_up import unchecked, warming_up
 
 
 def text(name: str, *levels: float, tolerance: float = 0.05) -> str:
@@ -28,6 +28,14 @@ def test_what_proves_nothing_is_not_found() -> None:
     assert text("first_token", 0.501, 0.500, 0.499, 0.498, 0.497) == ""  # hardly
     assert text("first_token") == ""
     assert text("stall_rate", 0.5, 0.4, 0.3, 0.2, 0.1) == ""
+
+
+def test_blocks_that_are_too_few_to_show_it_are_said_to_be() -> None:
+    assert unchecked(4) == (
+        "whether the server was still warming up was not checked: that needs 5 blocks "
+        "(perf.processes: 5), and 4 were measured"
+    )
+    assert unchecked(5) == unchecked(0) == ""
 
 
 def test_chance_alone_finds_it_in_one_of_a_hundred() -> None:
