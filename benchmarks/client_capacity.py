@@ -1,7 +1,7 @@
 """How many requests and chunks per second the client of servers sustains, beside bare aiohttp.
 
-A second process answers with chunks as servers send them, each in a write of its own. The
-clients ask it in turn, in an order drawn per round:
+A second process (``null_server.py``) answers with chunks as servers send them, each in a write of
+its own. The clients ask it in turn, in an order drawn per round:
 
 - ``bare``: aiohttp alone, which reads the answers and drops them;
 - ``parsed``: aiohttp, and the JSON of each line: the least that any client of such a server does;
@@ -10,7 +10,12 @@ clients ask it in turn, in an order drawn per round:
 Chunks come at a rate that all of them keep up with, so that each is read by itself; requests are
 sent as fast as answers come. The CPU time says how many of each one core would sustain.
 
-    .venv/bin/python benchmarks/client_capacity.py
+    .venv/bin/python benchmarks/client_capacity.py [--with guidellm] [--with aiperf]
+
+Other tools send requests to the same server, from environments of their own in the cache folder.
+A second table has what a request costs each client, and how many each sends per second by the
+clock, with all its processes. What a tool does before, after and later is not counted. A tool that
+can't be installed or run here is named and left out.
 
 Exit status 0 if this project's client sustains at least 90% of what bare aiohttp does, in the
 median over rounds, of both requests and chunks; 1 if not.
@@ -20,17 +25,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
+from load_tools import TOOLS
+from null_server import answered_by, null_server
+from tool_cost import Cost, cost_of
+from tools_env import SetupError
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
@@ -45,89 +54,10 @@ else:
     except ImportError:
         from json import loads
 
-#: A chunk of llama.cpp's server.
-CHUNK = {
-    "choices": [{"finish_reason": None, "index": 0, "delta": {"content": " token"}}],
-    "created": 1764374400,
-    "id": "chatcmpl-6oB1jTqfXlG8iEo1mVhBoyWmZ0a5Vwqm",
-    "model": "smollm2-135m",
-    "system_fingerprint": "b6900-0123456789",
-    "object": "chat.completion.chunk",
-}
-END = {**CHUNK, "choices": [{"finish_reason": "length", "index": 0, "delta": {}}]}
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-    b"Connection: keep-alive\r\n\r\n"
-)
-#: Seconds between the chunks of an answer; chunks per answer, and requests, that are measured.
-TICK, TOKENS, REQUESTS = 0.004, 400, 1000
+#: Chunks per answer, and requests, that are measured; requests of another tool; in flight.
+TOKENS, REQUESTS, TOOL_REQUESTS, AT_ONCE = 400, 1000, 4000, 16
 #: The least share of bare aiohttp's rates.
 SHARE = 0.9
-
-
-def framed(*frames: str) -> bytes:
-    """Return events of a stream as one HTTP chunk."""
-    data = "".join(f"data: {frame}\n\n" for frame in frames).encode()
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-class Answering(asyncio.Protocol):
-    """Answers each request with as many chunks as its ``max_tokens`` says."""
-
-    def __init__(self, waiting: dict[Answering, int]) -> None:
-        self._waiting = waiting
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._waiting.pop(self, None)
-
-    def data_received(self, data: bytes) -> None:
-        """Take a request; a single chunk is answered at once."""
-        self._received += data
-        head, _, body = self._received.partition(b"\r\n\r\n")
-        size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or -1)
-        if len(body) != size:
-            return
-        self._received = b""
-        chunks = json.loads(body)["max_tokens"]
-        if chunks == 1:
-            self.transport.write(HEAD + framed(json.dumps(CHUNK)))
-            self.end()
-        else:
-            self.transport.write(HEAD)
-            self._waiting[self] = chunks
-
-    def end(self) -> None:
-        """End the answer."""
-        self.transport.write(framed(json.dumps(END), "[DONE]") + b"0\r\n\r\n")
-
-
-async def serve() -> None:
-    """Serve until the standard input closes; print the port."""
-    waiting: dict[Answering, int] = {}
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Answering(waiting), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = loop.run_in_executor(None, sys.stdin.read)
-    chunk = framed(json.dumps(CHUNK))
-    due = time.perf_counter()
-    while not ended.done():
-        due = max(due + TICK, time.perf_counter())
-        await asyncio.sleep(due - time.perf_counter())
-        for connection, left in list(waiting.items()):
-            if left:
-                connection.transport.write(chunk)
-                waiting[connection] = left - 1
-            else:
-                del waiting[connection]
-                connection.end()
-
 
 Ask = Callable[[int], Awaitable[None]]
 
@@ -167,25 +97,34 @@ def ours(client: ServerClient) -> Ask:
     return ask
 
 
-async def spend(ask: Ask, requests: int, tokens: int) -> float:
-    """Return the CPU seconds that some requests took, 16 at a time."""
+class Spent(NamedTuple):
+    """Seconds that some requests took: of CPU time, and by the clock."""
+
+    cpu: float
+    clock: float
+
+
+async def spend(ask: Ask, requests: int, tokens: int) -> Spent:
+    """Return what some requests took, 16 at a time."""
     numbers = iter(range(requests))
 
     async def one_after_the_other() -> None:
         for _ in numbers:
             await ask(tokens)
 
-    began = time.process_time()
-    await asyncio.gather(*(one_after_the_other() for _ in range(16)))
-    return time.process_time() - began
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+    return Spent(time.process_time() - cpu, time.perf_counter() - began)
 
 
-async def measure(port: int, rounds: int, seed: int) -> dict[str, dict[str, list[float]]]:
-    """Return each client's rates by quantity, one per round."""
+async def measure(
+    url: str, rounds: int, seed: int
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[Cost]]]:
+    """Return each client's rates by quantity, and what a request cost it, one per round."""
     draw = random.Random(seed)
-    url = f"http://127.0.0.1:{port}"
     settings = ServerSettings(url, model="m")
     rates: dict[str, dict[str, list[float]]] = {"chunks/s": {}, "requests/s": {}}
+    costs: dict[str, list[Cost]] = {}
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
         ServerClient(settings) as client,
@@ -200,12 +139,31 @@ async def measure(port: int, rounds: int, seed: int) -> dict[str, dict[str, list
             draw.shuffle(order)
             for name in order:
                 with quiet_gc():
-                    chunks = 16 * TOKENS / await spend(clients[name], 16, TOKENS)
-                    requests = REQUESTS / await spend(clients[name], REQUESTS, 1)
+                    chunks = await spend(clients[name], AT_ONCE, TOKENS)
+                    requests = await spend(clients[name], REQUESTS, 1)
                 if number:
-                    rates["chunks/s"].setdefault(name, []).append(chunks)
-                    rates["requests/s"].setdefault(name, []).append(requests)
-    return rates
+                    rates["chunks/s"].setdefault(name, []).append(AT_ONCE * TOKENS / chunks.cpu)
+                    rates["requests/s"].setdefault(name, []).append(REQUESTS / requests.cpu)
+                    cost = Cost(REQUESTS / requests.clock, requests.cpu / REQUESTS)
+                    costs.setdefault(name, []).append(cost)
+    return rates, costs
+
+
+def tool_costs(url: str, names: Iterable[str], rounds: int) -> dict[str, list[Cost]]:
+    """Return what a request costs other tools, one per round; say which can't be run here."""
+    found: dict[str, list[Cost]] = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            try:
+                tool = TOOLS[name]()
+                for _ in range(rounds):
+                    command = tool.sending(url, TOOL_REQUESTS, AT_ONCE, folder)
+                    cost = cost_of(command, TOOL_REQUESTS, partial(answered_by, url), folder)
+                    found.setdefault(tool.name, []).append(cost)
+            except SetupError as error:
+                print(f"{name} is left out, because it can't be run here: {error}", file=sys.stderr)
+    return found
 
 
 def shares(by_client: Mapping[str, Sequence[float]], name: str) -> list[float]:
@@ -226,6 +184,21 @@ def show(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
             )
 
 
+def cost_lines(costs: Mapping[str, Sequence[Cost]]) -> list[str]:
+    """Return the lines of a table: what a request of one chunk costs each client."""
+    lines = [
+        f"answers of one chunk, {AT_ONCE} in flight: median (lowest to highest)",
+        f"{'client':16} {'requests/s by the clock':>28} {'CPU ms per request':>28}",
+    ]
+    for name, each in costs.items():
+        rates = [one.requests_per_sec for one in each]
+        cpu = [one.cpu * 1000 for one in each]
+        rate_text = f"{median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
+        cpu_text = f"{median(cpu):.3f} ({min(cpu):.3f} to {max(cpu):.3f})"
+        lines.append(f"{name:16} {rate_text:>28} {cpu_text:>28}")
+    return lines
+
+
 def too_slow(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     """Return the rates in which this project's client sustains too little, in words."""
     found = {name: median(shares(by_client, "ours")) for name, by_client in rates.items()}
@@ -241,17 +214,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--with", dest="tools", action="append", default=[], choices=TOOLS, help="another load tool"
+    )
+    parser.add_argument("--tool-rounds", type=int, default=3, help="of other tools (default 3)")
     arguments = parser.parse_args()
-    if arguments.serve:
-        asyncio.run(serve())
-        return 0
-    command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        rates = asyncio.run(measure(port, arguments.rounds, arguments.seed))
+    with null_server() as url:
+        rates, costs = asyncio.run(measure(url, arguments.rounds, arguments.seed))
+        costs |= tool_costs(url, arguments.tools, arguments.tool_rounds)
     show(rates)
+    print("", *cost_lines(costs), sep="\n")
     slow = too_slow(rates)
     for line in slow:
         print(line, file=sys.stderr)

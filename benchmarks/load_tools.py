@@ -6,14 +6,40 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from tools_env import ROOT, SetupError, cache_root, ensure_venv, run
 
-VERSION = "0.8.1"
+
+class LoadTool(Protocol):
+    """A tool that sends a load.
+
+    Attributes:
+        name: with its version.
+    """
+
+    name: str
+
+    def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
+        """Return the command that sends so many chats with answers of one token."""
+        ...
+
+
+def installed(package: str, version: str, what: str = "") -> Path:
+    """Return the interpreter of a tool's own environment; make it when it is first asked for.
+
+    Raises:
+        SetupError: it can't be installed here.
+    """
+    tag = f"py{sys.version_info[0]}{sys.version_info[1]}"
+    home = cache_root(dict(os.environ)) / "tools" / f"{package}-{version}-{tag}"
+    python = ensure_venv(home, ROOT)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
+    run(f"installing {package} {version}{what}", [*pip, f"{package}=={version}"], ROOT)
+    return python
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,24 @@ class Latencies:
     per_token: tuple[float, ...]
 
 
+class Paced(NamedTuple):
+    """A request that had a time of its own: Unix seconds.
+
+    Attributes:
+        due: when it was to be sent.
+        sent: when it was.
+        first: arrival of its first token.
+    """
+
+    due: float
+    sent: float
+    first: float
+
+
+#: Where GuideLLM writes what it measured.
+_RESULTS = "benchmarks.json"
+
+
 class GuideLlm:
     """GuideLLM, installed into the cache folder when it is first asked for.
 
@@ -36,7 +80,8 @@ class GuideLlm:
         SetupError: it can't be installed here.
     """
 
-    name = f"GuideLLM {VERSION}"
+    version = "0.8.1"
+    name = f"GuideLLM {version}"
     #: By its source (backends/openai/http.py, schemas/base/request_stats.py).
     definitions: Mapping[str, str] = {
         "first token": "first line with text, when httpx has split it, - start of writing the "
@@ -45,11 +90,7 @@ class GuideLlm:
     }
 
     def __init__(self) -> None:
-        tag = f"py{sys.version_info[0]}{sys.version_info[1]}"
-        home = cache_root(dict(os.environ)) / "tools" / f"guidellm-{VERSION}-{tag}"
-        self._python = ensure_venv(home, ROOT)
-        pip = [str(self._python), "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
-        run(f"installing guidellm {VERSION} (with PyTorch)", [*pip, f"guidellm=={VERSION}"], ROOT)
+        self._python = installed("guidellm", self.version, " (with PyTorch)")
 
     def measure(
         self, url: str, model: str, prompts: Sequence[str], tokens: int, folder: Path
@@ -59,23 +100,29 @@ class GuideLlm:
         Raises:
             SetupError: it failed.
         """
-        scenario, results = folder / "scenario.json", folder / "benchmarks.json"
-        requests = folder / "requests.json"
-        requests.write_text(
-            "".join(
-                json.dumps({"prompt": prompt, "output_tokens_count": tokens}) + "\n"
-                for prompt in prompts
-            ),
-            encoding="utf-8",
-        )
-        scenario.write_text(
-            json.dumps({"spec": specification(url, model, requests, len(prompts), results)}),
-            encoding="utf-8",
-        )
+        requests = request_file(folder, prompts, tokens)
+        asked = specification(url, model, requests, len(prompts), folder / _RESULTS)
+        return latencies_of(self._run(asked, folder))
+
+    def paced(
+        self, url: str, rate: float, requests: int, at_once: int, tokens: int, folder: Path
+    ) -> list[Paced]:
+        """Send so many requests at random times, few of them in flight; return when each was.
+
+        Raises:
+            SetupError: it failed.
+        """
+        file = request_file(folder, ["hi"] * requests, tokens)
+        asked = specification(url, "m", file, requests, folder / _RESULTS)
+        asked["profile"] = {"kind": "poisson", "rate": [rate], "max_concurrency": at_once}
+        asked["backend"]["validate_backend"] = False
+        return paced_of(self._run(asked, folder))
+
+    def _run(self, asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        results = folder / _RESULTS
         results.unlink(missing_ok=True)
-        words = ["-m", "guidellm", "run", "--config", str(scenario), "--disable-console"]
         done = subprocess.run(
-            [str(self._python), *words],
+            self._command(asked, folder),
             cwd=folder,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             stdin=subprocess.DEVNULL,
@@ -86,7 +133,62 @@ class GuideLlm:
         if not results.exists():
             said = f"{done.stdout}{done.stderr}".splitlines()[-15:]
             raise SetupError("\n".join([f"{self.name} wrote no results:", *said]))
-        return latencies_of(json.loads(results.read_text(encoding="utf-8")))
+        found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+        return found
+
+    def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
+        """Return the command that sends so many chats with answers of one token."""
+        file = request_file(folder, ["hi"] * requests, 1)
+        asked = specification(url, "m", file, requests, folder / _RESULTS)
+        asked["profile"] = {"kind": "concurrent", "streams": [at_once]}
+        asked["backend"]["request_format"] = "/v1/chat/completions"
+        return self._command(asked, folder)
+
+    def _command(self, asked: Mapping[str, Any], folder: Path) -> list[str]:
+        scenario = folder / "scenario.json"
+        scenario.write_text(json.dumps({"spec": asked}), encoding="utf-8")
+        words = ["-m", "guidellm", "run", "--config", str(scenario), "--disable-console"]
+        return [str(self._python), *words]
+
+
+class AiPerf:
+    """AIPerf, installed into the cache folder when it is first asked for.
+
+    Raises:
+        SetupError: it can't be installed here.
+    """
+
+    version = "0.13.0"
+    name = f"AIPerf {version}"
+
+    def __init__(self) -> None:
+        self._python = installed("aiperf", self.version)
+
+    def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
+        """Return the command that sends so many chats with answers of one token."""
+        words = ["profile", "--model", "m", "--url", url, "--endpoint-type", "chat", "--streaming"]
+        words += ["--tokenizer", "builtin", "--concurrency", str(at_once)]
+        words += ["--request-count", str(requests), "--artifact-dir", str(folder / "aiperf")]
+        for which, tokens in (("synthetic-input", 8), ("output", 1)):
+            words += [f"--{which}-tokens-mean", str(tokens), f"--{which}-tokens-stddev", "0"]
+        words += ["--ui", "none", "--export-level", "summary"]
+        return [
+            str(self._python.with_name("aiperf")),
+            *words,
+            *("--no-gpu-telemetry", "--no-server-metrics"),
+        ]
+
+
+#: By the name of their package.
+TOOLS: Mapping[str, Callable[[], LoadTool]] = {"guidellm": GuideLlm, "aiperf": AiPerf}
+
+
+def request_file(folder: Path, prompts: Sequence[str], tokens: int) -> Path:
+    """Write requests as GuideLLM reads them; return the file."""
+    file = folder / "requests.json"
+    lines = (json.dumps({"prompt": one, "output_tokens_count": tokens}) + "\n" for one in prompts)
+    file.write_text("".join(lines), encoding="utf-8")
+    return file
 
 
 def specification(url: str, model: str, file: Path, count: int, results: Path) -> dict[str, Any]:
@@ -108,19 +210,46 @@ def specification(url: str, model: str, file: Path, count: int, results: Path) -
     }
 
 
-def latencies_of(results: Mapping[str, Any]) -> Latencies:
-    """Return the figures of single requests from GuideLLM's results.
+def answered_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the requests of GuideLLM's results.
 
     Raises:
         SetupError: a request failed, or there is none.
     """
     (benchmark,) = results["benchmarks"]
     requests = benchmark["requests"]
-    answered = requests["successful"]
+    answered: list[dict[str, Any]] = requests["successful"]
     if requests["errored"] or not answered:
         raise SetupError(
             f"GuideLLM: {len(requests['errored'])} requests failed, {len(answered)} were answered"
         )
+    return answered
+
+
+def paced_of(results: Mapping[str, Any]) -> list[Paced]:
+    """Return when the requests of GuideLLM's results were due, sent and answered.
+
+    The time to the first token that it reports is from ``request_start`` on.
+
+    Raises:
+        SetupError: a request failed, or there is none.
+    """
+    found = []
+    for one in answered_of(results):
+        timings = one["info"]["timings"]
+        sent = timings["request_start"]
+        first = sent + one["time_to_first_token_ms"] / 1000.0
+        found.append(Paced(timings["targeted_start"], sent, first))
+    return found
+
+
+def latencies_of(results: Mapping[str, Any]) -> Latencies:
+    """Return the figures of single requests from GuideLLM's results.
+
+    Raises:
+        SetupError: a request failed, or there is none.
+    """
+    answered = answered_of(results)
     return Latencies(
         tuple(one["time_to_first_token_ms"] / 1000.0 for one in answered),
         tuple(one["inter_token_latency_ms"] / 1000.0 for one in answered),

@@ -6,11 +6,12 @@ the goodput are computed from its own times. Each figure must agree within 1% or
 whole server stops once for two seconds: every request that was due meanwhile must show the wait.
 The latency since the request was sent, which ``vllm bench serve`` and GuideLLM report, stands
 beside it for the same requests, once with a limit on how many are in flight (``vllm bench serve
---max-concurrency``), beyond which they wait in the client. Last, of 10,000 requests, of which a
-twentieth fails in every way there is, none may be lost, and the client's memory may not grow by
-more than 2 KiB for each.
+--max-concurrency``), beyond which they wait in the client. With ``--with guidellm``, GuideLLM
+itself meets such a stop under the same limit. Last, of 10,000 requests, of which a twentieth fails
+in every way there is, none may be lost, and the client's memory may not grow by more than 2 KiB
+for each.
 
-    .venv/bin/python benchmarks/server_truth.py
+    .venv/bin/python benchmarks/server_truth.py [--with guidellm]
 
 Exit status 0 if all figures agree; 1 if not.
 """
@@ -22,6 +23,8 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +34,8 @@ from statistics import median
 from typing import Any
 
 import psutil
+from load_tools import GuideLlm
+from tools_env import SetupError
 
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
@@ -237,9 +242,22 @@ def showing(within: Sequence[RequestOutcome], since: Since, end: float) -> tuple
         since: where their latencies begin.
         end: of the stop, on the client's clock.
     """
-    latencies = [first_token(one, since) or 0.0 for one in within]
-    shown = sum(took >= end - one.due for took, one in zip(latencies, within, strict=True))
-    return shown, median(latencies)
+    return shown([(one.due, first_token(one, since) or 0.0) for one in within], end)
+
+
+def shown(within: Sequence[tuple[float, float]], end: float) -> tuple[int, float]:
+    """Return how many of these latencies are at least the rest of a stop, and their median.
+
+    Args:
+        within: when each request was due, and its latency.
+        end: of the stop, on the same clock.
+    """
+    return sum(took >= end - due for due, took in within), median(took for _, took in within)
+
+
+def stop_row(name: str, due: tuple[int, float], sent: tuple[int, float], count: int) -> str:
+    """Return a row of the table: what of a stop is seen from when requests were due and sent."""
+    return f"{name:22} {count:10} {due[0]:22} {sent[0]:12} {due[1]:25.3f} s {sent[1]:10.3f} s"
 
 
 def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
@@ -255,10 +273,28 @@ def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
         return False
     due, sent = (showing(within, since, end) for since in ("due", "sent"))
     limit = f"{at_once} in flight at most" if at_once else "any number in flight"
-    print(
-        f"{limit:22} {len(within):10} {due[0]:22} {sent[0]:12} {due[1]:25.3f} s {sent[1]:10.3f} s"
-    )
+    print(stop_row(limit, due, sent, len(within)))
     return due[0] == len(within)
+
+
+def show_tools_stop(tool: GuideLlm, rate: float, at_once: int) -> None:
+    """Stop the server once while another tool sends; print what it reports of that."""
+    requests = round(rate * (STOP_AT + STOP_FOR + 2.0))
+    plan = {"first": FIRST, "gap": GAP}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url,
+    ):
+        paced = tool.paced(url, rate, requests, at_once, TOKENS, Path(folder))
+        _, stopped = fetch_truth(url)
+    to_unix = time.time() - time.perf_counter()
+    begin, end = (at + to_unix for at in stopped)
+    within = [one for one in paced if begin <= one.due < end]
+    if not within:
+        raise SetupError("no request was due in the stop")
+    due = shown([(one.due, one.first - one.due) for one in within], end)
+    sent = shown([(one.due, one.first - one.sent) for one in within], end)
+    print(stop_row(f"GuideLLM, {at_once} in flight", due, sent, len(within)))
 
 
 def none_is_lost(count: int) -> bool:
@@ -304,6 +340,7 @@ def main() -> int:
         action="store_true",
         help="only 64 requests that all come at the same moment: where the difference arises",
     )
+    parser.add_argument("--with", dest="tool", choices=("guidellm",), help="another load tool")
     arguments = parser.parse_args()
     times = range(arguments.repeat)
     print(f"{'load':16} {'figure':15} {'truth':>12} {'measured':>12} difference (spread)")
@@ -329,8 +366,13 @@ def main() -> int:
     fine += [
         stop_shows(50.0, arguments.seed),
         stop_shows(50.0, arguments.seed, AT_ONCE),
-        none_is_lost(10_000),
     ]
+    if arguments.tool:
+        try:
+            show_tools_stop(GuideLlm(), 50.0, AT_ONCE)
+        except SetupError as error:
+            print(f"GuideLLM is left out, because it can't be run here: {error}", file=sys.stderr)
+    fine.append(none_is_lost(10_000))
     return 0 if all(fine) else 1
 
 
