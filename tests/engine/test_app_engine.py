@@ -153,6 +153,17 @@ def test_one_event_loop_serves_every_request(app: App) -> None:
     assert engine.generate("second").text == "1"
 
 
+def test_without_anything_to_await_no_event_loop_is_imported(app: App) -> None:
+    generation = app(
+        """
+        import sys
+        def answer(prompt): return str("asyncio" in sys.modules)
+        """
+    ).generate("hi")
+
+    assert generation.text == "False"
+
+
 def test_an_exception_names_the_line_it_came_from(app: App) -> None:
     engine = app("""
         import json
