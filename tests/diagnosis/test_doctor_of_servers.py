@@ -12,6 +12,7 @@ from doctor_runs import Run
 from running_servers import real_server, simulated_servers
 
 from pytest_llmperf.cli import main
+from pytest_llmperf.measure.replication import BLOCK
 
 #: A load of five seconds.
 BUDGET = ("--budget", "30s")
@@ -22,6 +23,9 @@ def doctor(
     run: Run, monkeypatch: pytest.MonkeyPatch, quiet_machine: None
 ) -> Callable[..., tuple[int, dict]]:
     """Run the command inside this process with this llm section; returns status and JSON."""
+
+    # A simulated server has nothing to recover from before a block.
+    monkeypatch.setitem(vars(BLOCK), "pause_seconds", 0.02)
 
     def start(llm: dict, *arguments: str, **perf: object) -> tuple[int, dict]:
         section = {"engine": "server", "api": "completions", **llm}

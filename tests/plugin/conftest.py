@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from plugin_projects import APP, CACHE, INI, TOY, Project
 
+from pytest_llmperf.measure.replication import BLOCK
+
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,3 +54,12 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
+
+
+@pytest.fixture
+def quick_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a server that runs already follow each other at once.
+
+    A simulated one has nothing to recover from in the pause; that there is one is tested elsewhere.
+    """
+    monkeypatch.setitem(vars(BLOCK), "pause_seconds", 0.02)

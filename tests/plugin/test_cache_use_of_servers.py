@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from running_servers import real_server, simulated_servers
 
+pytestmark = pytest.mark.usefixtures("quick_blocks")
+
 #: A busy machine makes this client late, too.
 FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
 NUMBERS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from running_servers import REAL_SERVERS, real_server, simulated_servers
 
+pytestmark = pytest.mark.usefixtures("quick_blocks")
+
 FOUR_SLOTS = ("--ctx-size", "1024", "--parallel", "4")
 #: A busy machine makes this client late, too.
 FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -85,13 +86,20 @@ def test_a_started_server_is_gated_by_targets_and_a_baseline(project, quiet_mach
     project.perf().stdout.fnmatch_lines(["*does not match: model: base tiny-llama*"])
 
 
-def test_a_server_that_runs_already_is_measured_in_blocks(project, quiet_machine, attached):
+def test_a_server_that_runs_already_is_measured_in_blocks_with_a_pause_before_each(
+    project, quiet_machine, attached, monkeypatch
+):
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append)
+    monkeypatch.setattr("pytest_llmperf.measure.rounds.time", clock)
     project.write(test_it=TEST)
     project.configure(config(url=attached))
     result = project.perf()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 blocks each*"])
     assert project.sampled()["test_answer"] >= 3
+    assert len(pauses) >= 3
+    assert set(pauses) == {1.0}
 
 
 def test_two_commands_are_compared_in_one_session(project, quiet_machine):

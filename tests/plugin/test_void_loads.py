@@ -10,6 +10,8 @@ from running_servers import simulated_servers
 
 from pytest_llmperf.fitness_checks import CHECKS
 
+pytestmark = pytest.mark.usefixtures("quick_blocks")
+
 NUMBERS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)
 TEST = """
 @pytest.mark.load({load})
