@@ -51,6 +51,7 @@ def load() -> Iterator[Callable[[Path], LlmEngine]]:
             "n_batch": 64,
             "n_ubatch": 64,
             "n_threads": 1,
+            "n_threads_batch": 1,
         }
         config = LlamaCppConfig(**small, extra={"check_tensors": True}).resolved(path)
         started.append(LlmEngine(LaunchSpec("llama_cpp", config), max_tokens=8))
