@@ -63,7 +63,7 @@ MOMENTS = ("searching ", "point 2 ", "now fresh pairs")
 def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:
     configure(project.path, {"n_batch": [1, 16, 64, 512]}, n_batch=1)
     prompt = project.path / "prompt.txt"
-    prompt.write_text("A question about caches. " * 12)
+    prompt.write_text("A question about caches. " * 6)
     command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]
     command += ["--phase", "1", "--budget", "40s"]
     finished: set[str] = set()

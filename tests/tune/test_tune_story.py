@@ -58,7 +58,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "max_tokens": 4,
     }
     space = {key: [good] for key, good in SPACE.items()}
-    perf = {"fitness": NOTED, "turns": "processes", "processes": 5, "iterations": 3}
+    perf = {"fitness": NOTED, "turns": "processes", "iterations": 3, "warmup_max": 2}
     content = {"llm": llm, "perf": perf, "tune": {"space": space, "budget": "3m"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
     return folder
