@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quick_sessions import OUR_PLUGIN_ALONE
 from scripted_histories import git
 
 APP = """
@@ -60,10 +62,12 @@ class Command:
     Attributes:
         root: the project's.
         home: beside it: the cache, and what is written.
+        plugins: environment that says which plugins its sessions load.
     """
 
     root: Path
     home: Path
+    plugins: Mapping[str, str] = field(default_factory=lambda: OUR_PLUGIN_ALONE)
 
     def commit(self, message: str, **files: str) -> str:
         """Write files (``name="content"``, ``__`` for a dot, ``___`` a slash) and commit."""
@@ -85,6 +89,7 @@ class Command:
             "LLMPERF_CACHE_DIR": str(self.home / "cache"),
             "LLMPERF_DEVICE_LOCK": str(self.home / "device.lock"),
             "COLUMNS": "80",
+            **self.plugins,
         }
         return subprocess.Popen(
             [sys.executable, "-m", "pytest_llmperf.cli", "bisect", *words],

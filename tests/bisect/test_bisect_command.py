@@ -23,6 +23,8 @@ def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: 
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
     culprit = command.commit("Slower tokens", toy__py=SLOW)
     command.write("toy.py", "raise SystemExit('uncommitted, and not what is asked about')\n")
+    # Once with every plugin that is installed, as a user's sessions have them.
+    command.plugins = {}
     said = command.run("HEAD~2", "HEAD", "tests/perf")
     assert (said.status, said.err) == (0, "")
     assert "2 commits: at most 3 sessions, each measuring for at most 10 min" in said.words
@@ -94,7 +96,7 @@ def test_with_auto_every_commit_is_judged_by_the_work_trees_calibration(command:
     subprocess.run(
         [sys.executable, "-m", "pytest", "-m", "perf", "--llmperf-record"],
         cwd=command.root,
-        env={**os.environ, **own},
+        env={**os.environ, **own, **command.plugins},
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_sessions import OUR_PLUGIN_ALONE
 from tiny_models import tiny_llama
 from tune_projects import CONFTEST, TEST
 from tune_runs import Tune
@@ -87,6 +88,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     """A project with one test, for commands in processes of their own."""
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
+    for name, value in OUR_PLUGIN_ALONE.items():
+        monkeypatch.setenv(name, value)
     pytester.makepyfile(test_caches=TEST, conftest=CONFTEST)
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeini("[pytest]\n")
     return pytester

@@ -10,10 +10,16 @@ import subprocess
 import time
 
 import pytest
+from quick_sessions import OUR_PLUGIN_ALONE
 from tune_projects import COMMAND, configure
 
 
-def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
+def test_the_projects_tests_are_the_workload(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With every plugin that is installed, as a user has them.
+    for name in OUR_PLUGIN_ALONE:
+        monkeypatch.delenv(name)
     configure(project.path, {"n_batch": [1, 512]}, n_batch=1)
     options = ("--phase", "1", "--json", "out.json")
     result = project.run(*COMMAND, *options, "--", "-k", "short", timeout=150)
