@@ -1,42 +1,53 @@
-"""A folder with one perf test of a small application."""
+"""A project of its own for every test, and one that is calibrated once and only read."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
-
-TOY = """
-import time
-
-def answer(prompt, max_tokens=4):
-    for number in range(max_tokens):
-        time.sleep(0.002)
-        yield f"word{number} "
-"""
-CONFIG = """
-llm: {engine: app, target: "toy:answer", n_threads: 1, n_threads_batch: 1}
-perf: {tolerance: 50%, max_pairs: 12}
-"""
-TEST = """
-import pytest
-
-@pytest.mark.perf
-def test_short(llm_engine):
-    llm_engine.generate("Hi", max_tokens=16)
-"""
-
-#: What else runs on this machine is judged elsewhere, and voids no pair here.
-CONFTEST = """
-import pytest_llmperf.session.machine_watch as machine_watch
-
-machine_watch.judge = machine_watch.judge_host = lambda *_: []
-"""
+from calibration_projects import FEW_PAIRS, Calibrated, write_project
+from quick_sessions import OUR_PLUGIN_ALONE
 
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     # Sessions of this user outside the test hold the usual one.
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
-    pytester.makepyfile(toy=TOY, test_toy=TEST, conftest=CONFTEST)
-    pytester.path.joinpath("config.yaml").write_text(CONFIG)
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    for name, value in OUR_PLUGIN_ALONE.items():
+        monkeypatch.setenv(name, value)
+    write_project(pytester.path)
     return pytester
+
+
+@pytest.fixture
+def few_pairs(project: pytest.Pytester) -> pytest.Pytester:
+    """The project with calibrations that take a moment and decide nothing."""
+    project.path.joinpath("config.yaml").write_text(FEW_PAIRS)
+    return project
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    """A project that was calibrated once, with every plugin that is installed."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    write_project(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_llmperf.cli", "calibrate", "--sessions", "2"],
+        cwd=folder,
+        env={**os.environ, "LLMPERF_DEVICE_LOCK": str(folder / "device.lock")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Calibrated(folder, done)
+
+
+@pytest.fixture
+def later(few_pairs: pytest.Pytester, calibrated: Calibrated) -> pytest.Pytester:
+    """The project with the calibration of another session."""
+    shutil.copytree(calibrated.folder / "perf_baselines", few_pairs.path / "perf_baselines")
+    return few_pairs

@@ -14,22 +14,22 @@ from typing import Any
 
 import psutil
 import pytest
+from calibration_projects import Calibrated, stored
 
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
 
 
-def stored(project: pytest.Pytester) -> list[dict[str, Any]]:
-    """What was kept beside the baselines, oldest first."""
-    found = sorted(project.path.glob("perf_baselines/*/calibrations/*.json"))
-    return [json.loads(path.read_text()) for path in found]
+def recorded(project: pytest.Pytester, *arguments: str) -> dict[str, Any]:
+    """Record a session, and return what its file says of it."""
+    project.runpytest_subprocess("-m", "perf", "--llmperf-record", *arguments, timeout=120)
+    (path,) = project.path.glob("perf_baselines/*/*.json")
+    session: dict[str, Any] = json.loads(path.read_text())["session"]
+    return session
 
 
-def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
-    project: pytest.Pytester,
-) -> None:
-    result = project.run(*COMMAND, "--sessions", "2", timeout=120)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
+def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(calibrated: Calibrated) -> None:
+    assert calibrated.done.returncode == 0
+    pytest.LineMatcher(calibrated.done.stdout.splitlines()).fnmatch_lines(
         [
             "*session 1/2: 3 pass*",
             "*A/A: two sides that are alike; 2 sessions judged",
@@ -39,7 +39,7 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
             "*perf.tolerance: auto takes this: tokens/s *%*",
         ]
     )
-    (kept,) = stored(project)
+    (kept,) = calibrated.stored
     assert kept["plant"] == ""
     assert [check["called"] for check in kept["checks"]] == [0, 0, 0]
     assert all(check["between"] >= 0 for check in kept["checks"])
@@ -52,50 +52,41 @@ def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester)
     )
     result.stdout.no_fnmatch_line("*auto takes this*")
     effects = {
-        check["metric"]: check["effect"] for check in stored(project)[0]["runs"][0]["checks"]
+        check["metric"]: check["effect"] for check in stored(project.path)[0]["runs"][0]["checks"]
     }
     assert effects["tokens_per_sec"] > 0.7
     assert abs(effects["first_token"]) < 0.5
 
 
-def test_the_samples_of_every_pair_are_kept(project: pytest.Pytester) -> None:
-    project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
-    assert stored(project) == []
-    run = json.loads(project.path.joinpath("out.json").read_text())["runs"][0]
+def test_the_samples_of_every_pair_are_kept_in_a_file_of_which_no_part_is_left_behind(
+    few_pairs: pytest.Pytester,
+) -> None:
+    file = few_pairs.path / "out.json"
+    file.write_text("older")
+    few_pairs.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
+    assert stored(few_pairs.path) == []
+    run = json.loads(file.read_text())["runs"][0]
     check = run["checks"][0]
     assert len(check["candidate"]) == len(check["base"]) == run["pairs"]["test_toy.py::test_short"]
+    assert list(few_pairs.path.glob(".out.json*")) == []
 
 
-def test_a_later_session_records_the_calibration_it_was_judged_with(
-    project: pytest.Pytester,
-) -> None:
-    project.run(*COMMAND, "--sessions", "1", timeout=120)
-    project.runpytest_subprocess("-m", "perf", "--llmperf-record", timeout=120)
-    (path,) = project.path.glob("perf_baselines/*/*.json")
-    session = json.loads(path.read_text())["session"]
-    assert session["calibration"]["file"].startswith("calibrations/")
+def test_a_later_session_records_the_calibration_it_was_judged_with(later: pytest.Pytester) -> None:
+    assert recorded(later)["calibration"]["file"].startswith("calibrations/")
 
 
-def test_a_planted_calibration_is_no_measure_of_the_noise(project: pytest.Pytester) -> None:
-    project.run(*COMMAND, "--sessions", "1", "--plant", "50%", timeout=120)
-    project.runpytest_subprocess("-m", "perf", "--llmperf-record", timeout=120)
-    (path,) = project.path.glob("perf_baselines/*/*.json")
-    assert json.loads(path.read_text())["session"].get("calibration") is None
+def test_a_planted_calibration_is_no_measure_of_the_noise(few_pairs: pytest.Pytester) -> None:
+    few_pairs.run(*COMMAND, "--sessions", "1", "--plant", "50%", timeout=120)
+    assert len(stored(few_pairs.path)) == 1
+    assert recorded(few_pairs).get("calibration") is None
 
 
-def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(
-    project: pytest.Pytester,
-) -> None:
-    project.run(*COMMAND, "--sessions", "1", timeout=120)
-    other = ("--llmperf-set", "llm.seed=256")
-    project.runpytest_subprocess("-m", "perf", "--llmperf-record", *other, timeout=120)
-    (path,) = project.path.glob("perf_baselines/*/*.json")
-    assert json.loads(path.read_text())["session"].get("calibration") is None
+def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(later: pytest.Pytester) -> None:
+    assert recorded(later, "--llmperf-set", "llm.seed=256").get("calibration") is None
 
 
-def test_settings_tolerances_and_invalid_pairs_are_kept(project: pytest.Pytester) -> None:
-    project.run(*COMMAND, "--sessions", "1", timeout=120)
-    (kept,) = stored(project)
+def test_settings_tolerances_and_invalid_pairs_are_kept(calibrated: Calibrated) -> None:
+    (kept,) = calibrated.stored
     assert kept["config"]["target"] == "toy:answer"
     assert kept["iterations"] == 3
     assert [check["tolerance"] for check in kept["checks"]] == [0.5] * 3
@@ -103,13 +94,13 @@ def test_settings_tolerances_and_invalid_pairs_are_kept(project: pytest.Pytester
 
 
 def test_recorded_sessions_of_other_settings_are_no_noise_between_sessions(
-    project: pytest.Pytester,
+    few_pairs: pytest.Pytester,
 ) -> None:
     found = []
     for settings in (("--llmperf-set", "llm.seed=256"), ()):
-        project.runpytest_subprocess("-m", "perf", "--llmperf-record", *settings, timeout=120)
-        project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
-        kept = json.loads(project.path.joinpath("out.json").read_text())
+        few_pairs.runpytest_subprocess("-m", "perf", "--llmperf-record", *settings, timeout=120)
+        few_pairs.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
+        kept = json.loads(few_pairs.path.joinpath("out.json").read_text())
         found.append([check["sessions"] for check in kept["checks"]])
     other, same = found
     assert other == [None] * 3
@@ -117,12 +108,13 @@ def test_recorded_sessions_of_other_settings_are_no_noise_between_sessions(
 
 
 def test_levels_of_other_settings_are_no_noise_between_sessions(
-    project: pytest.Pytester,
+    few_pairs: pytest.Pytester,
 ) -> None:
     for setting in ("256", "256", "512"):
         seed = ("--llmperf-set", f"llm.seed={setting}")
-        project.run(*COMMAND, "--sessions", "1", "--", *seed, timeout=120)
-    first, second, other = ([c["sessions"] for c in one["checks"]] for one in stored(project))
+        few_pairs.run(*COMMAND, "--sessions", "1", "--", *seed, timeout=120)
+    kept = stored(few_pairs.path)
+    first, second, other = ([check["sessions"] for check in one["checks"]] for one in kept)
     assert first == other == [None] * 3
     assert all(noise is not None for noise in second)
 
@@ -133,13 +125,14 @@ def test_with_auto_each_calibration_is_judged_by_the_default_and_the_newest_coun
     auto = ("--llmperf-set", "perf.tolerance=auto", "--llmperf-set", "perf.max_pairs=3")
     for _ in range(2):
         project.run(*COMMAND, "--sessions", "1", "--", *auto, timeout=120)
-    assert [[c["tolerance"] for c in one["checks"]] for one in stored(project)] == [[0.05] * 3] * 2
+    kept = stored(project.path)
+    assert [[c["tolerance"] for c in one["checks"]] for one in kept] == [[0.05] * 3] * 2
     against = ("--llmperf-against-config", "config.yaml", "--llmperf-json", "out.json")
     project.runpytest_subprocess("-m", "perf", *auto, *against, timeout=120)
     (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
     newest = max(project.path.glob("perf_baselines/*/calibrations/*.json"))
     found = {m["name"]: (m["tolerance"], m["calibrated"]) for m in test["metrics"] if m["gated"]}
-    figures = {check["metric"]: check["holds"]["300"] for check in stored(project)[-1]["checks"]}
+    figures = {check["metric"]: check["holds"]["300"] for check in kept[-1]["checks"]}
     assert len(found) == len(figures) == 3
     for name, holds in figures.items():
         tolerance, calibrated = found[name]
@@ -150,7 +143,7 @@ def test_with_auto_each_calibration_is_judged_by_the_default_and_the_newest_coun
 def test_arguments_after_two_dashes_choose_the_tests(project: pytest.Pytester) -> None:
     result = project.run(*COMMAND, "--sessions", "1", "--", "-k", "nothing_like_it", timeout=60)
     assert result.ret == 5
-    assert stored(project) == []
+    assert stored(project.path) == []
 
 
 @pytest.mark.parametrize(
@@ -181,7 +174,7 @@ def test_interrupted_it_says_what_it_found_and_leaves_no_engine(project: pytest.
         assert process.wait(30) == 2
     text = Path("log").read_text()
     assert "sessions judged" in text
-    assert stored(project) == []
+    assert stored(project.path) == []
 
 
 def test_told_to_end_it_ends_its_pytest_and_engines_too(project: pytest.Pytester) -> None:

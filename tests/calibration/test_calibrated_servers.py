@@ -6,9 +6,16 @@ import json
 import sys
 
 import pytest
+from calibration_projects import CONFTEST
 from running_servers import simulated_servers
 
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
+#: A simulated server has nothing to recover from before a block.
+QUICK_BLOCKS = """
+from pytest_llmperf.measure.replication import BLOCK
+
+vars(BLOCK)["pause_seconds"] = 0.02
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +25,7 @@ def _served(project: pytest.Pytester):
         llm = {"engine": "server", "api": "completions", "url": start()}
         config = {"llm": llm, "perf": {"tolerance": "50%", "max_pairs": 8}}
         project.path.joinpath("config.yaml").write_text(json.dumps(config))
+        project.path.joinpath("conftest.py").write_text(CONFTEST + QUICK_BLOCKS)
         yield
 
 

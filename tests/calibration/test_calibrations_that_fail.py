@@ -79,9 +79,11 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(
     assert not project.path.joinpath("started").exists()
 
 
-def test_a_json_file_that_cannot_be_written_loses_no_calibration(project: pytest.Pytester) -> None:
+def test_a_json_file_that_cannot_be_written_loses_no_calibration(
+    few_pairs: pytest.Pytester,
+) -> None:
     # Only while it runs does the place turn out to be none.
-    project.makepyfile(
+    few_pairs.makepyfile(
         test_toy="""
         import pathlib, pytest
 
@@ -91,10 +93,10 @@ def test_a_json_file_that_cannot_be_written_loses_no_calibration(project: pytest
             pathlib.Path("out.json").mkdir()
         """
     )
-    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    result = few_pairs.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*stored in*", "*can't write *out.json: it is a folder*"])
-    assert len(calibrations(project)) == 1
+    assert len(calibrations(few_pairs)) == 1
 
 
 #: Its folder becomes a file in the midst of measuring.
@@ -114,22 +116,14 @@ def answer(prompt, max_tokens=4):
 
 
 def test_a_calibration_that_cannot_be_stored_is_refused_or_written_to_the_json_file(
-    project: pytest.Pytester,
+    later: pytest.Pytester,
 ) -> None:
     """Refused where that is known; where it happens meanwhile, what was measured is kept."""
-    project.run(*COMMAND, "--sessions", "1", timeout=120)
-    project.makepyfile(toy=BREAKING)
-    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    later.makepyfile(toy=BREAKING)
+    result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*written to*out.json*", "*the calibration could not be*"])
-    assert json.loads(project.path.joinpath("out.json").read_text())["checks"]
-    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    assert json.loads(later.path.joinpath("out.json").read_text())["checks"]
+    result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: */calibrations is a file, no*"])
-
-
-def test_no_part_of_a_json_file_is_left_behind(project: pytest.Pytester) -> None:
-    project.path.joinpath("out.json").write_text("older")
-    project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
-    assert json.loads(project.path.joinpath("out.json").read_text())["checks"]
-    assert list(project.path.glob(".out.json*")) == []
