@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from quick_sessions import OUR_PLUGIN_ALONE
 from running_servers import simulated_servers
 
 from pytest_llmperf.rate_search import RateSearch
+
+#: What else runs on this machine voids nothing here, and a simulated server has nothing to recover
+#: from before a block.
+CONFTEST = """
+import pytest_llmperf.session.machine_watch as machine_watch
+from pytest_llmperf.measure.replication import BLOCK
+
+machine_watch.judge = machine_watch.judge_host = lambda *_: []
+vars(BLOCK)["pause_seconds"] = 0.02
+"""
 
 
 def searched(holds: Callable[[float], str], **settings: float) -> RateSearch:
@@ -51,11 +63,10 @@ def folder(tmp_path: Path):
     """A project whose simulated server serves one request of 4 ms at a time."""
     with simulated_servers(first=0.003, gap=0.001, cached=0) as start:
         llm = {"engine": "server", "api": "completions", "url": start("--slots", "1")}
-        fitness = dict.fromkeys(
-            ("busy_cores", "client_busy", "client_slip", "rate_not_reached"), "note"
-        )
-        perf = {"processes": 3, "max_processes": 3, "fitness": fitness, "wait_fit": "1s"}
+        fitness = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
+        perf = {"processes": 3, "max_processes": 3, "fitness": fitness}
         (tmp_path / "config.yaml").write_text(json.dumps({"llm": llm, "perf": perf}))
+        (tmp_path / "conftest.py").write_text(CONFTEST)
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
         yield tmp_path
 
@@ -66,17 +77,24 @@ def write(folder: Path, *markers: str) -> None:
     (folder / "test_it.py").write_text("\n".join(lines))
 
 
-def max_rate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest_llmperf.cli", "max-rate", *arguments]
+def max_rate(
+    folder: Path, *arguments: str, plugins: Mapping[str, str] = OUR_PLUGIN_ALONE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=900, check=False
+        [sys.executable, "-m", "pytest_llmperf.cli", "max-rate", *arguments],
+        cwd=folder,
+        env={**os.environ, **plugins},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
 
 
 def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
     write(folder, "load(rate=1, arrivals='constant', duration='600ms')",
           "goodput(first_token='50ms', min='90%')")  # fmt: skip
-    done = max_rate(folder, "--start", "100/s", "--precision", "99%", "--json", "out.json")
+    done = max_rate(folder, "--start", "200/s", "--precision", "99%", "--json", "out.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "out.json").read_text())
     # One request of 4 ms at a time: at most 250 per second; a busy machine serves fewer.
@@ -94,7 +112,8 @@ def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
 
 def test_a_test_without_a_goodput_is_refused(folder: Path) -> None:
     write(folder, "load(rate=20, duration='500ms')", "first_token(max='5s')")
-    done = max_rate(folder)
+    # With every plugin that is installed, as a user has them.
+    done = max_rate(folder, plugins={})
     assert done.returncode == 1
     assert "has no target for its goodput; add the marker goodput(" in done.stderr
 
