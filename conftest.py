@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from longest_first import longest_first
 
 pytest_plugins = ["pytester"]
 
@@ -24,3 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(here / "pytest_llmperf", quiet=2)
         if sys.dont_write_bytecode and config.getoption("numprocesses", None):
             subprocess.run([sys.executable, str(here / "tools" / "compile_plugin.py")], check=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest files where several processes share the tests."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        items[:] = longest_first(items, worker["workercount"])
