@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import textwrap
+import venv
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -266,8 +267,7 @@ def versions(python: str | Path) -> dict[str, str]:
 
 def make_environment(folder: Path, *, pip: bool = True) -> Path:
     """Make a venv that uses the pip of this Python, which is quicker than one with its own."""
-    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
     found = importlib.metadata.distribution("pip") if pip else None
     for name in {file.parts[0] for file in (found and found.files) or () if ".." not in file.parts}:

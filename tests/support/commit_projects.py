@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -301,8 +302,7 @@ def make_venv(folder: Path, *paths: str) -> Path:
 
     What the plugin needs, and an installer, is there, too; none of it is installed there.
     """
-    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
     also = (str(ROOT), sysconfig.get_path("purelib"))
     (site / "paths.pth").write_text("\n".join([*paths, *also, ""]))
