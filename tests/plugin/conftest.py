@@ -46,6 +46,12 @@ def one_test(project: Project) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ``Project.record_once`` keeps what the tests of a module need alike."""
+    return tmp_path_factory.mktemp("recording") / "kept"
+
+
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No neighbour voids a sample of the sessions run inside this process.

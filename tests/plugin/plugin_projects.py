@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -128,6 +129,18 @@ class Project:
     def perf(self, *args: str) -> pytest.RunResult:
         """Run ``pytest -m perf *args`` inside this process, with a JSON report."""
         return self.here("-m", "perf", "--llmperf-json", "out.json", *args)
+
+    def record_once(self, kept: Path) -> None:
+        """Record a session, and keep it in this folder; take over one that is there already."""
+        if kept.exists():
+            shutil.copytree(kept, self.path, dirs_exist_ok=True)
+            return
+        result = self.perf("--llmperf-record")
+        assert result.ret == 0
+        assert set(self.verdicts().values()) == {"no baseline"}
+        kept.mkdir()
+        shutil.copytree(self.path / "perf_baselines", kept / "perf_baselines")
+        shutil.copy(self.path / "out.json", kept)
 
     def session(self) -> dict[str, Any]:
         """The JSON report of the last ``perf``."""

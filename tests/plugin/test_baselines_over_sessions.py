@@ -25,12 +25,10 @@ def _three_processes(project):
 
 
 @pytest.fixture
-def recorded(project):
+def recorded(project, recording):
     """A project whose baseline was recorded."""
     project.write(test_it=TOLERANT.format(tokens=4))
-    result = project.perf("--llmperf-record")
-    assert result.ret == 0
-    assert project.verdicts() == {"test_x": "no baseline"}
+    project.record_once(recording)
     return project
 
 

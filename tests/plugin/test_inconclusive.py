@@ -15,10 +15,10 @@ def test_x(llm_engine):
 
 
 @pytest.fixture
-def undecided(project, quiet_machine):
+def undecided(project, quiet_machine, recording):
     """A project whose only test can't be decided from what is stored."""
     project.write(test_it=UNPROVEN)
-    assert project.perf("--llmperf-record").ret == 0
+    project.record_once(recording)
     project.store_sessions([0.2, 5])
     return project
 
