@@ -60,7 +60,7 @@ def test_files_that_git_does_not_track_are_counted_apart(project: CommitProject)
     project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
     base = project.git("rev-parse", "HEAD~1")[:12]
     project.write({"notes.txt": "new", "a\x1b[31m\udcff.txt": "new"})
-    found = project.against("HEAD~1")
+    found = project.against("HEAD~1", *ONE_PAIR)
     assert found.facts["side_differences"][0] == (
         f"code: 1 file differs (git diff --stat {base}), and 2 files not tracked by git "
         r"(a\x1b[31m\udcff.txt and 1 more)"

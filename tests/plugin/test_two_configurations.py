@@ -17,6 +17,8 @@ def test_x(llm_engine):
     llm_engine.generate("a", max_tokens=4)
 """
 AGAINST = ("--llmperf-against-config", "other.yaml")
+#: Where it is not the point what is decided.
+TWO_PAIRS = ("--llmperf-set", "perf.max_pairs=2")
 
 
 @pytest.fixture
@@ -85,7 +87,8 @@ def test_stored_baselines_are_not_asked(two):
 
 def test_what_differs_is_printed(two):
     two.configure(app("toy:slow"))
-    said = " ".join(" ".join(two.here("-m", "perf", *AGAINST).outlines).split())
+    result = two.here("-m", "perf", *AGAINST, *TWO_PAIRS)
+    said = " ".join(" ".join(result.outlines).split())
     assert "other.yaml" in said
     assert "llm.target: base toy:answer, candidate toy:slow" in said
 
@@ -105,7 +108,7 @@ def test_settings_of_the_environment_hold_for_both_sides(two, monkeypatch):
 
 def test_recording_stores_this_side(two):
     two.configure(app("toy:slow"), "other.yaml")
-    two.perf(*AGAINST, "--llmperf-record")
+    two.perf(*AGAINST, *TWO_PAIRS, "--llmperf-record")
     (path,) = two.baselines()
     record = json.loads(path.read_text())
     stored = record["tests"]["test_it.py::test_x"]["metrics"]["end_to_end"]["samples"]
