@@ -72,7 +72,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     (folder / "tests" / "test_chat.py").write_text(TEST)
     (folder / "config.yaml").write_text(CONFIG.format(model=tiny_llama()))
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+    # hypothesis imports itself whole at the end of every session, which takes a second.
+    addopts = "-p no:cacheprovider -p no:hypothesispytest"
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {addopts}\n")
     (folder / ".gitignore").write_text(".cache\n.lock\n__pycache__\n*.json\n!perf_baselines/**\n")
     run = Shell(folder)
     run("git init -q -b main && git add . && git commit -qm one && git tag v1.4")
