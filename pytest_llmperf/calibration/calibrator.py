@@ -81,9 +81,11 @@ class Calibrator:
 
         After an interrupt, finished sessions are in ``runs``.
         """
+        # Both go through the code of a plant, which alone can make a process 2% faster.
+        nothing = Plant(0.0) if self._request.slowdown else None
         sides = [
             Side(CANDIDATE, "candidate", self._start_candidate, specs=self._specs),
-            Side(BASE, f"base ({ITSELF})", self._setup.starter(), specs=self._specs),
+            Side(BASE, f"base ({ITSELF})", self._setup.starter(nothing), specs=self._specs),
         ]
         itself = BaseSide(ITSELF, self._setup.spec, None)
         for number in range(1, self._request.sessions + 1):
