@@ -49,6 +49,8 @@ class BisectText:
         self._bad = bad
         self._folder = folder
         self._first_parent = first_parent
+        #: The longest time one session measures, seconds; known once the search has begun.
+        self._budget = 0.0
 
     def event_lines(self, event: BisectEvent, width: int) -> list[str]:
         """Write one event."""
@@ -79,6 +81,7 @@ class BisectText:
             yield from self._answered(event)
 
     def _begun(self, estimate: Estimate) -> Iterator[_Sentence]:
+        self._budget = estimate.budget
         yield _Sentence(str(self._good), "good: ", "      ")
         yield _Sentence(str(self._bad), "bad:  ", "      ")
         about = "" if estimate.line else "about "
@@ -115,8 +118,11 @@ class BisectText:
         if not event.kept:
             each = f"it took {format_duration(session.seconds)}"
             if event.remaining:
-                rest = format_duration(session.seconds * event.remaining)
-                each += f"; {count(event.remaining, 'session')} more at most, about {rest}"
+                each += (
+                    f"; {count(event.remaining, 'session')} more at most: "
+                    f"{format_duration(session.seconds * event.remaining)} if each takes as long, "
+                    f"up to {format_duration(self._budget * event.remaining)} of measuring"
+                )
             yield _Sentence(each, "  ", "  ")
 
     def _first(self, outcome: BisectOutcome) -> Iterator[_Sentence]:

@@ -39,8 +39,8 @@ def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
     if longest < 2:
         return (
             f": the application's {'answer' if not several else _answers(workload)} came as 1 "
-            f"item{' each' if several else ''}, and {metric.label} is measured between items, "
-            f"from 2 on; {fix}"
+            f"item{' each' if several else ''} (it was returned whole, or ended after one), and "
+            f"{metric.label} is measured between items, from 2 on; {fix}"
         )
     return (
         f": the application's answer of {longest} items came all at once (a list), and "

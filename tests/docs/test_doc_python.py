@@ -91,3 +91,34 @@ def test_the_modules_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyP
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_application_is_measured_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "chat_app.py").write_text(module("chat_app"))
+    (tmp_path / "conftest.py").write_text(CONFTEST.replace("import acme_metrics\n", ""))
+    (tmp_path / "config.yaml").write_text(
+        "llm: {engine: app, target: 'chat_app:answer'}\n"
+        "perf: {processes: 1, max_processes: 2, max_pairs: 2, warmup_max: 1, turns: tokens}\n"
+    )
+    (tmp_path / "test_chat.py").write_text(
+        "import pytest\n\n\n@pytest.mark.tokens_per_sec(min=1)\n"
+        "def test_chat(llm_engine):\n    llm_engine.generate('hello', max_tokens=24)\n"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "perf", "-v"),
+            *("--llmperf-against-config", "config.yaml", "--llmperf-json", "o.json"),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "LLMPERF_DEVICE_LOCK": str(tmp_path / "lock"),
+            "CHAT_MODEL": str(tiny_llama()),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (test,) = json.loads((tmp_path / "o.json").read_text())["tests"]
+    assert test["verdict"] not in ("error", "invalid"), done.stdout
+    assert "ran one after the other from then on" not in done.stdout

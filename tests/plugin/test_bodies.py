@@ -330,10 +330,12 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
     fix = "yield each token as it comes, or remove the marker"
     said = " ".join(" ".join(result.outlines).split())
     for text in (
-        "tokens_per_sec is undefined for this workload: the application's answer came as 1 item, "
-        f"and tokens/s is measured between items, from 2 on; {fix}",
+        "tokens_per_sec is undefined for this workload: the application's answer came as 1 item "
+        "(it was returned whole, or ended after one), and tokens/s is measured between items, "
+        f"from 2 on; {fix}",
         "inter_token is undefined for this workload: the application's 2 answers came as 1 item "
-        f"each, and inter-token is measured between items, from 2 on; {fix}",
+        "each (it was returned whole, or ended after one), and inter-token is measured between "
+        f"items, from 2 on; {fix}",
         "tokens_per_sec is undefined for this workload: the application's answer of 3 items came "
         f"all at once (a list), and tokens/s is measured between items that come one by one; {fix}",
         "inter_token_p75 is undefined for this workload: the application's answer of 3 items came "
