@@ -36,6 +36,8 @@ FOREIGN = (
     "CPU",
     "cuda",
     "/models of mine/",
+    # a model
+    "tiny all F32",
 )
 _MOST, _LEAST = 4, 3
 _WORD = r"[A-Za-z][A-Za-z'-]*(?![\w/=])"
