@@ -8,15 +8,15 @@ import pytest
 from longest_first import LONGEST, ROOT, longest_first
 
 
-def tests_of(file: str, count: int) -> list[SimpleNamespace]:
+def items_of(file: str, count: int) -> list[SimpleNamespace]:
     return [SimpleNamespace(path=ROOT / file, number=number) for number in range(count)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_each_worker_begins_with_some_of_the_longest_files(workers: int) -> None:
-    items = [*tests_of("tests/a.py", 50), *tests_of("tests/z.py", 51)]
+    items = [*items_of("tests/a.py", 50), *items_of("tests/z.py", 51)]
     for file in LONGEST:
-        items += tests_of(file, 3)
+        items += items_of(file, 3)
     ordered = longest_first(items, workers)
     assert len(ordered) == len(items)
     assert {id(item) for item in ordered} == {id(item) for item in items}
@@ -31,7 +31,7 @@ def test_each_worker_begins_with_some_of_the_longest_files(workers: int) -> None
 
 
 def test_few_tests_are_all_there() -> None:
-    items = [*tests_of(LONGEST[0], 5), *tests_of("tests/a.py", 1)]
+    items = [*items_of(LONGEST[0], 5), *items_of("tests/a.py", 1)]
     assert len(longest_first(items, 3)) == 6
 
 
