@@ -32,6 +32,15 @@ def test_a_newest_session_without_tests_is_no_crash(
     project.record(3, slower=2.0)
     edit(judged, recorded="2026-11-30T12:00:00Z")
     assert CHAT in llmperf_compare(str(base), "perf_baselines", "--format", "json").out
+
+
+def test_what_the_newest_session_did_not_measure_comes_from_an_older_one(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    other = f"{CHAT}_again"
+    base = project.record(1, tests=(CHAT, other))
+    project.record(2, tests=(CHAT, other))
+    project.record(3, tests=(CHAT,))
     flat = " ".join(llmperf_compare(str(base), "perf_baselines").out.split())
     assert "1 older session of perf_baselines was used for tests that the newest one did" in flat
 
