@@ -21,7 +21,8 @@ vars(BLOCK)["pause_seconds"] = 0.02
 @pytest.fixture(autouse=True)
 def _served(project: pytest.Pytester):
     """The project's engine is a simulated server."""
-    with simulated_servers(first=0.005, gap=0.002, cached=0) as start:
+    # A first token that lasts: a busy machine adds milliseconds.
+    with simulated_servers(first=0.05, gap=0.002, cached=0) as start:
         llm = {"engine": "server", "api": "completions", "url": start()}
         config = {"llm": llm, "perf": {"tolerance": "50%", "max_pairs": 8}}
         project.path.joinpath("config.yaml").write_text(json.dumps(config))
