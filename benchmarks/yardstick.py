@@ -3,6 +3,7 @@
     python benchmarks/yardstick.py --file yardstick.jsonl             # a session: every hour, say
     python benchmarks/yardstick.py --file yardstick.jsonl --report    # over all sessions
 
+``benchmarks/data/yardstick.jsonl`` holds the sessions of docs/findings.md.
 A session takes under half a minute. In turns with replays of the test (the embedded model on
 ``--threads``) it measures on as many threads
 
