@@ -159,7 +159,8 @@ def tool_costs(url: str, names: Iterable[str], rounds: int) -> dict[str, list[Co
                 tool = TOOLS[name]()
                 for _ in range(rounds):
                     command = tool.sending(url, TOOL_REQUESTS, AT_ONCE, folder)
-                    cost = cost_of(command, TOOL_REQUESTS, partial(answered_by, url), folder)
+                    answered = partial(answered_by, url)
+                    cost = cost_of(command, TOOL_REQUESTS, answered, folder, tool.environment)
                     found.setdefault(tool.name, []).append(cost)
             except SetupError as error:
                 print(f"{name} is left out, because it can't be run here: {error}", file=sys.stderr)

@@ -19,9 +19,11 @@ class LoadTool(Protocol):
 
     Attributes:
         name: with its version.
+        environment: variables that it needs.
     """
 
     name: str
+    environment: Mapping[str, str]
 
     def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
         """Return the command that sends so many chats with answers of one token."""
@@ -82,6 +84,7 @@ class GuideLlm:
 
     version = "0.8.1"
     name = f"GuideLLM {version}"
+    environment: Mapping[str, str] = {"HF_HUB_OFFLINE": "1"}
     #: By its source (backends/openai/http.py, schemas/base/request_stats.py).
     definitions: Mapping[str, str] = {
         "first token": "first line with text, when httpx has split it, - start of writing the "
@@ -124,7 +127,7 @@ class GuideLlm:
         done = subprocess.run(
             self._command(asked, folder),
             cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -160,6 +163,8 @@ class AiPerf:
 
     version = "0.13.0"
     name = f"AIPerf {version}"
+    #: Offline it would take the tokenizer's folder for a name on the hub.
+    environment: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         self._python = installed("aiperf", self.version)
@@ -167,7 +172,8 @@ class AiPerf:
     def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
         """Return the command that sends so many chats with answers of one token."""
         words = ["profile", "--model", "m", "--url", url, "--endpoint-type", "chat", "--streaming"]
-        words += ["--tokenizer", "builtin", "--concurrency", str(at_once)]
+        words += ["--tokenizer", str(word_tokenizer(folder / "tokenizer"))]
+        words += ["--concurrency", str(at_once)]
         words += ["--request-count", str(requests), "--artifact-dir", str(folder / "aiperf")]
         for which, tokens in (("synthetic-input", 8), ("output", 1)):
             words += [f"--{which}-tokens-mean", str(tokens), f"--{which}-tokens-stddev", "0"]
@@ -181,6 +187,21 @@ class AiPerf:
 
 #: By the name of their package.
 TOOLS: Mapping[str, Callable[[], LoadTool]] = {"guidellm": GuideLlm, "aiperf": AiPerf}
+
+
+def word_tokenizer(folder: Path) -> Path:
+    """Write a tokenizer for which each word is a token; return its folder.
+
+    AIPerf counts tokens itself, and its own tokenizer is a download.
+    """
+    model = {"type": "WordLevel", "vocab": {"[UNK]": 0, "hi": 1}, "unk_token": "[UNK]"}
+    parts = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"}}
+    empty = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps({**empty, **parts, "model": model}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 def request_file(folder: Path, prompts: Sequence[str], tokens: int) -> Path:

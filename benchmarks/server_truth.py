@@ -78,11 +78,22 @@ def simulator(plan: Mapping[str, Any], *options: str) -> Iterator[str]:
 
 def fetch_truth(url: str) -> tuple[Truths, Sequence[float]]:
     """Return what the server did since it was asked last, by request, and when it stopped."""
-    with urllib.request.urlopen(f"{url}/truth") as response:
-        found = json.load(response)
+    found = _truth(url)
     forget = urllib.request.Request(f"{url}/truth", method="DELETE")
     urllib.request.urlopen(forget).close()
     return sorted(found["truths"], key=lambda one: int(one["number"])), found["stopped"]
+
+
+def fetch_stop(url: str) -> tuple[float, float]:
+    """Return when the server stopped, and when it went on."""
+    begin, end = _truth(url)["stopped"]
+    return begin, end
+
+
+def _truth(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/truth") as response:
+        found: dict[str, Any] = json.load(response)
+    return found
 
 
 def first(number: int, *, in_step: bool = False) -> float:
@@ -286,7 +297,7 @@ def show_tools_stop(tool: GuideLlm, rate: float, at_once: int) -> None:
         simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url,
     ):
         paced = tool.paced(url, rate, requests, at_once, TOKENS, Path(folder))
-        _, stopped = fetch_truth(url)
+        stopped = fetch_stop(url)
     to_unix = time.time() - time.perf_counter()
     begin, end = (at + to_unix for at in stopped)
     within = [one for one in paced if begin <= one.due < end]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,11 @@ def cost_between(looks: Sequence[Look], requests: int) -> Cost:
 
 
 def cost_of(
-    command: Sequence[str], requests: int, answered: Callable[[], int], folder: Path
+    command: Sequence[str],
+    requests: int,
+    answered: Callable[[], int],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Cost:
     """Run a tool that sends so many requests; return what each cost it.
 
@@ -75,6 +79,7 @@ def cost_of(
         requests: number of them.
         answered: returns how many the server has answered.
         folder: that the tool runs in.
+        environment: variables that it needs.
 
     Raises:
         SetupError: it failed, or took too long.
@@ -86,7 +91,7 @@ def cost_of(
         subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
