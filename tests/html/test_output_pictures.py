@@ -91,6 +91,7 @@ def same_text(page: Page, name: str, selector: str) -> None:
     lines = [line.rstrip() for line in page.text(selector).strip().splitlines()]
     text, file = "\n".join(lines) + "\n", SHOWN / f"{name}.txt"
     if PICTURES:
+        SHOWN.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8"), f"make the pictures again: {MAKE_AGAIN}"
 
