@@ -72,6 +72,9 @@ def test_answers_pass_as_they_are_and_take_as_much_longer_as_noted():
             relay = Relay(0, int(server.url.rpartition(":")[2]), 0.5, noted.append)
             async with ServerClient(ServerSettings(f"http://127.0.0.1:{relay.port}")) as client:
                 asked = [await client.ask(ServerRequest("hi", max_tokens=8)) for _ in range(3)]
+            # An answer is noted after its last chunk has left.
+            while len(noted) < len(asked):
+                await asyncio.sleep(0.01)
             relay.close()
             return asked
 
