@@ -236,7 +236,7 @@ def main() -> int:
     base = spec_of(arguments.threads)
     candidate = base
     if arguments.plant:
-        # Both go through the code of a plant, which alone can make a process 2% faster.
+        # If one side runs the code of a plant, so must the other: it alone can cost or gain 2%.
         plant = PLANTS[arguments.where]
         candidate = replace(base, plant=replace(plant, slowdown=arguments.plant))
         base = replace(base, plant=plant)

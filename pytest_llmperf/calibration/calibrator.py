@@ -81,7 +81,7 @@ class Calibrator:
 
         After an interrupt, finished sessions are in ``runs``.
         """
-        # Both go through the code of a plant, which alone can make a process 2% faster.
+        # If one side runs the code of a plant, so must the other: it alone can cost or gain 2%.
         nothing = Plant(0.0) if self._request.slowdown else None
         sides = [
             Side(CANDIDATE, "candidate", self._start_candidate, specs=self._specs),

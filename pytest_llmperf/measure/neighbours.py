@@ -22,8 +22,8 @@ UNDISTURBED = 0.2
 #: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
 #: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
 CLIP_MIN, CLIP_SPREADS = 0.15, 3.0
-#: The latter of values that are all of the same work, such as the times to the first token of
-#: several replays: none of them is slower by itself, as some tokens of an answer are.
+#: ``CLIP_SPREADS`` for values that are all of the same work, such as the times to the first token
+#: of several replays: none of them is slower by itself, as some tokens of an answer are.
 CLIP_SPREADS_ALIKE = 1.5
 #: Outliers are a side's own work, not the machine's, if the machine would make such outliers in at
 #: most one of so many pairs.

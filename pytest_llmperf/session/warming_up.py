@@ -24,7 +24,7 @@ def unchecked(blocks: int) -> str:
         return ""
     return (
         "whether the server was still warming up was not checked: that needs "
-        f"{_LEAST_BLOCKS} blocks (perf.processes: {_LEAST_BLOCKS}), and {blocks} were measured"
+        f"{_LEAST_BLOCKS} blocks (perf.processes: {_LEAST_BLOCKS}), and this session has {blocks}"
     )
 
 

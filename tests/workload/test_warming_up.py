@@ -33,7 +33,7 @@ def test_what_proves_nothing_is_not_found() -> None:
 def test_blocks_that_are_too_few_to_show_it_are_said_to_be() -> None:
     assert unchecked(4) == (
         "whether the server was still warming up was not checked: that needs 5 blocks "
-        "(perf.processes: 5), and 4 were measured"
+        "(perf.processes: 5), and this session has 4"
     )
     assert unchecked(5) == unchecked(0) == ""
 
