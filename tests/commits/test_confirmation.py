@@ -31,8 +31,8 @@ from commit_projects import (
 from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.session.confirmation import why_suspect
 from pytest_llmperf.session.result import CheckResult
+from pytest_llmperf.session.suspects import why_suspect
 
 TEST_B = TEST.replace("import pytest", "").replace("test_a", "test_b")
 #: As many processes as stored sessions need to be sure, and no more pairs than that.
