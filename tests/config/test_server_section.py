@@ -41,6 +41,9 @@ def test_a_server_is_started_or_runs_already(tmp_path: Path) -> None:
     [
         ("url: localhost:8080", "llm.url: is not the address of a server; it needs http://"),
         ("url: http://a:b", "llm.url: is not the address of a server"),
+        ("url: http://[::1", "llm.url: is not the address of a server"),
+        ("url: ftp://a", "llm.url: is not the address of a server"),
+        ("url: http://", "llm.url: is not the address of a server"),
         ("url: http://me:sesame@a", "llm.url: contains a user or a password; take it out, and put"),
         ("url: http://a/v1?key=sesame", "llm.url: has a part after ? or #; take it out"),
         ("start: llama-server --port 8080", "llm.start: has no {port}, so the server can't be"),
@@ -138,6 +141,10 @@ def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> Non
     assert "no HTTP header can have this name" in message(
         tmp_path, "url: http://a", "headers: {'X Y': z}"
     )
+    for value in (r'"a\nsesame"', r'"\xe9sesame"'):
+        found = message(tmp_path, "url: http://a", f"headers: {{X: {value}}}")
+        assert "no HTTP header can have this value" in found
+        assert "sesame" not in found
 
 
 def test_a_key_in_another_header_is_named_by_its_variable(tmp_path: Path) -> None:

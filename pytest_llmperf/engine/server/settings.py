@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +17,6 @@ _PATHS: dict[Api, str] = {"completions": "completions", "chat": "chat/completion
 HIDDEN = "***"
 #: Share of the time limit after which an answer is given up, before the engine's process is.
 _ANSWER_SHARE = 0.95
-#: Names of HTTP headers (RFC 9110, section 5.6.2).
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ServerSettingsError(EngineError):
@@ -30,8 +27,8 @@ class ServerSettingsError(EngineError):
 class ServerSettings:
     """Where an OpenAI-compatible server is, and how it is asked.
 
-    The key is read from the environment when a client starts. It is no part of the settings,
-    so that no repr, message or stored file can contain it.
+    The ``llm`` section has checked the values. The key is read from the environment when a client
+    starts. It is no part of the settings, so that no repr, message or stored file can contain it.
 
     Attributes:
         url: of the server: its root, its ``/v1``, or the complete endpoint.
@@ -78,37 +75,6 @@ class ServerSettings:
             proxy_from_environment=config["proxy_from_environment"],
         )
 
-    def __post_init__(self) -> None:
-        if not _is_http_url(self.url, "http", "https"):
-            raise ServerSettingsError(
-                f"the server's address can't be used: {shown_url(self.url)!r}; it needs a scheme, "
-                "a host and, where it differs from 80 or 443, a port: http://127.0.0.1:8080"
-            )
-        if self.api not in _PATHS:
-            raise ServerSettingsError(f"api: expected chat or completions, got {self.api!r}")
-        for name in ("connect_s", "idle_s", "total_s"):
-            if not getattr(self, name) > 0:
-                raise ServerSettingsError(
-                    f"{name}: expected seconds above 0, got {getattr(self, name)!r}"
-                )
-        self._check_headers(has_password="@" in urlsplit(self.url).netloc)
-
-    def _check_headers(self, has_password: bool) -> None:
-        for name, value in self.headers.items():
-            if not _TOKEN.fullmatch(name) or not _is_header_value(value):
-                raise ServerSettingsError(
-                    f"headers: {name!r}: no HTTP header can have this name, or this value"
-                )
-        given = [f"the environment variable {self.key_variable}"] if self.key_variable else []
-        given += ["the address"] if has_password else []
-        every = (*self.headers, *self.header_variables)
-        given += ["headers"] if "authorization" in map(str.lower, every) else []
-        if len(given) > 1:
-            raise ServerSettingsError(
-                f"{' and '.join(given)} both state how to log in at {shown_url(self.url)}, and a "
-                "request can carry one; keep one of them"
-            )
-
     def __repr__(self) -> str:
         headers = dict.fromkeys(self.headers, HIDDEN)
         return (
@@ -141,7 +107,7 @@ class ServerSettings:
         if not self.proxy_from_environment or proxy_bypass(parts.hostname or ""):
             return None
         proxy = getproxies().get(parts.scheme)
-        if proxy is not None and not _is_http_url(proxy, "http"):
+        if proxy is not None and not _is_http_url(proxy):
             raise ServerSettingsError(
                 f"the proxy that the environment names for {parts.scheme} can't be used: it needs "
                 f"http:// and a host, as in http://proxy:3128; set {parts.scheme}_proxy, or turn "
@@ -172,7 +138,7 @@ class ServerSettings:
                 f"no key for {shown_url(self.url)}: the environment variable {variable} is not "
                 "set; set it to the server's key"
             )
-        if not _is_header_value(key):
+        if not (key.isascii() and key.isprintable()):
             raise ServerSettingsError(
                 f"the key in the environment variable {variable} has characters that no HTTP "
                 "header can carry; set it to the server's key alone, without line ends"
@@ -180,18 +146,14 @@ class ServerSettings:
         return key
 
 
-def _is_http_url(url: str, *schemes: str) -> bool:
-    """Whether a URL is of one of these schemes, with a host and no port that is none."""
+def _is_http_url(url: str) -> bool:
+    """Whether a URL begins with http:// and has a host, and no port that is none."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         return False
-    return parts.scheme in schemes and bool(parts.hostname)
-
-
-def _is_header_value(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable()
+    return parts.scheme == "http" and bool(parts.hostname)
 
 
 def shown_url(url: str) -> str:
