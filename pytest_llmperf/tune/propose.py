@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice, product
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -77,11 +78,9 @@ class Tried:
     running: Sequence[Settings] = ()
     objective: Objective = field(default_factory=Objective)
 
-    def has(self, whole: Settings) -> bool:
-        """Whether settings were tried, or are being tried; today's always were."""
-        return same_key(whole) in self._keys()
-
+    @cached_property
     def _keys(self) -> set[str]:
+        """The settings that were tried or are being tried; today's always were."""
         found = {same_key(self.space.whole({}))}
         found |= {same_key(self.whole(one)) for one in self.points if one.outcome != "out of time"}
         return found | {same_key(one) for one in self.running}
@@ -122,7 +121,7 @@ class Tried:
         """Whether settings were not tried, go together, and may keep the bound on answers."""
         changed = self.space.changed(whole)
         refused = self.space.why_not(changed) or self.over_bound(changed)
-        return not refused and not self.has(whole)
+        return not refused and same_key(whole) not in self._keys
 
     def moves(self) -> dict[Move, Point]:
         """Return the newest point that tried each single change."""
@@ -289,12 +288,9 @@ def _untried(
     tried: Tried, candidates: Iterable[Mapping[str, Any]], origin: str
 ) -> Iterator[Proposal]:
     """Yield those that were not tried and go together, with what must follow a change."""
-    keys, space = tried._keys(), tried.space
     for one in candidates:
-        whole = space.repaired(one)
-        changed = space.changed(whole)
-        refused = space.why_not(changed) or tried.over_bound(changed)
-        if same_key(whole) not in keys and not refused:
+        whole = tried.space.repaired(one)
+        if tried.is_new(whole):
             yield Proposal(whole, origin)
 
 
