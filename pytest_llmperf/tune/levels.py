@@ -10,7 +10,17 @@ from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.tune.result import Level
 
 if TYPE_CHECKING:
+    from pytest_llmperf.tune.objective import Levels
     from pytest_llmperf.tune.result import MetricChange, Point
+
+
+def log_levels(rows: Sequence[Level | MetricChange]) -> Levels:
+    """Return the levels of a first look, or of a race, on the log scale of ``badness``."""
+    return {
+        (one.test, one.metric): METRICS[one.metric].badness(one.value)
+        for one in rows
+        if one.value is not None and one.metric in METRICS
+    }
 
 
 def completed(number: int, levels: Sequence[Level], points: Sequence[Point]) -> tuple[Level, ...]:

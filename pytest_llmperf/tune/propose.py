@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
-from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.models.file_types import quantized_beside
-from pytest_llmperf.tune.objective import Levels, Objective
+from pytest_llmperf.tune.levels import log_levels
+from pytest_llmperf.tune.objective import Objective
 from pytest_llmperf.tune.result import unbeaten
 from pytest_llmperf.tune.space import Settings, Space, answer_settings, same_key
 
@@ -98,7 +98,7 @@ class Tried:
         """
         return min(
             unbeaten(self.points),
-            key=lambda one: (self.objective.misses(_levels(one)), one.score or 0.0),
+            key=lambda one: (self.objective.misses(log_levels(one.metrics)), one.score or 0.0),
             default=None,
         )
 
@@ -150,15 +150,6 @@ class Tried:
 
 def _move(key: str, before: Settings, after: Any) -> Move:
     return key, repr(before.get(key)), repr(after)
-
-
-def _levels(point: Point) -> Levels:
-    """Return the levels of a point in its race."""
-    return {
-        (one.test, one.metric): METRICS[one.metric].badness(one.value)
-        for one in point.metrics
-        if one.value is not None and one.metric in METRICS
-    }
 
 
 def suggestions(

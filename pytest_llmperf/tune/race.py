@@ -24,6 +24,7 @@ from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.base_side import setup_side
 from pytest_llmperf.session.measuring import MeasureStage, quick_perf
+from pytest_llmperf.tune.levels import log_levels
 from pytest_llmperf.tune.look import FAR
 from pytest_llmperf.tune.objective import as_change
 from pytest_llmperf.tune.result import Level, MetricChange
@@ -161,7 +162,7 @@ class Racer:
         if 1 / FAR <= ratio <= FAR:
             return None
         levels, base = looked(candidate.look), looked(best.look)
-        effect = self._objective.between(_logs(levels), _logs(base))
+        effect = self._objective.between(log_levels(levels), log_levels(base))
         if effect is None or (effect > 0) != (ratio > 1):
             return None
         text = (
@@ -275,14 +276,6 @@ def looked(look: FirstLook) -> tuple[Level, ...]:
         if name in values
     ]
     return (*found, Level(MEMORY, float(look.memory))) if look.memory else tuple(found)
-
-
-def _logs(levels: Sequence[Level]) -> dict[tuple[str, str], float]:
-    return {
-        (one.test, one.metric): METRICS[one.metric].badness(one.value)
-        for one in levels
-        if one.metric in METRICS
-    }
 
 
 def _change_of_levels(level: Level, base: Sequence[Level]) -> MetricChange:
