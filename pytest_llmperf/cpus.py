@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from pytest_llmperf.kernel_files import number_of, text_of
+
 _ROOT = Path("/")
 #: More threads than this rarely help: decoding is bound by memory.
 AUTO_LIMIT = 8
@@ -57,7 +59,7 @@ def control_groups(
     """
     mounts = root / "sys" / "fs" / "cgroup"
     process = "self" if pid is None else str(pid)
-    for line in _read(root / "proc" / process / "cgroup").splitlines():
+    for line in text_of(root / "proc" / process / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
@@ -80,21 +82,13 @@ def _ancestors(mount: Path, group: str) -> list[Path]:
 
 
 def _quota_v2(folder: Path) -> Iterator[float]:
-    fields = _read(folder / "cpu.max").split()
+    fields = text_of(folder / "cpu.max").split()
     if len(fields) == 2 and all(field.isdigit() for field in fields) and int(fields[1]) > 0:
         yield int(fields[0]) / int(fields[1])
 
 
 def _quota_v1(folder: Path) -> Iterator[float]:
-    quota = _read(folder / "cpu.cfs_quota_us").strip()
-    period = _read(folder / "cpu.cfs_period_us").strip()
-    # Without a limit the file holds -1, which isdigit refuses.
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        yield int(quota) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
+    # Without a limit the file holds -1, which is read as no number.
+    quota, period = number_of(folder / "cpu.cfs_quota_us"), number_of(folder / "cpu.cfs_period_us")
+    if quota is not None and period:
+        yield quota / period

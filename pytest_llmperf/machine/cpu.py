@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.kernel_files import text_of
+
 #: Instruction sets that llama.cpp's kernels choose between; a hypervisor can hide any of them.
 _DECISIVE = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
@@ -87,10 +89,7 @@ def read_cpu() -> Cpu:
     """Describe this machine's CPU; unknown values stay empty."""
     system = platform.system()
     if system == "Linux":
-        try:
-            cpu = parse_cpuinfo(Path("/proc/cpuinfo").read_text(errors="replace"))
-        except OSError:
-            cpu = Cpu("")
+        cpu = parse_cpuinfo(text_of(Path("/proc/cpuinfo")))
         return cpu if cpu.name else Cpu(platform.processor() or platform.machine())
     if system == "Darwin":
         brand = _sysctl("machdep.cpu.brand_string")
@@ -156,12 +155,8 @@ def _zen(family: int, model: int) -> str | None:
     return "zen5" if family == 0x1A else None
 
 
-def clock_facts(root: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> Mapping[str, str]:
+def clock_facts() -> Mapping[str, str]:
     """Return the frequency governor and the highest clock (Linux; empty if hidden)."""
-    facts: dict[str, str] = {}
-    for item, file in (("governor", "scaling_governor"), ("max clock kHz", "cpuinfo_max_freq")):
-        try:
-            facts[item] = (root / file).read_text().strip()
-        except OSError:
-            continue
-    return facts
+    folder = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+    files = {"governor": "scaling_governor", "max clock kHz": "cpuinfo_max_freq"}
+    return {item: text for item, file in files.items() if (text := text_of(folder / file).strip())}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.cpus import control_groups
+from pytest_llmperf.kernel_files import number_of, numbers_of
 
 if TYPE_CHECKING:
     import psutil
@@ -61,26 +62,11 @@ def group_limits(root: Path) -> Iterator[tuple[int, int]]:
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
-            maximum, now = _number(folder / limit), _number(folder / used)
+            maximum, now = number_of(folder / limit), number_of(folder / used)
             if maximum is not None and now is not None and maximum < _NO_LIMIT:
                 # Cached files (such as the model) are evicted when memory is needed.
-                yield maximum, maximum - now + _line(folder / "memory.stat", cache)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _line(path: Path, name: str) -> int:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return 0
-    found = (line.split() for line in lines)
-    return next((int(words[1]) for words in found if words[0] == name), 0)
+                cached = numbers_of(folder / "memory.stat").get(cache, 0)
+                yield maximum, maximum - now + cached
 
 
 def has_room_beside(pids: Iterable[int]) -> bool:
@@ -125,5 +111,5 @@ def _with_children(pids: Iterable[int]) -> list[psutil.Process]:
 
 
 def _peak(process: psutil.Process) -> int:
-    kept = _line(Path(f"/proc/{process.pid}/status"), "VmHWM:")
+    kept = numbers_of(Path(f"/proc/{process.pid}/status")).get("VmHWM:")
     return kept << 10 if kept else int(process.memory_info().rss)

@@ -7,13 +7,13 @@ admin-guide/pm/cpufreq.rst, arch/x86/kernel/cpu/mce/therm_throt.c, proc_pid_stat
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.cpus import control_groups
+from pytest_llmperf.cpus import allowed_cpus, control_groups
+from pytest_llmperf.kernel_files import number_of, numbers_of, text_of
 from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
@@ -105,7 +105,6 @@ class _Engine:
         self.mark = now
 
 
-@dataclass
 class HostWatch:
     """A watch over the host, and over an engine on it; a look costs a millisecond.
 
@@ -115,27 +114,25 @@ class HostWatch:
         cpus: CPUs whose clocks count; None takes those this process may run on.
     """
 
-    pids: Sequence[int] = ()
-    root: Path = _ROOT
-    cpus: Sequence[int] | None = None
-    _least: int | None = field(default=None, init=False)
-    _clocks: list[float] = field(default_factory=list, init=False)
-    _engine: _Engine = field(default_factory=_Engine, init=False)
-
-    def __post_init__(self) -> None:
-        if self.cpus is None:
-            allowed = getattr(os, "sched_getaffinity", None)
-            self.cpus = sorted(allowed(0)) if allowed else range(os.cpu_count() or 1)
+    def __init__(
+        self, pids: Sequence[int] = (), root: Path = _ROOT, cpus: Sequence[int] | None = None
+    ) -> None:
+        self._pids = pids
+        self._root = root
+        self._cpus = sorted(allowed_cpus()) if cpus is None else cpus
+        self._least: int | None = None
+        self._clocks: list[float] = []
+        self._engine = _Engine()
         self._began = time.monotonic()
-        self._before = read_counters(self.root, self.cpus, self.pids)
+        self._before = read_counters(root, self._cpus, pids)
         self.look()
 
     def look(self) -> None:
         """Take a reading between two replays; the next timed replay counts from it."""
-        available = available_bytes(self.root)
+        available = available_bytes(self._root)
         if available is not None:
             self._least = available if self._least is None else min(self._least, available)
-        clocks = clocks_mhz(self.root, self._own_cpus())
+        clocks = clocks_mhz(self._root, self._cpus)
         if clocks:
             self._clocks.append(max(clocks))
         self._engine.mark = self._of_engine()
@@ -146,25 +143,22 @@ class HostWatch:
 
     def report(self) -> HostReport:
         """Report the watch so far, which goes on."""
-        after = read_counters(self.root, self._own_cpus(), self.pids)
+        after = read_counters(self._root, self._cpus, self._pids)
         return HostReport(
             seconds=max(time.monotonic() - self._began, 1e-6),
             counters=Counters.between(self._before, after),
             available_bytes=self._least,
             clocks_mhz=tuple(self._clocks),
-            governors=governors(self.root, self._own_cpus()),
+            governors=governors(self._root, self._cpus),
             faults=self._engine.faults,
             read_bytes=self._engine.read_bytes,
         )
 
-    def _own_cpus(self) -> Sequence[int]:
-        return self.cpus or ()
-
     def _of_engine(self) -> tuple[int | None, int | None]:
         faults: int | None = None
         read: int | None = None
-        for pid in self.pids:
-            more = faults_of(pid, self.root)
+        for pid in self._pids:
+            more = faults_of(pid, self._root)
             faults, read = _sum(faults, more[0]), _sum(read, more[1])
         return faults, read
 
@@ -182,7 +176,7 @@ def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
     files = [root / "proc" / "pressure" / "memory"]
     files += [folder / "memory.pressure" for _, folder in groups]
     for file in files:
-        for line in _text(file).splitlines():
+        for line in text_of(file).splitlines():
             kind, _, rest = line.partition(" ")
             total = rest.rpartition("total=")[2]
             if f"{kind}_us" in found and total.isdigit():
@@ -194,7 +188,7 @@ def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
     """Return number and time of stops by quotas, for each cgroup."""
     found: Readings = {"stops": {}, "stopped_us": {}}
     for version, folder in groups:
-        stat = _pairs(folder / "cpu.stat")
+        stat = numbers_of(folder / "cpu.stat")
         time_us = stat.get("throttled_usec")
         if version == 1 and "throttled_time" in stat:
             time_us = stat["throttled_time"] // 1000
@@ -211,10 +205,10 @@ def _heat(root: Path, cpus: Iterable[int]) -> Readings:
         folder = _cpu(root, cpu) / "thermal_throttle"
         for what in ("core", "package"):
             source = f"{folder}/{what}"
-            for count in _number(folder / f"{what}_throttle_count"):
+            if (count := number_of(folder / f"{what}_throttle_count")) is not None:
                 found["heat_events"][source] = count
-            for count in _number(folder / f"{what}_throttle_total_time_ms"):
-                found["heat_ms"][source] = count
+            if (ms := number_of(folder / f"{what}_throttle_total_time_ms")) is not None:
+                found["heat_ms"][source] = ms
     return found
 
 
@@ -223,11 +217,10 @@ def available_bytes(root: Path = _ROOT) -> int | None:
 
     The system's, or the rest of this process's control group.
     """
-    for line in _text(root / "proc" / "meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-            return max(0, min((free, *(left for _, left in group_limits(root)))))
-    return None
+    free = numbers_of(root / "proc" / "meminfo").get("MemAvailable:")
+    if free is None:
+        return None
+    return max(0, min((free * 1024, *(left for _, left in group_limits(root)))))
 
 
 def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
@@ -235,10 +228,10 @@ def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
 
     With many CPUs most are idle while the engine works, and idle clocks mean nothing.
     """
-    found: list[float] = []
-    for cpu in cpus if len(cpus) <= _MAX_CLOCKS else ():
-        found += [khz / 1000 for khz in _number(_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq")]
-    return found
+    if len(cpus) > _MAX_CLOCKS:
+        return []
+    files = (_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq" for cpu in cpus)
+    return [khz / 1000 for file in files if (khz := number_of(file)) is not None]
 
 
 def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
@@ -246,10 +239,10 @@ def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
     found: dict[Governor, None] = {}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "cpufreq"
-        name = _text(folder / "scaling_governor").strip()
+        name = text_of(folder / "scaling_governor").strip()
         if name:
-            driver = _text(folder / "scaling_driver").strip()
-            preference = _text(folder / "energy_performance_preference").strip()
+            driver = text_of(folder / "scaling_driver").strip()
+            preference = text_of(folder / "energy_performance_preference").strip()
             found[Governor(driver, name, preference)] = None
     return tuple(found)
 
@@ -257,11 +250,11 @@ def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
 def faults_of(pid: int, root: Path = _ROOT) -> tuple[int | None, int | None]:
     """Return the major page faults of a process and the bytes it read from disk."""
     folder = root / "proc" / str(pid)
-    stat = _text(folder / "stat")
+    stat = text_of(folder / "stat")
     # The name is in parentheses and may contain any character.
     fields = stat[stat.rfind(")") + 2 :].split()
     faults = int(fields[9]) if len(fields) > 9 and fields[9].isdigit() else None
-    read = _pairs(folder / "io", ":").get("read_bytes")
+    read = numbers_of(folder / "io", ":").get("read_bytes")
     return faults, read
 
 
@@ -275,26 +268,3 @@ def _growth(before: int | None, after: int | None) -> int | None:
 
 def _sum(total: int | None, more: int | None) -> int | None:
     return total if more is None else (total or 0) + more
-
-
-def _pairs(path: Path, separator: str | None = None) -> dict[str, int]:
-    """Read a file of ``name number`` lines."""
-    found = {}
-    for line in _text(path).splitlines():
-        name, *rest = line.split(separator)
-        if rest and rest[0].strip().isdigit():
-            found[name.strip()] = int(rest[0])
-    return found
-
-
-def _number(path: Path) -> list[int]:
-    """Return the number a file holds, or nothing."""
-    text = _text(path).strip()
-    return [int(text)] if text.isdigit() else []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:  # missing, hidden, or its process or CPU is gone
-        return ""

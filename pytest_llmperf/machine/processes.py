@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.kernel_files import numbers_of
+
 #: More than a line of /proc/PID/stat has: 52 numbers and a name of at most 64 bytes.
 _STAT_BYTES = 4096
 #: Pids are reused; together with its start time one is unique.
@@ -158,14 +160,8 @@ def descendants(root: int, seen: dict[ProcessKey, ProcessTimes]) -> set[ProcessK
 
 def swapped_in_bytes() -> int:
     """Return the bytes read back from swap since boot (Linux; 0 elsewhere)."""
-    try:
-        text = Path("/proc/vmstat").read_text()
-    except OSError:
-        return 0
-    for line in text.splitlines():
-        if line.startswith("pswpin "):
-            return int(line.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    pages = numbers_of(Path("/proc/vmstat")).get("pswpin")
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
 def growth(
