@@ -17,12 +17,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pytest_llmperf.engine.own_time import OWN_TIME
+from pytest_llmperf.kernel_files import process_stats
 
 #: Environment variable that names the engine's process to which a process belongs.
 MARK = "PYTEST_LLMPERF_ENGINE"
 _PR_SET_CHILD_SUBREAPER = 36
-#: Longer than any line of /proc/PID/stat.
-_STAT_BYTES = 4096
 #: How often to look for processes, since one may just be starting another, and the pause between.
 _ROUNDS, _PAUSE_S = 20, 0.01
 
@@ -50,12 +49,12 @@ class Descendants:
 
     Args:
         pid: of the process.
-        mark: the value of MARK in its environment; empty where it has none.
+        mark: the value of MARK in its environment.
     """
 
-    def __init__(self, pid: int, mark: str = "") -> None:
+    def __init__(self, pid: int, mark: str) -> None:
         self._pid = pid
-        self._mark = f"{MARK}={mark}".encode() if mark else b""
+        self._mark = f"{MARK}={mark}".encode()
         self._known: set[_Process] = set()
 
     def note(self) -> None:
@@ -84,7 +83,7 @@ class Descendants:
         return [one for one in found if not one.is_over and one.pid not in (self._pid, os.getpid())]
 
     def _is_marked(self, process: _Process) -> bool:
-        if not self._mark or process.is_over:
+        if process.is_over:
             return False
         try:
             with open(f"/proc/{process.pid}/environ", "rb") as file:  # noqa: PTH123
@@ -111,21 +110,10 @@ def _kill(process: _Process) -> None:
 
 
 def _processes() -> Iterator[_Process]:
-    """Yield every visible process; source: proc_pid_stat(5)."""
-    if not sys.platform.startswith("linux"):
-        return
-    for entry in os.listdir("/proc"):  # noqa: PTH208
-        if not entry.isdigit():
-            continue
-        try:
-            # Unbuffered: one read gets the whole line, and a buffer doubles the cost.
-            with open(f"/proc/{entry}/stat", "rb", buffering=0) as file:  # noqa: PTH123
-                text = file.read(_STAT_BYTES).decode("ascii", "replace")
-        except OSError:  # it ended meanwhile
-            continue
-        # The name is in parentheses and may itself hold any character.
-        state, parent, group, *fields = text[text.rfind(")") + 2 :].split()
-        yield _Process(int(entry), fields[16], int(parent), int(group), state in "ZX")
+    """Yield every visible process."""
+    for pid, _, fields in process_stats():
+        state, parent, group = fields[:3]
+        yield _Process(pid, fields[19], int(parent), int(group), state in "ZX")
 
 
 def _below(roots: Iterable[int], processes: list[_Process]) -> list[_Process]:
