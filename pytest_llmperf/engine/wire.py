@@ -1,8 +1,9 @@
-"""The versioned protocol between the plugin and a worker: JSON lines over pipes.
+"""The protocol between the plugin and a worker: JSON lines over pipes.
 
-The worker speaks first: ``{"event": "hello", "protocol": 3, ...}``. Then every
-command ``{"id": n, "op": ..., ...}`` is answered by any number of ``token``
-and ``turn`` events and exactly one ``done`` or ``error`` event that carries the same id.
+Both sides are of one version, since a worker runs this very copy of the package (``bootstrap.py``).
+The worker speaks first: ``{"event": "hello"}``. Then every command ``{"id": n, "op": ..., ...}``
+is answered by any number of ``token`` and ``turn`` events and exactly one ``done`` or ``error``
+event that carries the same id.
 After a ``turn`` event the worker waits for the command ``go_on``, which has no answer of its own.
 
 After a failed ``configure`` the engine serves nothing until one succeeds.
@@ -28,8 +29,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-
-PROTOCOL_VERSION = 3
 
 #: What each event carries besides an id.
 _EVENT_FIELDS = {

@@ -11,7 +11,6 @@ import contextlib
 import faulthandler
 import importlib
 import os
-import platform
 import signal
 import sys
 import traceback
@@ -36,7 +35,7 @@ from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.scoring import SCORING, answer_scoring
 from pytest_llmperf.engine.turn_pauses import TurnPauses
-from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
+from pytest_llmperf.engine.wire import decode, encode
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.base import Engine, TokenSink
@@ -80,13 +79,7 @@ class _Worker:
 
     def serve(self) -> None:
         """Send the hello event, then answer commands until ``close``."""
-        hello = {
-            "event": "hello",
-            "protocol": PROTOCOL_VERSION,
-            "python": platform.python_version(),
-            "pid": os.getpid(),
-        }
-        self._write(encode(hello))
+        self._write(encode({"event": "hello"}))
         for line in self._commands:
             command = decode(line)
             self._write(self._answer(command))
