@@ -168,7 +168,7 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     ends = [one["chunks"][-1][0] - one["received"] for one in truths]
     limits = {"first_token": limit_of(firsts), "end_to_end": limit_of(ends)}
     figures = load_figures(result)
-    assert figures.output_tokens_per_sec is not None
+    assert figures.output_tokens is not None
     latencies = figures.since_sent
     return {
         "first token": latencies["first_token"].median,
@@ -176,8 +176,8 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
         "end to end": latencies["end_to_end"].median,
         "first from due": figures.from_schedule["first_token"].median,
         "end from due": figures.from_schedule["end_to_end"].median,
-        "requests/s": figures.requests_per_sec,
-        "tokens/s": figures.output_tokens_per_sec,
+        "requests/s": figures.answered / figures.seconds,
+        "tokens/s": figures.output_tokens / figures.seconds,
         "goodput": good_answers(result, limits) / len(result.outcomes),
     }
 

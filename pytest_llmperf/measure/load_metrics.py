@@ -1,4 +1,4 @@
-"""Figures of a load: latencies, rates, errors and goodput, and why they may be invalid.
+"""Figures of a load: latencies, tokens, faults and goodput, and why they may be invalid.
 
 Latencies count from the moment at which a request was due. A server that stops delays the requests
 that are due meanwhile too, and a client that waits for it before it sends the next one must not
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import median
 from typing import Literal
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
@@ -32,18 +32,12 @@ class LatencyDistribution:
     """Values of one quantity over requests, seconds.
 
     Attributes:
-        count: number of values.
-        mean: of them.
         median: of them.
         percentiles: value by percent, where there are enough values.
-        worst: the largest.
     """
 
-    count: int
-    mean: float
     median: float
     percentiles: Mapping[float, float]
-    worst: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> LatencyDistribution | None:
@@ -51,13 +45,7 @@ class LatencyDistribution:
         if not values:
             return None
         enough = (percent for percent in PERCENTILES if len(values) >= min_values(percent))
-        return cls(
-            len(values),
-            fmean(values),
-            median(values),
-            {percent: percentile(values, percent) for percent in enough},
-            max(values),
-        )
+        return cls(median(values), {percent: percentile(values, percent) for percent in enough})
 
 
 def _start(one: RequestOutcome, since: Since) -> float:
@@ -120,10 +108,8 @@ class LoadFigures:
         requests: number of requests sent.
         answered: number of them that got a complete answer.
         seconds: length of the wall window, from the first due request to the last one's end.
-        requests_per_sec: answered requests over the window.
-        output_tokens_per_sec: their output tokens, by the server's own count, over the window;
-            None if it did not count them.
-        error_rate: share of requests without a complete answer.
+        output_tokens: of answered requests, by the server's own count; None if it did not count
+            them.
         from_schedule: latencies of answered requests from their scheduled start, by name.
         since_sent: the same since each was sent.
         chunk_gap: seconds between chunks.
@@ -141,9 +127,7 @@ class LoadFigures:
     requests: int
     answered: int
     seconds: float
-    requests_per_sec: float
-    output_tokens_per_sec: float | None
-    error_rate: float
+    output_tokens: int | None
     from_schedule: Mapping[str, LatencyDistribution]
     since_sent: Mapping[str, LatencyDistribution]
     chunk_gap: LatencyDistribution | None
@@ -161,30 +145,23 @@ class LoadFigures:
 
         Of several processes, the busiest's core.
         """
-        return _rate(self.requests, self.seconds * self.client_busy) or None
+        busy_seconds = self.seconds * self.client_busy
+        return self.requests / busy_seconds if busy_seconds > 0 else None
 
     @property
     def use(self) -> ServerUse:
         """What the load asked of its servers, beside their own counters."""
-        tokens = round((self.output_tokens_per_sec or 0.0) * self.seconds)
-        return ServerUse(self.servers, self.answered, tokens, self.tokens_asked)
+        return ServerUse(self.servers, self.answered, self.output_tokens or 0, self.tokens_asked)
 
 
 def load_figures(result: LoadResult) -> LoadFigures:
     """Return the figures of a load."""
     answered = result.answered
-    seconds = result.window[1] - result.window[0]
-    tokens = [one.tokens for one in answered]
-    counted = [count for count in tokens if count is not None]
     return LoadFigures(
         requests=len(result.outcomes),
         answered=len(answered),
-        seconds=seconds,
-        requests_per_sec=_rate(len(answered), seconds),
-        output_tokens_per_sec=(
-            _rate(sum(counted), seconds) if len(counted) == len(tokens) else None
-        ),
-        error_rate=1 - len(answered) / len(result.outcomes) if result.outcomes else 0.0,
+        seconds=result.window[1] - result.window[0],
+        output_tokens=_sum([one.tokens for one in answered]),
         from_schedule=_latencies(answered, "due"),
         since_sent=_latencies(answered, "sent"),
         chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
@@ -193,7 +170,9 @@ def load_figures(result: LoadResult) -> LoadFigures:
         client_busy=result.busy,
         client_processes=result.clients,
         servers=result.servers,
-        tokens_asked=_tokens_asked(result.outcomes),
+        tokens_asked=_sum(
+            [one.tokens if one.is_answered else one.tokens_asked for one in result.outcomes]
+        ),
         stalls=prompt_stalls(answered),
     )
 
@@ -214,14 +193,10 @@ def slips(result: LoadResult) -> tuple[float, ...]:
     return tuple(one.asked - one.due for one in result.outcomes)
 
 
-def _tokens_asked(outcomes: Sequence[RequestOutcome]) -> int | None:
-    tokens = [one.tokens if one.is_answered else one.tokens_asked for one in outcomes]
-    known = [count for count in tokens if count is not None]
-    return sum(known) if len(known) == len(tokens) else None
-
-
-def _rate(count: int, seconds: float) -> float:
-    return count / seconds if seconds > 0 else 0.0
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of counts; None where one is unknown."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:

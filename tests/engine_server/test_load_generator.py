@@ -17,7 +17,7 @@ from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson, trace
 from pytest_llmperf.engine.server.settings import ServerSettings
-from pytest_llmperf.measure.load_metrics import load_figures
+from pytest_llmperf.measure.load_metrics import load_figures, slips, values_of
 from pytest_llmperf.measure.load_validity import load_findings
 from pytest_llmperf.metrics import compute_all
 
@@ -94,9 +94,8 @@ def test_latencies_count_from_when_requests_were_due():
     for one in within:
         assert one.times[0] >= end
         assert one.sent >= end
-    figures = load_figures(result)
-    assert figures.from_schedule["first_token"].worst > 0.3
-    assert figures.slip.worst > 0.3
+    assert max(values_of(result.outcomes, "first_token")) > 0.3
+    assert max(slips(result)) > 0.3
     assert [one.name for one in load_findings(result)] == ["client_slip"]
 
 
@@ -160,8 +159,7 @@ def test_no_request_is_lost_among_faults():
     assert {one.number: one.fault for one in result.outcomes if one.fault} == expected
     assert [one.number for one in result.outcomes] == list(range(140))
     assert len(server.truths) == 140
-    figures = load_figures(result)
-    assert (figures.answered, figures.error_rate) == (133, pytest.approx(0.05))
+    assert len(result.answered) == 133
     (finding,) = [one for one in load_findings(result) if one.name == "failed_requests"]
     assert "7 of 140 requests failed" in finding.text
 
