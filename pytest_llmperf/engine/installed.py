@@ -6,10 +6,8 @@ Importing it loads its libraries (and a GPU driver), which is too early here.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,25 +36,11 @@ def installed_backend() -> str:
     return "cpu"
 
 
-def unknown_extra(names: Iterable[str]) -> dict[str, str | None]:
-    """Return those of ``llm.extra``'s names that ``llama_cpp.Llama`` does not take.
-
-    Returns:
-        Unknown name -> nearest argument of the real signature, or None. Empty
-        when the package is missing, which is reported elsewhere.
-    """
-    known = llama_arguments()
-    if not known:
-        return {}
-    return {
-        name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        for name in names
-        if name not in known
-    }
-
-
 def llama_arguments() -> frozenset[str]:
-    """Return the keyword arguments of the installed ``llama_cpp.Llama``, read from its source."""
+    """Return the keyword arguments of the installed ``llama_cpp.Llama``, read from its source.
+
+    Empty where the package is missing.
+    """
     package = _package()
     if package is None:
         return frozenset()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmperf.engine.installed import installed_backend, unknown_extra
+from pytest_llmperf.engine.installed import installed_backend, llama_arguments
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.text import count
 
@@ -21,14 +22,17 @@ _IGNORED_BY_LLAMA = {
 
 
 def _refused_by_llama(names: Iterable[str]) -> dict[str, str]:
-    asked = tuple(names)
-    unknown = {
-        name: "the installed llama_cpp.Llama takes no such argument"
-        + (f"; did you mean {near!r}?" if near else "")
-        for name, near in unknown_extra(asked).items()
-    }
-    ignored = {name: why for name, why in _IGNORED_BY_LLAMA.items() if name in asked}
-    return {**unknown, **ignored}
+    # Where the package is missing, that is reported elsewhere.
+    known = llama_arguments()
+    refused = {}
+    for name in names:
+        if name in _IGNORED_BY_LLAMA:
+            refused[name] = _IGNORED_BY_LLAMA[name]
+        elif known and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            refused[name] = f"the installed llama_cpp.Llama takes no such argument{hint}"
+    return refused
 
 
 #: What llama.cpp takes with a context; everything else is the model's, or the whole process's.

@@ -11,7 +11,8 @@ import pytest
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.handle import LlmEngine
-from pytest_llmperf.engine.installed import installed_backend, llama_arguments, unknown_extra
+from pytest_llmperf.engine.installed import installed_backend, llama_arguments
+from pytest_llmperf.engine.kinds import LLAMA_CPP
 from pytest_llmperf.engine.load_report import GpuStatus
 from pytest_llmperf.engine.request import build_request
 
@@ -88,9 +89,10 @@ def test_extra_arguments_reach_llama(
 
 
 def test_names_llama_does_not_take_are_found_with_the_nearest_it_does() -> None:
-    assert unknown_extra(["rope_freq_bas", "rope_freq_base", "zzz"]) == {
-        "rope_freq_bas": "rope_freq_base",
-        "zzz": None,
+    text = "the installed llama_cpp.Llama takes no such argument"
+    assert LLAMA_CPP.refused(["rope_freq_bas", "rope_freq_base", "zzz"]) == {
+        "rope_freq_bas": f"{text}; did you mean 'rope_freq_base'?",
+        "zzz": text,
     }
 
 
