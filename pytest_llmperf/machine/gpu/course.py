@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,8 @@ from pytest_llmperf.machine.gpu.counters import Reading
 MAX_OF_PROCESS = 60
 MAX_SAMPLES = 240
 
-_COUNTERS: Mapping[str, Callable[[Reading], float | None]] = {
-    "power_w": lambda one: one.power_w,
-    "temperature_c": lambda one: one.temperature_c,
-    "sm_mhz": lambda one: one.sm_mhz,
-    "gpu_busy": lambda one: one.gpu_busy,
-    "memory_used": lambda one: one.memory_used,
-}
+#: The counters of a reading that a course has.
+_COUNTERS = ("power_w", "temperature_c", "sm_mhz", "gpu_busy", "memory_used")
 
 
 @dataclass(frozen=True)
@@ -74,9 +69,9 @@ def course_of(readings: Sequence[Reading], *, without: frozenset[str] = frozense
     if not readings:
         return Course()
     counters = {
-        name: tuple(read(one) for one in readings)
-        for name, read in _COUNTERS.items()
-        if name not in without and any(read(one) is not None for one in readings)
+        name: tuple(getattr(one, name) for one in readings)
+        for name in _COUNTERS
+        if name not in without and any(getattr(one, name) is not None for one in readings)
     }
     first = readings[0].t
     whole = Course(tuple(one.t - first for one in readings), (0,), counters)

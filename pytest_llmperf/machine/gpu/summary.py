@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,21 +31,11 @@ class Spread:
         return Spread(count, mean, min(self.low, other.low), max(self.high, other.high))
 
 
-#: The counters of a summary by name, in base units.
-_COUNTERS: dict[str, Callable[[Reading], float | None]] = {
-    "gpu_busy": lambda one: one.gpu_busy,
-    "memory_busy": lambda one: one.memory_busy,
-    "memory_used": lambda one: one.memory_used,
-    "memory_free": lambda one: one.memory_free,
-    "power_w": lambda one: one.power_w,
-    "temperature_c": lambda one: one.temperature_c,
-    "sm_mhz": lambda one: one.sm_mhz,
-    "memory_mhz": lambda one: one.memory_mhz,
-    "pcie_generation": lambda one: one.pcie_generation,
-    "pcie_width": lambda one: one.pcie_width,
-    "ecc_corrected": lambda one: one.ecc_corrected,
-    "ecc_uncorrected": lambda one: one.ecc_uncorrected,
-}
+#: The counters of a reading that a summary has.
+_COUNTERS = (
+    *("gpu_busy", "memory_busy", "memory_used", "memory_free", "power_w", "temperature_c"),
+    *("sm_mhz", "memory_mhz", "pcie_generation", "pcie_width", "ecc_corrected", "ecc_uncorrected"),
+)
 #: Counters of a card's work: of no one engine where two take turns.
 _OF_ALL_WORK = frozenset({"gpu_busy", "memory_busy", "power_w"})
 
@@ -171,8 +161,8 @@ def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
 
 def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[float]]:
     return {
-        name: [value for one in readings if (value := read(one)) is not None]
-        for name, read in _COUNTERS.items()
+        name: [value for one in readings if (value := getattr(one, name)) is not None]
+        for name in _COUNTERS
         if not (shared and name in _OF_ALL_WORK)
     }
 
