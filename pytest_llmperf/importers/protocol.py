@@ -106,17 +106,12 @@ class ToolResults:
 class Importer(Protocol):
     """Reads the result files of one tool."""
 
-    @property
-    def tool(self) -> str:
-        """Its name, which starts the ids of its tests."""
-
-    @property
-    def written_by(self) -> str:
-        """The command or option that writes such a file."""
-
-    @property
-    def signs(self) -> str:
-        """What such a file is recognised by, in words."""
+    #: Its name, which starts the ids of its tests.
+    tool: str
+    #: The command or option that writes such a file.
+    written_by: str
+    #: What such a file is recognised by, in words.
+    signs: str
 
     def recognises(self, documents: Sequence[Any]) -> bool:
         """Whether the JSON documents of a file (one, or one a line) are of this tool."""

@@ -14,7 +14,7 @@ from pytest_llmperf.importers.sessions import SourcedRun, Stated, sessions_of
 from pytest_llmperf.importers.tools import importer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.record import BaselineRecord
@@ -116,9 +116,15 @@ def import_files(request: ImportRequest) -> ImportResult:
         new += runs
         known.update((one.run.digest, f"{imported.source.name} of this import") for one in runs)
     records = sessions_of(new, request.stated)
+    for record in records:
+        _check(record)
     stored = not request.dry_run and (request.keep_going or not refused)
-    sessions = _write(request.store, records) if stored else _unwritten(request.store, records)
-    return ImportResult(tuple(files), tuple(refused), tuple(sessions), stored)
+    store = request.store
+    sessions = tuple(
+        StoredRecord(store.write(one) if stored else store.root / one.machine.key, one)
+        for one in records
+    )
+    return ImportResult(tuple(files), tuple(refused), sessions, stored)
 
 
 def _known_runs(store: BaselineStore) -> dict[str, str]:
@@ -170,19 +176,6 @@ def _check_storable(runs: Sequence[SourcedRun], stated: Stated) -> None:
             to_text(record)
         except ValueError as error:
             raise LayoutError(f"can't be stored as a session: {error}", FIX_VALUE) from None
-
-
-def _write(store: BaselineStore, records: Sequence[BaselineRecord]) -> Iterator[StoredRecord]:
-    for record in records:
-        _check(record)
-    for record in records:
-        yield StoredRecord(store.write(record), record)
-
-
-def _unwritten(store: BaselineStore, records: Sequence[BaselineRecord]) -> Iterator[StoredRecord]:
-    for record in records:
-        _check(record)
-        yield StoredRecord(store.root / record.machine.key, record)
 
 
 def _check(record: BaselineRecord) -> None:
