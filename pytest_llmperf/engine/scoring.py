@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_llmperf.engine.errors import EngineError
-
 if TYPE_CHECKING:
     from pytest_llmperf.engine.client import EngineClient
     from pytest_llmperf.engine.token_scores import Ids, TokenScores
@@ -79,9 +77,8 @@ def vocabulary_of(client: EngineClient) -> Vocabulary:
     """Return the vocabulary of the engine's model.
 
     Raises:
-        EngineError: the engine gives no probabilities, or its process is gone.
+        EngineError: its process is gone.
     """
-    _check(client)
     return Vocabulary(**client.ask({"op": "vocabulary"}, "reading its vocabulary"))
 
 
@@ -91,7 +88,6 @@ def tokenize(client: EngineClient, text: str) -> list[int]:
     Raises:
         EngineError: as ``vocabulary_of``.
     """
-    _check(client)
     found: list[int] = client.ask({"op": "tokenize", "text": text}, "tokenizing a text")
     return found
 
@@ -112,7 +108,6 @@ def score(
     """
     from pytest_llmperf.engine.token_scores import TokenScores, packed
 
-    _check(client)
     command = {
         "op": "score",
         "tokens": list(tokens),
@@ -122,11 +117,3 @@ def score(
         "at": None if at is None else [packed(at[0]), packed(at[1])],
     }
     return TokenScores.from_wire(client.ask(command, "scoring a text"))
-
-
-def _check(client: EngineClient) -> None:
-    if not client.kind.scores:
-        raise EngineError(
-            f"the engine {client.kind.name!r} reports no probabilities, so its quality can't be "
-            "measured; llm.engine: llama_cpp does"
-        )

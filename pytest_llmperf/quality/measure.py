@@ -59,8 +59,9 @@ def quality_of(
         say: called with a line before anything that takes long.
 
     Raises:
-        QualityError: the two can't be compared, or there is nothing to compare.
-        EngineError: an engine can't be loaded, or gives no probabilities.
+        QualityError: the two can't be compared, an engine gives no probabilities, or there is
+            nothing to compare.
+        EngineError: an engine can't be loaded.
         OSError: a file of a model can't be read.
     """
     (result,) = qualities_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
@@ -51,7 +50,7 @@ class ScoringEngine:
     """One engine process, started when it is first needed; a context manager that ends it.
 
     Args:
-        spec: how to start it.
+        spec: how to start it; its engine has ``scores``.
         start: starts it.
         say: shows a line before anything that takes long.
     """
@@ -76,15 +75,9 @@ class ScoringEngine:
     def __enter__(self) -> ScoringEngine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._client is not None:
             self._client.close()
-            self._client = None
 
     def refer(self, material: Sequence[Prompt | Text], top: int, samples: int) -> ReferenceScores:
         """Score material as the reference.
