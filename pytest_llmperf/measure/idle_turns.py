@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol, TypeVar
 
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
@@ -49,23 +45,3 @@ class IdleTurns:
             raise EngineError(
                 f"it kept {cores:.2f} cores busy while the other process had its turn"
             )
-
-
-class _Waits(Protocol):
-    def cpu_seconds(self) -> float: ...
-
-    def waited(self, seconds: float, used: float) -> None: ...
-
-
-_One = TypeVar("_One", bound=_Waits)
-
-
-@contextmanager
-def others_wait(one: _One, all_of_them: Sequence[_One]) -> Iterator[None]:
-    """Check that the others are idle during this one's turn."""
-    waiting = [(other, other.cpu_seconds()) for other in all_of_them if other is not one]
-    began = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - began
-    for other, before in waiting:
-        other.waited(seconds, other.cpu_seconds() - before)

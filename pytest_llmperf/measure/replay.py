@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.measure.idle_turns import others_wait
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_run import ProcessRun
 from pytest_llmperf.measure.replay_process import ReplayProcess, Step
@@ -107,7 +107,7 @@ class Replayer:
                 if any(one.void for one in runs):
                     return whole
                 self._on_step(run.step(done + 1, whole))
-                with others_wait(run, runs):
+                with _others_wait(run, runs):
                     run.count()
             order.reverse()
             done += 1
@@ -155,7 +155,7 @@ class Replayer:
                     # Until the other's threads spin no more: what of it is left would depend on
                     # how its turn ended, and slow this one.
                     time.sleep(SPIN_SECONDS)
-                    with others_wait(run, runs):
+                    with _others_wait(run, runs):
                         try:
                             reached[run] = next(going[run])
                         except StopIteration:
@@ -165,7 +165,18 @@ class Replayer:
 def _restore_prompt(runs: Sequence[ProcessRun]) -> bool:
     """Whether both engines restore the prompt's state: else both evaluate it again."""
     for run in runs:
-        with others_wait(run, runs):
+        with _others_wait(run, runs):
             if not run.restores_prompt():
                 return False
     return True
+
+
+@contextmanager
+def _others_wait(run: ProcessRun, runs: Sequence[ProcessRun]) -> Iterator[None]:
+    """Check that the other engines are idle during this one's turn."""
+    waiting = [(other, other.cpu_seconds()) for other in runs if other is not run]
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    for other, before in waiting:
+        other.waited(seconds, other.cpu_seconds() - before)
