@@ -10,6 +10,7 @@ from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
 from pytest_llmperf.measure.turns import Turns, turn_seconds, wanted_seconds, whole_iterations
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.text import count, plural
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -143,13 +144,9 @@ class Plan:
 
     def describe(self) -> str:
         """Describe the plan and its expected duration in one line."""
-        tests, count = len(self.workloads), self.processes
-        if self.paired:
-            each = f"{count} pair{'s' if count != 1 else ''} of {self.unit.plural}"
-        else:
-            each = self.unit.counted(count)
+        unit = f"pair of {plural(self.unit.name)}" if self.paired else self.unit.name
         line = (
-            f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
+            f"{count(len(self.workloads), 'test')}, at least {count(self.processes, unit)} each, "
             f"{format_duration(self.expected_seconds)}"
         )
         if self.expected_seconds <= self.budget:

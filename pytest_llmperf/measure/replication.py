@@ -20,23 +20,18 @@ class ReplicationUnit:
     """What one sample comes from.
 
     Attributes:
-        name, plural: its name in texts.
+        name: its name in texts.
         pause_seconds: pause before each, for what the one before has left behind.
     """
 
     name: str
-    plural: str
     pause_seconds: float = 0.0
-
-    def counted(self, number: int) -> str:
-        """Return a number of them in words."""
-        return f"{number} {self.name if number == 1 else self.plural}"
 
 
 #: A process of its own, started for the sample and ended after it.
-FRESH_PROCESS = ReplicationUnit("process", "processes")
+FRESH_PROCESS = ReplicationUnit("process")
 #: A fresh client of a server that runs on.
-BLOCK = ReplicationUnit("block", "blocks", pause_seconds=1.0)
+BLOCK = ReplicationUnit("block", pause_seconds=1.0)
 
 
 def replication_unit(kind: EngineKind) -> ReplicationUnit:

@@ -31,6 +31,7 @@ from pytest_llmperf.session.undefined import undefined_text
 from pytest_llmperf.session.warming_up import warming_up
 from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled
+from pytest_llmperf.text import plural
 
 
 class SessionGate:
@@ -356,9 +357,9 @@ def _too_few_values(
     each = min(map(len, rows), default=0)
     name, groups = check.metric.label, first_look(check.metric)
     unit, limit = plan.unit, plan.max_processes
-    noun, setting = unit.plural, "max_processes"
+    noun, setting = plural(unit.name), "max_processes"
     if plan.paired:
-        noun, setting = f"pairs of {unit.plural}", "max_pairs"
+        noun, setting = f"pairs of {noun}", "max_pairs"
     if has_enough_values(check.metric, percent, each, limit):
         return None
     return (

@@ -27,6 +27,7 @@ from pytest_llmperf.session.fitness_entries import (
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.session_gate import unfit, why_disturbed
 from pytest_llmperf.session.trial import Trial
+from pytest_llmperf.text import plural
 
 
 def store_session(trial: Trial, provenance: Provenance, accepted: str | None = None) -> Path:
@@ -129,8 +130,9 @@ def _unfinished(samples: TestSamples, plan: Plan, earlier: int) -> tuple[str, ..
     done = sum(sample.side == CANDIDATE for sample in samples.processes)
     if done >= plan.processes:
         return ()
+    units = plural(plan.unit.name)
     if earlier:
-        measured = f"{done} {plan.unit.plural} were measured"
+        measured = f"{done} {units} were measured"
         return (f"decided by {earlier} pairs of earlier sessions; {measured}",)
-    measured = f"{done} of {plan.processes} {plan.unit.plural} were measured"
+    measured = f"{done} of {plan.processes} {units} were measured"
     return (f"{measured} before the time budget ended",)
