@@ -32,7 +32,7 @@ class ForeignProcess:
 
 @dataclass(frozen=True)
 class BusyReport:
-    """Load besides this session between ``start`` and ``stop``.
+    """Load besides this session, from a watch's creation to ``stop``.
 
     Attributes:
         seconds: length of the window.
@@ -52,7 +52,7 @@ class BusyReport:
 
 
 class LoadWatch:
-    """A watch over other load, from ``start`` to ``stop``; a call costs a few milliseconds.
+    """A watch over other load, from its creation to ``stop``; a call costs a few milliseconds.
 
     This session is ``root_pid`` (default: this process) and everything it
     started, children that ended in between included. Call ``sample`` just
@@ -60,19 +60,14 @@ class LoadWatch:
     children (Windows).
     """
 
-    def __init__(self, root_pid: int) -> None:
-        self._root = root_pid
+    def __init__(self, root_pid: int | None = None) -> None:
+        self._root = os.getpid() if root_pid is None else root_pid
         self._own: set[ProcessKey] = set()
         self._before: dict[ProcessKey, ProcessTimes] = self._look()
         self._last = self._before
         self._swap = swapped_in_bytes()
         self._system: SystemTimes = system_times()
         self._t_start = time.monotonic()
-
-    @classmethod
-    def start(cls, root_pid: int | None = None) -> LoadWatch:
-        """Begin a window."""
-        return cls(os.getpid() if root_pid is None else root_pid)
 
     def _look(self) -> dict[ProcessKey, ProcessTimes]:
         seen = processes()

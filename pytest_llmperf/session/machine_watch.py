@@ -115,7 +115,7 @@ class MachineWatch:
         self._beside = beside
         # This may measure bandwidth, so it runs before the watch, while the engine is idle.
         settings.roofline.prepare(client.info)
-        self._load = LoadWatch.start()
+        self._load = LoadWatch()
         self._host = HostWatch(client.processes)
         self._gpus = (
             None
@@ -269,7 +269,7 @@ class ProcessWatch:
         self._beside = turns is not None
         waited = self._wait.wait(partial(self._look, turns))
         if self._loading is None:  # else the other process of the pair has just started
-            self._loading = LoadWatch.start()
+            self._loading = LoadWatch()
         return waited
 
     def __call__(self, client: EngineClient) -> MachineWatch:
@@ -283,7 +283,7 @@ class ProcessWatch:
 
     def _look(self, turns: Turns | None) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
-        load, host = LoadWatch.start(), HostWatch()
+        load, host = LoadWatch(), HostWatch()
         # All processes on a card are foreign, except for the pair's other one, if it lives already.
         engines = int(self._loading is not None)
         watch = None if telemetry is None else GpuWatch(telemetry, [os.getpid()])

@@ -124,7 +124,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(len(cores) * 2)
     ]
     try:
-        watch = LoadWatch.start(idle.pid)
+        watch = LoadWatch(idle.pid)
         burning[0].poll()
         with pytest.raises(subprocess.TimeoutExpired):
             burning[0].wait(1.2)

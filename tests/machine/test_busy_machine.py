@@ -52,7 +52,7 @@ def cpu_seconds(pid: int) -> float:
 
 def test_a_foreign_process_is_named_with_its_load() -> None:
     with bystander() as session, burning() as stress:
-        watch = LoadWatch.start(session.pid)
+        watch = LoadWatch(session.pid)
         time.sleep(WINDOW)
         report = watch.stop(top=1000)
     named = {process.pid: process for process in report.top}
@@ -62,7 +62,7 @@ def test_a_foreign_process_is_named_with_its_load() -> None:
 
 def test_the_busiest_process_is_named_first() -> None:
     with bystander() as session, burning():
-        watch = LoadWatch.start(session.pid)
+        watch = LoadWatch(session.pid)
         time.sleep(0.5)
         report = watch.stop(top=2)
     assert len(report.top) <= 2
@@ -71,7 +71,7 @@ def test_the_busiest_process_is_named_first() -> None:
 
 def test_the_sessions_own_work_is_not_foreign() -> None:
     with burning() as engine:
-        watch, busy = LoadWatch.start(), system_times().busy
+        watch, busy = LoadWatch(), system_times().busy
         used = -cpu_seconds(engine.pid)
         time.sleep(WINDOW)
         used += cpu_seconds(engine.pid)
@@ -84,7 +84,7 @@ def test_the_sessions_own_work_is_not_foreign() -> None:
 def test_own_children_that_ended_meanwhile_are_not_foreign() -> None:
     used = 0.8
     code = f"import time\nend = time.process_time() + {used}\nwhile time.process_time() < end: pass"
-    watch, busy = LoadWatch.start(), system_times().busy
+    watch, busy = LoadWatch(), system_times().busy
     subprocess.run([sys.executable, "-c", code], check=True)
     busy = system_times().busy - busy
     report = watch.stop(top=1000)
@@ -98,7 +98,7 @@ def test_a_grandchild_belongs_to_the_session() -> None:
         grandchildren: list[ProcessTimes] = []
         while not grandchildren and time.monotonic() < deadline:
             grandchildren = [p for p in processes().values() if p.ppid == child.pid]
-        watch = LoadWatch.start()
+        watch = LoadWatch()
         time.sleep(0.6)
         report = watch.stop(top=1000)
         os.kill(grandchildren[0].pid, 9)
