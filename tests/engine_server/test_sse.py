@@ -16,7 +16,7 @@ def events(stream: bytes, *cuts: int) -> list[tuple[str, bytes]]:
     """The events of a stream that is read in parts."""
     parser, found, begin = SseParser(), [], 0
     for end in sorted({cut for cut in cuts if cut < len(stream)} | {len(stream)}):
-        found += parser.feed(stream[begin:end], 0.0)
+        found += parser.feed(stream[begin:end])
         begin = end
     return [(event.name, event.data) for event in found]
 
@@ -60,21 +60,21 @@ def test_text_of_any_characters_comes_through_any_cuts(texts, line_end, cuts):
     assert [json.loads(data) for _, data in events(stream, *cuts)] == texts
 
 
-def test_an_event_has_the_time_of_the_read_that_completed_it():
+def test_an_event_comes_with_the_read_that_completes_it():
     parser = SseParser()
-    assert parser.feed(b"data: a\n", 1.0) == []
+    assert parser.feed(b"data: a\n") == []
     assert parser.rest == b"data: a"
-    assert parser.feed(b"\ndata: b\n\ndata: c", 2.0) == [
-        SseEvent(2.0, "message", b"a"),
-        SseEvent(2.0, "message", b"b"),
+    assert parser.feed(b"\ndata: b\n\ndata: c") == [
+        SseEvent("message", b"a"),
+        SseEvent("message", b"b"),
     ]
-    assert parser.feed(b"\n\n", 3.0) == [SseEvent(3.0, "message", b"c")]
+    assert parser.feed(b"\n\n") == [SseEvent("message", b"c")]
     assert parser.rest == b""
 
 
 def test_an_event_without_end_is_refused(monkeypatch):
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
     parser = SseParser()
-    parser.feed(b"x" * 60, 0.0)
+    parser.feed(b"x" * 60)
     with pytest.raises(SseError, match="longer than"):
-        parser.feed(b"x" * 60, 0.0)
+        parser.feed(b"x" * 60)

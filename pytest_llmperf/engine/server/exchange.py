@@ -163,7 +163,7 @@ class Exchange:
         shown, what = data, ""
         kind: FaultKind = "bad_frame"
         try:
-            for event in self._parser.feed(data, time):
+            for event in self._parser.feed(data):
                 shown = event.data
                 if shown == b"[DONE]":
                     self._finish(time)
@@ -248,7 +248,6 @@ class Exchange:
             message,
             at=self._clock(),
             status=status,
-            body=shown,
             sent=self._sent,
             chunks=tuple(self._builder.chunks),
         )

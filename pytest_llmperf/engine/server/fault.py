@@ -32,7 +32,6 @@ class ServerFault(EngineError):  # noqa: N818
     Attributes:
         kind: what went wrong.
         status: HTTP status, or None if none was received.
-        body: excerpt of what the server sent, without secrets.
         at: when it was noticed, seconds on the client's clock.
         sent: when the request was sent, or None if it wasn't.
         chunks: what had arrived of the answer.
@@ -45,14 +44,12 @@ class ServerFault(EngineError):  # noqa: N818
         *,
         at: float,
         status: int | None = None,
-        body: str = "",
         sent: float | None = None,
         chunks: tuple[Chunk, ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind: FaultKind = kind
         self.status = status
-        self.body = body
         self.at = at
         self.sent = sent
         self.chunks = chunks

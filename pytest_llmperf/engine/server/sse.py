@@ -16,12 +16,10 @@ class SseEvent(NamedTuple):
     """One event of a stream.
 
     Attributes:
-        time: arrival of the bytes that completed it.
         name: value of its ``event`` field; ``message`` without one.
         data: its ``data`` fields, joined by newlines, as UTF-8.
     """
 
-    time: float
     name: str
     data: bytes
 
@@ -40,12 +38,8 @@ class SseParser:
         self._after_return = False
         self._begun = False
 
-    def feed(self, data: bytes, time: float) -> list[SseEvent]:
+    def feed(self, data: bytes) -> list[SseEvent]:
         """Take the bytes of one read; return the events that they complete.
-
-        Args:
-            data: bytes as they came from the socket.
-            time: their arrival.
 
         Raises:
             SseError: an event exceeds the size limit.
@@ -63,8 +57,8 @@ class SseParser:
         for block in blocks:
             # Nearly every event of nearly every server.
             if block[:6] == b"data: " and b"\n" not in block:
-                events.append(SseEvent(time, "message", block[6:]))
-            elif (event := _event(block, time)) is not None:
+                events.append(SseEvent("message", block[6:]))
+            elif (event := _event(block)) is not None:
                 events.append(event)
         return events
 
@@ -93,7 +87,7 @@ class SseParser:
         return held.removeprefix(mark)
 
 
-def _event(block: bytes, time: float) -> SseEvent | None:
+def _event(block: bytes) -> SseEvent | None:
     """Parse the lines of one event; None if they are no event, such as a comment."""
     name, data = "message", []
     for line in block.split(b"\n"):
@@ -108,4 +102,4 @@ def _event(block: bytes, time: float) -> SseEvent | None:
             data.append(value)
     if not data and name != "error":
         return None
-    return SseEvent(time, name, b"\n".join(data))
+    return SseEvent(name, b"\n".join(data))
