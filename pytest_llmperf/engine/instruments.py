@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,14 +60,10 @@ class Instrument(NamedTuple):
 
 
 class InstrumentWatch:
-    """Looks for instruments in this process, from before its engine is loaded.
+    """Looks for instruments in this process, from before its engine is loaded."""
 
-    Args:
-        environ: of the process, as it started.
-    """
-
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._fixed = {*_brought_in(), *_interpreter(environ)}
+    def __init__(self) -> None:
+        self._fixed = {*_brought_in(), *_interpreter()}
         self._from_outside = self._fixed | set(tracers()) | set(_at_times())
         self._seen: set[tuple[str, str]] = set()
         self._libraries: set[tuple[str, str]] | None = None
@@ -159,16 +155,16 @@ def _brought_in() -> Iterator[tuple[str, str]]:
             yield "traced", name
 
 
-def _interpreter(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _interpreter() -> Iterator[tuple[str, str]]:
     if sys.flags.dev_mode:
         yield "debug_mode", "Python's development mode (PYTHONDEVMODE)"
     if hasattr(sys, "gettotalrefcount"):
         yield "debug_mode", "a debug build of Python (Py_DEBUG)"
-    allocator = environ.get("PYTHONMALLOC", "")
+    allocator = os.environ.get("PYTHONMALLOC", "")
     if allocator.endswith("debug"):
         yield "debug_mode", f"PYTHONMALLOC={allocator}"
     for name, (check, harmless) in _VARIABLES.items():
-        if (value := environ.get(name, "")) not in harmless:
+        if (value := os.environ.get(name, "")) not in harmless:
             yield check, f"{name}={value}"
 
 

@@ -71,10 +71,10 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 class RandomWeights:
-    """Content for tensors; the same seed gives the same."""
+    """Content for tensors, the same every time."""
 
-    def __init__(self, seed: int = 1) -> None:
-        self._order = np.random.default_rng(seed)
+    def __init__(self) -> None:
+        self._order = np.random.default_rng(1)
         self._pools: dict[str, _Blocks | _Floats] = {}
 
     def content(self, tensor: Tensor) -> Iterator[memoryview]:

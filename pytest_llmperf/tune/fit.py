@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,14 +193,9 @@ class Room:
         free = sum(device.free_bytes for device in devices if not device.is_host)
         return cls(free_memory(), free or None, limit)
 
-    @cached_property
-    def has_gpu(self) -> bool:
-        """Whether a GPU can take layers."""
-        return self.gpu is not None
-
     def why_not(self, need: MemoryNeed) -> str:
         """Return why a configuration does not fit; empty if it does."""
-        if not self.has_gpu:
+        if self.gpu is None:
             # Without a GPU, layers that should be on one stay on the host.
             need = MemoryNeed(need.model, need.cache, need.compute)
         if need.host > self.host:

@@ -9,7 +9,6 @@ maximum memory clock * 2. An RTX 4090 (384 bit, 10501 MHz) has 1008 GB/s.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +41,11 @@ def memory_bandwidth(bus_bits: int, clock_mhz: int) -> float:
     return bus_bits / 8 * clock_mhz * 1e6 * _TRANSFERS_PER_CYCLE
 
 
-def gpu_bandwidths(environ: Mapping[str, str] | None = None) -> tuple[GpuBandwidth, ...]:
+def gpu_bandwidths() -> tuple[GpuBandwidth, ...]:
     """Return the bandwidth of the GPUs that this process may use; () without NVML."""
     try:
         with nvml() as pynvml:
-            found, _ = devices(pynvml, os.environ if environ is None else environ)
+            found, _ = devices(pynvml, os.environ)
             return tuple(_bandwidth(pynvml, device) for device in found)
     except NvmlUnavailableError:
         return ()
