@@ -90,6 +90,13 @@ def expect(expected: str, fits: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+#: Larger numbers are no measurement, and charts would overflow.
+LARGEST_NUMBER = 1e100
+Bounded = Annotated[Number, expect("a number up to 1e+100", lambda one: abs(one) <= LARGEST_NUMBER)]
+Positive = Annotated[Whole, expect("a number above 0", lambda one: one > 0)]
+Name = Annotated[str, expect("a name", bool)]
+
+
 class Stored:
     """Base of stored dataclasses: a JSON object with a key for every field.
 

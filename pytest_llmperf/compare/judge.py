@@ -92,7 +92,7 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
         added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
         removed=tuple(sorted(base_tests - ran)),
         failed=tuple(
-            one.nodeid for one in lost if one.outcome == "failed" and one.nodeid in base_tests
+            one.nodeid for one in lost if one.failed and one.nodeid in base_tests
         ),
         against=_against(pair),
         strict=strict,

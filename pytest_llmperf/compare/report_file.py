@@ -159,15 +159,6 @@ class ReportedTest(Stored):
 
 
 @dataclass(frozen=True)
-class _Unmeasured(Stored):
-    """A test that ran and was not measured."""
-
-    nodeid: str
-    outcome: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class SessionReport:
     """A ``--llmperf-json`` report, read as a stored session.
 
@@ -211,7 +202,7 @@ class _File(Stored):
 
     session: _Session
     tests: tuple[ReportedTest, ...]
-    unmeasured: tuple[_Unmeasured, ...] = field(default=(), metadata=LATER)
+    unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
 
 
 def _from_json(data: Any) -> SessionReport:
@@ -228,8 +219,7 @@ def _from_json(data: Any) -> SessionReport:
         session=RecordedSession(session.seed, session.processes, session.iterations, session.busy),
         tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
-    lost = (UnmeasuredTest(one.nodeid, one.outcome, one.reason) for one in file.unmeasured)
-    return SessionReport(record, tests, tuple(lost))
+    return SessionReport(record, tests, file.unmeasured)
 
 
 _REPORT: FileKind[SessionReport] = FileKind(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-#: Numbers beyond this are no measurement.
-_LARGEST = 1e100
+from pytest_llmperf.stored_json import LARGEST_NUMBER
 
 
 def bounded(value: float | None) -> float | None:
     """Return a number; None for one that is too large to be a measurement."""
-    return None if value is None or abs(value) > _LARGEST else value
+    return None if value is None or abs(value) > LARGEST_NUMBER else value

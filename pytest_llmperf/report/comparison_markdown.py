@@ -46,7 +46,7 @@ def render_markdown(result: ComparisonResult, longest: int = LONGEST) -> str:
     """
     rows = sorted(_rows(result), key=lambda one: one[0])
     lost = result.session.unmeasured
-    top = [unmeasured_row(one.nodeid, len(_HEADER)) for one in lost if one.outcome == "failed"]
+    top = [unmeasured_row(one.nodeid, len(_HEADER)) for one in lost if one.failed]
     top += [row for _, kind, row in rows if kind in ON_TOP]
     command = interleaved_command(result)
     after = []

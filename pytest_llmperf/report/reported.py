@@ -16,29 +16,29 @@ from pytest_llmperf.compare.report_file import REPORT_SCHEMA
 from pytest_llmperf.gate.verdict import FAILING, VerdictKind
 from pytest_llmperf.report.reported_checks import (
     VOID,
-    Name,
     ReportedCheck,
     ReportedQuality,
     ShownMetric,
 )
 from pytest_llmperf.report.reported_details import (
     Maybe,
-    Number,
-    Positive,
     ReportedFitness,
     ReportedGpu,
     ReportedHistory,
     ReportedLoad,
-    ReportedPastSession,
     ReportedRoofline,
     ReportedTelemetry,
-    ReportedTimeline,
     Texts,
 )
+from pytest_llmperf.session.recorded import Location, UnmeasuredTest
+from pytest_llmperf.session.report_history import PastSession
+from pytest_llmperf.session.shown_timelines import ShownTimeline
 from pytest_llmperf.stored_json import (
     LATER,
     NOT_STORED,
+    Bounded,
     Flag,
+    Name,
     ShapeError,
     Stored,
     Whole,
@@ -59,14 +59,6 @@ class ReportedWorkload(Stored):
 
     summary: str
     hash: str = ""
-
-
-@dataclass(frozen=True)
-class ShownLocation(Stored):
-    """Where a test is defined: a file as pytest names it, and a line from 1."""
-
-    file: Name
-    line: Positive
 
 
 @dataclass(frozen=True)
@@ -100,8 +92,8 @@ class ShownTest(Stored):
     telemetry: ReportedTelemetry | None = None
     diagnosis: tuple[ReportedCause, ...] = field(default=(), metadata=LATER)
     quality: ReportedQuality | None = field(default=None, metadata=LATER)
-    location: ShownLocation | None = field(default=None, metadata=LATER)
-    timelines: tuple[ReportedTimeline, ...] = field(default=(), metadata=LATER)
+    location: Location | None = field(default=None, metadata=LATER)
+    timelines: tuple[ShownTimeline, ...] = field(default=(), metadata=LATER)
     command: str | None = field(default=None, metadata=LATER)
     doctor_command: str | None = field(default=None, metadata=LATER)
     load: ReportedLoad | None = field(default=None, metadata=LATER)
@@ -129,28 +121,6 @@ class ShownTest(Stored):
 
 
 @dataclass(frozen=True)
-class ShownUnmeasuredTest(Stored):
-    """A perf test that ran and was not measured.
-
-    Attributes:
-        nodeid: its name.
-        outcome: pytest's: ``failed`` or ``skipped``.
-        reason: why, in one line.
-        location: where it is defined, or None.
-    """
-
-    nodeid: Name
-    outcome: str
-    reason: str
-    location: ShownLocation | None
-
-    @property
-    def failed(self) -> bool:
-        """Whether it failed."""
-        return self.outcome == "failed"
-
-
-@dataclass(frozen=True)
 class ReportedProvenance(Stored):
     """The commit that was measured, and by which software."""
 
@@ -173,7 +143,7 @@ class ShownFacts(Stored):
     engine: str
     processes: Whole
     iterations: Whole
-    wall_s: Number
+    wall_s: Bounded
     busy: Texts
     notes: Texts
     baselines: Texts
@@ -238,7 +208,7 @@ class ReportedSession(Stored):
 
     session: ShownFacts
     tests: tuple[Annotated[ShownTest, AfterValidator(_consistent)], ...]
-    unmeasured: tuple[ShownUnmeasuredTest, ...] = field(default=(), metadata=LATER)
+    unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
     compare: ReportedComparison | None = field(default=None, metadata=LATER)
     is_record: bool = field(default=False, metadata=NOT_STORED)
 
@@ -248,7 +218,7 @@ class ReportedSession(Stored):
         return self.compare.removed if self.compare is not None else ()
 
     @property
-    def past(self) -> tuple[ReportedPastSession, ...]:
+    def past(self) -> tuple[PastSession, ...]:
         """The earlier sessions that histories refer to."""
         return self.session.history.sessions if self.session.history else ()
 

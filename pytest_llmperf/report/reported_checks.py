@@ -11,19 +11,17 @@ from pytest_llmperf.metric_types import Direction, Metric, Unit
 from pytest_llmperf.own_metrics import not_in_runs
 from pytest_llmperf.report.reported_details import (
     Maybe,
-    Number,
-    ReportedLevels,
     ReportedProgress,
     Texts,
     Values,
 )
-from pytest_llmperf.stored_json import LATER, Flag, Stored, Whole, expect
+from pytest_llmperf.session.report_history import PastLevels
+from pytest_llmperf.stored_json import LATER, Bounded, Flag, Name, Stored, Whole, expect
 from pytest_llmperf.text import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Name = Annotated[str, expect("a name", bool)]
 #: Verdicts whose numbers prove nothing.
 VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: Verdicts that say that something holds.
@@ -52,7 +50,7 @@ class ReportedProof(Stored):
 class ReportedBaseline(Stored):
     """Level of the stored sessions, or of the base side, in the metric's base unit."""
 
-    value: Number
+    value: Bounded
     low: Maybe
     high: Maybe
     sessions: Whole
@@ -132,11 +130,11 @@ class ShownMetric(ReportedCheck):
     """
 
     gated: Flag = False
-    tolerance: Annotated[Number, expect("a number of 0 or more", lambda one: one >= 0)] = 0.0
+    tolerance: Annotated[Bounded, expect("a number of 0 or more", lambda one: one >= 0)] = 0.0
     samples: tuple[Values, ...] = ()
     base_samples: tuple[Values, ...] = ()
     progress: ReportedProgress | None = field(default=None, metadata=LATER)
-    history: ReportedLevels | None = field(default=None, metadata=LATER)
+    history: PastLevels | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

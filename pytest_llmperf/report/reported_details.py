@@ -6,18 +6,14 @@ See ``report/json_report.py`` for what each key means.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pytest_llmperf.stored_json import LATER, Flag, Stored, Whole, expect
-from pytest_llmperf.stored_json import Number as AnyNumber
+from pytest_llmperf.session.report_history import PastSession
+from pytest_llmperf.stored_json import LATER, Bounded, Flag, Stored, Whole
 
-#: Larger numbers are no measurement, and charts would overflow.
-_LARGEST = 1e100
-Number = Annotated[AnyNumber, expect("a number up to 1e+100", lambda one: abs(one) <= _LARGEST)]
-Positive = Annotated[Whole, expect("a number above 0", lambda one: one > 0)]
 Texts = tuple[str, ...]
-Values = tuple[Number, ...]
-Maybe = Number | None
+Values = tuple[Bounded, ...]
+Maybe = Bounded | None
 
 
 @dataclass(frozen=True)
@@ -27,25 +23,6 @@ class ReportedProgress(Stored):
     against: Literal["base", "target"]
     differences: tuple[Maybe, ...]
     looks: tuple[tuple[Whole, Maybe, Maybe, Maybe], ...]
-
-
-@dataclass(frozen=True)
-class ReportedChange(Stored):
-    """A change point of a metric's history."""
-
-    index: Whole
-    slowdown: Number
-    low: Number
-    high: Number
-
-
-@dataclass(frozen=True)
-class ReportedLevels(Stored):
-    """A metric's history."""
-
-    sessions: tuple[Whole, ...]
-    values: Values
-    changes: tuple[ReportedChange, ...]
 
 
 @dataclass(frozen=True)
@@ -61,8 +38,8 @@ class ReportedFitness(Stored):
 class ReportedRooflineDevice(Stored):
     """What a token reads from one device, and how fast that is read."""
 
-    weight_bytes: Number
-    cache_bytes: Number
+    weight_bytes: Bounded
+    cache_bytes: Bounded
     bandwidth: Maybe
     how: str | None
 
@@ -90,9 +67,9 @@ class ReportedCourse(Stored):
 class ReportedSpread(Stored):
     """Mean and extremes of a counter."""
 
-    mean: Number
-    min: Number
-    max: Number
+    mean: Bounded
+    min: Bounded
+    max: Bounded
 
 
 @dataclass(frozen=True)
@@ -113,24 +90,8 @@ class ReportedGpuTelemetry(Stored):
 class ReportedTelemetry(Stored):
     """All GPUs while a test was measured."""
 
-    hz: Number
+    hz: Bounded
     gpus: tuple[ReportedGpuTelemetry, ...]
-
-
-@dataclass(frozen=True)
-class ReportedTimeline(Stored):
-    """One iteration, token by token."""
-
-    side: Literal["candidate", "base"]
-    picked: Literal["typical", "slowest"]
-    process: Whole
-    iteration: Whole
-    seconds: Number
-    first_tokens: Values
-    gaps: Values
-    gaps_per_value: Positive
-    requests: tuple[Whole, ...]
-    stalls: tuple[Whole, ...]
 
 
 @dataclass(frozen=True)
@@ -146,20 +107,10 @@ class ReportedLoad(Stored):
 
 
 @dataclass(frozen=True)
-class ReportedPastSession(Stored):
-    """An earlier recorded session."""
-
-    recorded: str
-    commit: str | None
-    dirty: Flag
-    file: str
-
-
-@dataclass(frozen=True)
 class ReportedHistory(Stored):
     """The earlier sessions that histories refer to."""
 
-    sessions: tuple[ReportedPastSession, ...]
+    sessions: tuple[PastSession, ...]
     problem: str | None
 
 

@@ -18,6 +18,7 @@ from pytest_llmperf.metrics import (
     between_chunks,
     get_metric,
 )
+from pytest_llmperf.stored_json import Name, Positive, Stored
 from pytest_llmperf.units import ToleranceSetting, without_calibration
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Location:
+class Location(Stored):
     """Where a test is defined.
 
     Attributes:
@@ -35,12 +36,12 @@ class Location:
         line: number of the line, from 1.
     """
 
-    file: str
-    line: int
+    file: Name
+    line: Positive
 
 
 @dataclass(frozen=True)
-class UnmeasuredTest:
+class UnmeasuredTest(Stored):
     """A perf test that ran and could not be measured: its body failed, or it was skipped.
 
     Attributes:
@@ -50,10 +51,15 @@ class UnmeasuredTest:
         location: where it is defined.
     """
 
-    nodeid: str
+    nodeid: Name
     outcome: str
     reason: str
     location: Location | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed."""
+        return self.outcome == "failed"
 
 
 @dataclass(frozen=True)

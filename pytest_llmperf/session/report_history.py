@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.stored_json import Bounded, Flag, Stored, Whole
 
 if TYPE_CHECKING:
     from pytest_llmperf.history.build import History
@@ -23,27 +24,27 @@ MAX_SESSIONS = 60
 
 
 @dataclass(frozen=True)
-class PastSession:
+class PastSession(Stored):
     """An earlier recorded session: UTC time, commit, whether files had changed, its file."""
 
     recorded: str
     commit: str | None
-    dirty: bool
+    dirty: Flag
     file: str
 
 
 @dataclass(frozen=True)
-class PastChange:
+class PastChange(Stored):
     """A change of level: its first session, by position, and the slowdown as a fraction."""
 
-    index: int
-    slowdown: float
-    low: float
-    high: float
+    index: Whole
+    slowdown: Bounded
+    low: Bounded
+    high: Bounded
 
 
 @dataclass(frozen=True)
-class PastLevels:
+class PastLevels(Stored):
     """One metric of one test over earlier sessions, oldest first.
 
     Attributes:
@@ -52,8 +53,8 @@ class PastLevels:
         changes: where the level changed.
     """
 
-    sessions: tuple[int, ...]
-    values: tuple[float, ...]
+    sessions: tuple[Whole, ...]
+    values: tuple[Bounded, ...]
     changes: tuple[PastChange, ...] = ()
 
 

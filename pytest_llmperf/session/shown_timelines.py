@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.stored_json import Bounded, Positive, Stored, Whole, expect
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
@@ -19,7 +20,7 @@ STALL_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
-class ShownTimeline:
+class ShownTimeline(Stored):
     """One iteration: its first tokens, and the gaps between its output tokens.
 
     Attributes:
@@ -35,16 +36,16 @@ class ShownTimeline:
         stalls: indices of the gaps that are stalls.
     """
 
-    side: str
+    side: Annotated[str, expect(f"{CANDIDATE} or {BASE}", (CANDIDATE, BASE).__contains__)]
     picked: Literal["typical", "slowest"]
-    process: int
-    iteration: int
-    seconds: float
-    first_tokens: tuple[float, ...]
-    gaps: tuple[float, ...]
-    gaps_per_value: int
-    requests: tuple[int, ...]
-    stalls: tuple[int, ...]
+    process: Whole
+    iteration: Whole
+    seconds: Bounded
+    first_tokens: tuple[Bounded, ...]
+    gaps: tuple[Bounded, ...]
+    gaps_per_value: Positive
+    requests: tuple[Whole, ...]
+    stalls: tuple[Whole, ...]
 
 
 def shown_timelines(samples: TestSamples) -> tuple[ShownTimeline, ...]:

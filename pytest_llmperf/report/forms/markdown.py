@@ -30,8 +30,9 @@ from pytest_llmperf.report.reported_checks import PROVEN, claims
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from pytest_llmperf.report.reported import ReportedSession, ShownTest, ShownUnmeasuredTest
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
     from pytest_llmperf.report.reported_checks import ReportedCheck
+    from pytest_llmperf.session.recorded import UnmeasuredTest
 
 _HEADER = ("verdict", "test", "metric", "measured", "target", "baseline", "change")
 #: Causes shown for one test; ``llmperf doctor`` shows all.
@@ -143,7 +144,7 @@ def _about(session: ReportedSession) -> Iterator[str]:
         yield f"What the machine did: {escape(clipped('; '.join(facts.busy), 1000))}."
 
 
-def _why_unmeasured(test: ShownUnmeasuredTest) -> str:
+def _why_unmeasured(test: UnmeasuredTest) -> str:
     return unmeasured_line(test.nodeid, test.outcome, test.reason)
 
 

@@ -16,12 +16,8 @@ from pytest_llmperf.report.reported_checks import PROVEN, VOID, claims
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_llmperf.report.reported import (
-        ReportedSession,
-        ShownLocation,
-        ShownTest,
-        ShownUnmeasuredTest,
-    )
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
+    from pytest_llmperf.session.recorded import Location, UnmeasuredTest
 
 
 class Outcome(Enum):
@@ -135,7 +131,7 @@ def _reasons(test: ShownTest) -> Iterator[str]:
         yield f"likely cause: {cause}"
 
 
-def _unmeasured(test: ShownUnmeasuredTest) -> TestOutcome:
+def _unmeasured(test: UnmeasuredTest) -> TestOutcome:
     outcome = Outcome.FAILED if test.failed else Outcome.OPEN
     why = f"{test.outcome}, {NOT_MEASURED}: {test.reason}"
     file, line = _place(test.nodeid, test.location)
@@ -147,7 +143,7 @@ def _removed(nodeid: str) -> TestOutcome:
     return TestOutcome(nodeid, Outcome.OPEN, REMOVED, (why,), *_place(nodeid, None))
 
 
-def _place(nodeid: str, location: ShownLocation | None) -> tuple[str, int | None]:
+def _place(nodeid: str, location: Location | None) -> tuple[str, int | None]:
     if location is not None:
         return location.file, location.line
     return nodeid.partition("::")[0], None

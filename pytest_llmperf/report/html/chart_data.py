@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported_details import (
         ReportedCourse,
         ReportedGpuTelemetry,
-        ReportedLevels,
         ReportedProgress,
         ReportedSpread,
-        ReportedTimeline,
     )
+    from pytest_llmperf.session.report_history import PastLevels
+    from pytest_llmperf.session.shown_timelines import ShownTimeline
 
 #: A session of more tests has coarse charts.
 _MANY_TESTS = 60
@@ -158,7 +158,7 @@ class _Packer:
             found["o"] = 1
         return found
 
-    def _history(self, levels: ReportedLevels, size: Scale) -> dict[str, Any]:
+    def _history(self, levels: PastLevels, size: Scale) -> dict[str, Any]:
         known = [
             (session, value)
             for session, value in zip(levels.sessions, levels.values, strict=True)
@@ -176,7 +176,7 @@ class _Packer:
             ],
         }
 
-    def _timeline(self, one: ReportedTimeline) -> dict[str, Any]:
+    def _timeline(self, one: ShownTimeline) -> dict[str, Any]:
         each = -(-len(one.gaps) // self._detail.gaps) or 1
         gaps = [max(one.gaps[i : i + each]) for i in range(0, len(one.gaps), each)]
         return {

@@ -11,7 +11,7 @@ from pytest_llmperf.report.forms.headline import NOT_MEASURED
 from pytest_llmperf.report.forms.outcome import Outcome, outcome_of
 from pytest_llmperf.report.html.intervals import badge, metrics_table
 from pytest_llmperf.report.html.values import GPU_COUNTERS, text
-from pytest_llmperf.report.reported import ShownUnmeasuredTest
+from pytest_llmperf.session.recorded import UnmeasuredTest
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _AT = _KINDS.index(VerdictKind.MISSED.value) + 1
 KINDS = (*_KINDS[:_AT], NOT_MEASURED, *_KINDS[_AT:], SHOWN_ONLY, SKIPPED)
 
 
-def kind_of(test: ShownTest | ShownUnmeasuredTest) -> str:
+def kind_of(test: ShownTest | UnmeasuredTest) -> str:
     """Return a test's verdict, or why it has none; one of ``KINDS``."""
-    if isinstance(test, ShownUnmeasuredTest):
+    if isinstance(test, UnmeasuredTest):
         return NOT_MEASURED if test.failed else SKIPPED
     return SHOWN_ONLY if test.worst is None else test.worst.value
 
 
-def unmeasured_section(test: ShownUnmeasuredTest, number: int) -> str:
+def unmeasured_section(test: UnmeasuredTest, number: int) -> str:
     """Return the part of a test that ran and was not measured."""
     kind = kind_of(test)
     where = "" if test.location is None else f"{test.location.file}:{test.location.line}"
