@@ -11,7 +11,7 @@ import numpy as np
 
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.window import ANCHOR, WINDOW, BaselineWindow, window_of
-from pytest_llmperf.metrics import METRICS, Direction, UnknownMetricError, get_metric
+from pytest_llmperf.metrics import METRICS, Direction, get_metric, known_metric
 from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
 from pytest_llmperf.stats.summary import LEVEL, process_medians
 
@@ -131,9 +131,8 @@ def _metric(sessions: BaselineWindow, name: str, tolerance: float, alpha: float)
     window = sessions.window(name)
     levels = _levels(window, sessions.nodeid, name)
     unit = window[-1].record.tests[sessions.nodeid].metrics[name].unit
-    try:
-        metric = get_metric(name)
-    except UnknownMetricError:
+    metric = known_metric(name)
+    if metric is None:
         spread = stdev(map(math.log, levels)) if min(levels) > 0 and len(levels) > 1 else None
         return MetricOverview(name, None, unit, len(levels), median(levels), spread)
     logs = [metric.log(level) for level in levels]

@@ -28,8 +28,7 @@ from pytest_llmperf.metrics import (
     DEFAULT_GATED,
     METRICS,
     Metric,
-    UnknownMetricError,
-    get_metric,
+    known_metric,
 )
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 from pytest_llmperf.stats.summary import stalls
@@ -91,9 +90,7 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
         ),
         added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
         removed=tuple(sorted(base_tests - ran)),
-        failed=tuple(
-            one.nodeid for one in lost if one.failed and one.nodeid in base_tests
-        ),
+        failed=tuple(one.nodeid for one in lost if one.failed and one.nodeid in base_tests),
         against=_against(pair),
         strict=strict,
     )
@@ -155,11 +152,8 @@ def _judged(
 
 def _metric(name: str) -> Metric | None:
     """Return a metric that stored sessions can be compared on; None for any other name."""
-    try:
-        metric = get_metric(name)
-    except UnknownMetricError:
-        return None
-    return None if metric.kind == "share" or not metric.compared else metric
+    metric = known_metric(name)
+    return None if metric is None or metric.kind == "share" or not metric.compared else metric
 
 
 def _evidence(one: CandidateTest, check: Check, pair: SidePair) -> Evidence:

@@ -25,7 +25,7 @@ from pytest_llmperf.baselines.record import (
 )
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.machine.fingerprint import Key, Machine
-from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.metrics import known_metric
 from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.session.recorded import UnmeasuredTest
 from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, Whole, expect, read, unexpected
@@ -79,10 +79,8 @@ class ReportedMetric(Stored):
     @property
     def is_share(self) -> bool:
         """Whether it counts iterations: its samples are 0 and 1, no quantities."""
-        try:
-            return get_metric(self.name).kind == "share"
-        except UnknownMetricError:
-            return False
+        metric = known_metric(self.name)
+        return metric is not None and metric.kind == "share"
 
 
 def _fitting(metric: ReportedMetric) -> ReportedMetric:

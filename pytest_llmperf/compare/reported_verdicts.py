@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
-from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.metrics import known_metric
 from pytest_llmperf.session.result import CheckResult
 
 if TYPE_CHECKING:
@@ -81,11 +81,9 @@ def _joined(row: CheckResult, own: ReportedMetric | None, base: str) -> CheckRes
 def _rows_of(nodeid: str, reported: Iterable[ReportedMetric]) -> Iterator[CheckResult]:
     """Yield rows for verdicts on what was not compared."""
     for own in reported:
-        try:
-            check = Check(get_metric(own.name), own.limit, own.tolerance)
-        except UnknownMetricError:
-            continue
-        yield CheckResult(Evidence(nodeid, check, (), 0), _verdict(check, own, ()))
+        if (metric := known_metric(own.name)) is not None:
+            check = Check(metric, own.limit, own.tolerance)
+            yield CheckResult(Evidence(nodeid, check, (), 0), _verdict(check, own, ()))
 
 
 def _verdict(check: Check, own: ReportedMetric, others: Iterable[Reason]) -> Verdict:

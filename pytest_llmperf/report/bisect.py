@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_llmperf.bisect.drive import Answered, Asked, Begun, BisectEvent
 from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent
-from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.metrics import known_metric
 from pytest_llmperf.text import wrap_words
 from pytest_llmperf.units import format_duration
 
@@ -250,9 +250,8 @@ def _name(commit: Commit) -> str:
 
 def _effect(finding: BisectFinding) -> str:
     """Write how much slower a metric is, with the interval where there is one."""
-    try:
-        metric = get_metric(finding.metric)
-    except UnknownMetricError:
+    metric = known_metric(finding.metric)
+    if metric is None:
         return finding.metric
     if finding.verdict == "pass" and finding.bound is not None:
         return f"{metric.label} {at_most(finding.bound, metric)}"

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.config.tune_section import EXTRA
 from pytest_llmperf.config.yaml_edit import yaml_text
 from pytest_llmperf.gate.words import change_words, count, effect_words, interval_words, limit_text
-from pytest_llmperf.metrics import Metric, Unit, UnknownMetricError, get_metric
+from pytest_llmperf.metrics import Unit, known_metric
 from pytest_llmperf.tune.race import MEMORY
 from pytest_llmperf.tune.result import COMPARED, Level, MetricChange, Point, Target, TuneResult
 from pytest_llmperf.units import format_quantity
@@ -19,14 +19,6 @@ PHASES = {1: "settings", 2: "models and quantizations", 3: "neighbours of the be
 #: Label and unit of what is no metric.
 _LABELS, _UNITS = {MEMORY: "peak memory"}, {MEMORY: Unit.BYTES}
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
-
-
-def known_metric(name: str) -> Metric | None:
-    """Return the metric; None if the package that provides it is not installed."""
-    try:
-        return get_metric(name)
-    except UnknownMetricError:
-        return None
 
 
 def label(name: str, test: str = "", several: bool = False) -> str:
