@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import unicodedata
@@ -17,6 +18,11 @@ DOT = " · "
 # and inside names only if that is not enough.
 _STRONG_BREAK = re.compile(r"(?<=/)|(?<=::)|(?=\[)")
 _WEAK_BREAK = re.compile(r"(?<=[-_,.: ])")
+
+
+def json_text(data: object) -> str:
+    """Return JSON that people can read, too."""
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def count(number: int, noun: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_folder_options
 from pytest_llmperf.cli.output import run_reporting
 
 if TYPE_CHECKING:
@@ -87,17 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         wrong=(WrongArgumentError,),
         problems=(BaselineError, ConfigError),
     )
-
-
-def add_folder_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name the folder of the baselines, and one machine in it."""
-    parser.add_argument(
-        "--dir",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of the baselines (default: perf.baselines of the project's config.yaml)",
-    )
-    parser.add_argument("--machine", metavar="KEY", help="only this machine, a folder in it")
 
 
 def _reason(text: str) -> str:

@@ -14,11 +14,11 @@ from pytest_llmperf.cli.output import (
     check_writable,
     complain,
     ending_on_sigterm,
-    json_text,
     say,
     say_words,
     width,
 )
+from pytest_llmperf.text import json_text
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Bisection

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_llmperf.arguments import share, whole_number
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_pytest_arguments
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 _DESCRIPTION = """\
@@ -67,13 +68,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--json", metavar="FILE", help="also write the result to this file as JSON")
     parser.add_argument("--no-store", action="store_true", help="don't store the result")
-    parser.add_argument(
-        "pytest_args",
-        nargs="*",
-        default=[],
-        metavar="-- PYTEST_ARGUMENT",
-        help="arguments for pytest",
-    )
+    add_pytest_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
-from pytest_llmperf.cli.output import OutputError, complain, json_text, put, width, write
+from pytest_llmperf.cli.output import OutputError, complain, put, width, write
+from pytest_llmperf.text import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -148,7 +149,6 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
     """Print or write the comparison and return the exit status; OutputError where it can't."""
     from pytest_llmperf.compare.result import ComparisonOutcome
     from pytest_llmperf.report.comparison import headline
-    from pytest_llmperf.text import printable
 
     text = _rendered(arguments, result)
     if arguments.output is None:
@@ -165,7 +165,6 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     """Report an error in the requested format, too, so that no older report is read on."""
     from pytest_llmperf.report.comparison import refusal_json
     from pytest_llmperf.report.comparison_markdown import refusal_markdown
-    from pytest_llmperf.text import printable_lines
 
     if arguments.format == "json":
         text = json_text(refusal_json(arguments.base, arguments.candidate, why))

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_config_options
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
     ending_on_sigterm,
-    json_text,
     note,
     say,
     width,
     write,
 )
+from pytest_llmperf.text import DOT, json_text
 
 if TYPE_CHECKING:
     from pytest_llmperf.doctor.checkup import Checkup
@@ -54,19 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=exit_status_text(EXIT_STATUS),
         formatter_class=HelpFormatter,
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="configuration file (default: the project's config.yaml)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one setting, such as llm.n_threads=4 (repeatable)",
-    )
+    add_config_options(parser, "llm.n_threads=4")
     parser.add_argument(
         "--prompt-tokens",
         type=whole_number(),
@@ -120,7 +109,6 @@ def _examine(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.report.doctor import as_json, render
     from pytest_llmperf.session.setup import setup_words
-    from pytest_llmperf.text import DOT
 
     project = ProjectFolders.around(Path.cwd())
     setup = set_up(arguments.config, arguments.set, project, os.environ)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_config_options
 from pytest_llmperf.cli.output import put, run_reporting
 
 _PROGRAMS = ("llama-server", "ollama", "python")
@@ -47,19 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="|".join(_PROGRAMS),
         help="the other program",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="configuration file (default: the project's config.yaml)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one setting, such as llm.n_threads=4 (repeatable)",
-    )
+    add_config_options(parser, "llm.n_threads=4")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
-from pytest_llmperf.cli.baseline import TESTS_HELP, add_folder_options
+from pytest_llmperf.cli.baseline import TESTS_HELP
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_folder_options, baselines_folder
 from pytest_llmperf.cli.output import note, run_reporting, say, width
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.text import printable, printable_lines
@@ -109,7 +110,7 @@ def _show(arguments: argparse.Namespace) -> int:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pytest_llmperf.history.choice import repository_around
 
-    folder = _folder(arguments.dir)
+    folder = baselines_folder(arguments)
     repository = repository_around(folder)
     history = _history(arguments, folder, repository)
     _print(history, arguments)
@@ -150,11 +151,11 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
     """
     from pytest_llmperf.baselines.choice import WrongArgumentError, unknown
     from pytest_llmperf.baselines.errors import BaselineError
-    from pytest_llmperf.history.sessions import read_sessions
+    from pytest_llmperf.history.sessions import open_index, read_sessions
 
     below = folder.resolve().relative_to(repository.top).as_posix()
     below = "" if below == "." else below
-    index = _index()
+    index = open_index(note)
     with ProgressBar("reading records") as bar:
         recorded = read_sessions(repository, below, machine, index, bar)
     if index is not None:
@@ -170,28 +171,6 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
         f"{folder}: no session was ever recorded there, in the work tree or in the history of "
         f"HEAD\n  record one: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
     )
-
-
-def _index() -> LevelIndex | None:
-    """Open the index of records read before; None where Python was built without SQLite."""
-    from pytest_llmperf.config.embedded import cache_dir
-
-    try:
-        from pytest_llmperf.history.index import LevelIndex
-    except ImportError as error:
-        note(f"records are read again each time ({error})")
-        return None
-    return LevelIndex(cache_dir(os.environ) / "history")
-
-
-def _folder(asked: Path | None) -> Path:
-    """Return the baselines' folder; it need not be there any more."""
-    if asked is not None:
-        return asked
-    from pytest_llmperf.config.load import load_config
-    from pytest_llmperf.config.project import ProjectFolders
-
-    return load_config(None, ProjectFolders.around(Path.cwd()), os.environ).baselines_dir
 
 
 def _print(history: History, arguments: argparse.Namespace) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import baselines_folder
 from pytest_llmperf.cli.output import complain, note, run_reporting, say, width
 
 if TYPE_CHECKING:
@@ -127,20 +127,12 @@ def _request(arguments: argparse.Namespace) -> ImportRequest:
 
     return ImportRequest(
         files=arguments.files,
-        store=BaselineStore(arguments.dir or _project_folder()),
+        store=BaselineStore(baselines_folder(arguments)),
         tool=arguments.tool,
         stated=Stated(arguments.machine, arguments.model, arguments.recorded),
         keep_going=arguments.keep_going,
         dry_run=arguments.dry_run,
     )
-
-
-def _project_folder() -> Path:
-    """Return the current project's folder of baselines, which may not exist yet."""
-    from pytest_llmperf.config.load import load_config
-    from pytest_llmperf.config.project import ProjectFolders
-
-    return load_config(None, ProjectFolders.around(Path.cwd()), os.environ).baselines_dir
 
 
 def _name(text: str) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 
 from pytest_llmperf.arguments import share
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_pytest_arguments
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
-    json_text,
     note,
     run_reporting,
     say,
@@ -27,7 +27,7 @@ from pytest_llmperf.gate.rules import FALSE_PASSES
 from pytest_llmperf.gate.words import percent
 from pytest_llmperf.process_groups import run_to_log
 from pytest_llmperf.rate_search import Answer, RateSearch
-from pytest_llmperf.text import columns
+from pytest_llmperf.text import columns, json_text
 
 _DESCRIPTION = """\
 Runs one perf test at different request rates, and reports the highest one at which the server
@@ -100,13 +100,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="end when the edge is known up to this share of the rate (default: 10%%)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the result to this file as JSON")
-    parser.add_argument(
-        "pytest_args",
-        nargs="*",
-        default=[],
-        metavar="-- PYTEST_ARGUMENT",
-        help="arguments for pytest, which select a single test",
-    )
+    add_pytest_arguments(parser, ", which select a single test")
 
 
 def run(arguments: argparse.Namespace) -> int:

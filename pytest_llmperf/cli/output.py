@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -136,11 +135,6 @@ def _give_up_output(error: OSError, what: str) -> None:
 def _discard_output() -> None:
     """Keep Python from complaining once more, at its end, that the output can't be written to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def json_text(data: object) -> str:
-    """Return JSON that people can read, too."""
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def check_writable(option: str, path: Path) -> None:

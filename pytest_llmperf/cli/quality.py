@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_config_options
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
     ending_on_sigterm,
-    json_text,
     note,
     run_reporting,
     say,
     width,
     write,
 )
+from pytest_llmperf.text import DOT, json_text
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
@@ -51,12 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=exit_status_text(EXIT_STATUS),
         formatter_class=HelpFormatter,
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="configuration file (default: the project's config.yaml)",
-    )
+    add_config_options(parser, "quality.reference.type_k=f16")
     parser.add_argument(
         "--reference",
         metavar="MODEL",
@@ -67,13 +63,6 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         type=Path,
         metavar="FILE",
         help="text to score (default: quality.text, else a built-in text)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one setting, such as quality.reference.type_k=f16 (repeatable)",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures to this file as JSON"
@@ -103,7 +92,6 @@ def _measure(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.report.json_report import quality_json
     from pytest_llmperf.report.quality import render_quality
     from pytest_llmperf.session.setup import setup_words
-    from pytest_llmperf.text import DOT
 
     project = ProjectFolders.around(Path.cwd())
     settings = list(arguments.set)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
+from pytest_llmperf.cli.options import add_config_options, add_pytest_arguments
 from pytest_llmperf.cli.output import OutputError, complain, ending_on_sigterm, note
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
@@ -65,19 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--max-tokens", type=whole_number(), metavar="N", help="length of the answer to each prompt"
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="configuration file (default: the project's config.yaml)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one setting, such as tune.budget=5m (repeatable)",
-    )
+    add_config_options(parser, "tune.budget=5m")
     parser.add_argument(
         "--budget", type=duration, metavar="TIME", help="time limit (default: tune.budget)"
     )
@@ -112,13 +101,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the result to this file as JSON"
     )
-    parser.add_argument(
-        "pytest_args",
-        nargs="*",
-        default=[],
-        metavar="-- PYTEST_ARGUMENT",
-        help="arguments for pytest",
-    )
+    add_pytest_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

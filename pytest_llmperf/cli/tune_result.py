@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.output import check_writable, json_text, say, width, write
+from pytest_llmperf.cli.output import check_writable, say, width, write
 from pytest_llmperf.cli.tune_command import (
     apply_command,
     export_command,
     public_command,
     search_words,
 )
+from pytest_llmperf.text import json_text
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.exports import Program

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests
 from pytest_llmperf.history.record_files import find_record_files
 from pytest_llmperf.history.record_reader import RecordReader, with_remedy
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.index import LevelIndex
     from pytest_llmperf.history.record_files import RecordFiles
     from pytest_llmperf.repository.git import Repository
+
+
+def open_index(note: Callable[[str], object] = lambda _: None) -> LevelIndex | None:
+    """Open the index of records read before; None where Python was built without SQLite."""
+    try:
+        from pytest_llmperf.history.index import LevelIndex
+    except ImportError as error:
+        note(f"records are read again each time ({error})")
+        return None
+    return LevelIndex(cache_dir(os.environ) / "history")
 
 
 class PlacedSession(NamedTuple):

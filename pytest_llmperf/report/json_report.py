@@ -129,7 +129,6 @@ New keys may be added under the same ``schema``; a changed meaning raises it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +138,7 @@ from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails
 from pytest_llmperf.report.bounded import bounded
 from pytest_llmperf.report.load_curve import curves_of_session
 from pytest_llmperf.session.roofline import roofline_json
+from pytest_llmperf.text import json_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,8 +205,7 @@ def write_json(path: Path, session: SessionResult) -> None:
     Raises:
         ReportError: the file can't be written there.
     """
-    text = json.dumps(session_json(session), indent=2, allow_nan=False) + "\n"
-    write_report(path, text, "JSON", "--llmperf-json")
+    write_report(path, json_text(session_json(session)), "JSON", "--llmperf-json")
 
 
 def write_report(path: Path, text: str, form: str, option: str) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.stored_json import Bounded, Flag, Stored, Whole
 
 if TYPE_CHECKING:
     from pytest_llmperf.history.build import History
-    from pytest_llmperf.history.index import LevelIndex
     from pytest_llmperf.history.series import Series
     from pytest_llmperf.history.sessions import RecordedSessions
     from pytest_llmperf.session.result import SessionResult, TestResult
@@ -89,23 +86,16 @@ def report_history(result: SessionResult, baselines_dir: Path) -> ReportHistory:
 
 
 def _recorded(repository: Repository, folder: Path, result: SessionResult) -> RecordedSessions:
-    from pytest_llmperf.history.sessions import read_sessions
+    from pytest_llmperf.history.sessions import open_index, read_sessions
 
     below = folder.relative_to(repository.top).as_posix()
-    found = read_sessions(repository, "" if below == "." else below, result.machine_key, _index())
+    below = "" if below == "." else below
+    found = read_sessions(repository, below, result.machine_key, open_index())
     if result.recorded_to is None:
         return found
     own = Path(result.recorded_to).resolve()
     others = [one for one in found.sessions if (repository.top / one.path).resolve() != own]
     return replace(found, sessions=others)
-
-
-def _index() -> LevelIndex | None:
-    try:
-        from pytest_llmperf.history.index import LevelIndex
-    except ImportError:  # Python without SQLite
-        return None
-    return LevelIndex(cache_dir(os.environ) / "history")
 
 
 def _built(recorded: RecordedSessions, tests: Sequence[TestResult]) -> History:

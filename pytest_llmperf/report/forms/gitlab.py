@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.report.forms.outcome import Outcome, TestOutcome, outcomes_of
 from pytest_llmperf.report.markdown import clipped
-from pytest_llmperf.text import printable
+from pytest_llmperf.text import json_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +34,9 @@ def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
         place: turns a test's file into a path from the top of the repository.
     """
     machine = session.session.machine
-    return (
-        json.dumps(
-            [
-                _finding(one, machine, place)
-                for one in outcomes_of(session)
-                if one.outcome is not Outcome.PASSED
-            ],
-            indent=2,
-        )
-        + "\n"
+    outcomes = outcomes_of(session)
+    return json_text(
+        [_finding(one, machine, place) for one in outcomes if one.outcome is not Outcome.PASSED]
     )
 
 

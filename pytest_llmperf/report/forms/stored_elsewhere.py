@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.report.forms.measurements import StorableFigure, measurements
-from pytest_llmperf.text import printable
+from pytest_llmperf.text import json_text, printable
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
@@ -31,7 +30,7 @@ def bencher_metric_format(session: ReportedSession) -> str:
             "value": one.value,
             **{name: end for name, end in ends.items() if end is not None},
         }
-    return _json(found)
+    return json_text(found)
 
 
 def action_benchmark(session: ReportedSession, direction: Direction) -> str:
@@ -41,7 +40,7 @@ def action_benchmark(session: ReportedSession, direction: Direction) -> str:
     https://github.com/benchmark-action/github-action-benchmark.
     """
     entries = [_entry(one) for one in measurements(session) if one.check.direction is direction]
-    return _json(entries)
+    return json_text(entries)
 
 
 def _entry(one: StorableFigure) -> dict[str, Any]:
@@ -68,7 +67,3 @@ def shortened(name: str, longest: int) -> str:
         return shown
     digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
     return f"{shown[: longest - 15]}...{digest}"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
