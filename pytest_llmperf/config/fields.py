@@ -162,13 +162,14 @@ def problems(
     )
 
 
-def check_limits(
-    given: Mapping[Any, Any],
-) -> tuple[dict[str, float], list[tuple[str | tuple[str, ...], str, Any]]]:
-    """Return the limits by metric in base units, and the problems: (key, message, value).
+def _limits_of(given: Any) -> Any:
+    """Return the limits by metric in base units; null resets what a lower layer set.
 
-    null resets what a lower layer set.
+    Raises:
+        ValidationError: a metric is unknown, or a limit is wrong.
     """
+    if not isinstance(given, dict):
+        return given
     limits: dict[str, float] = {}
     wrong: list[tuple[str | tuple[str, ...], str, Any]] = []
     for name, value in given.items():
@@ -181,7 +182,14 @@ def check_limits(
                 wrong.append((name, "expected a limit above 0, got 0", value))
         except (UnknownMetricError, UnitError) as error:
             wrong.append((name, str(error), value))
-    return limits, wrong
+    if wrong:
+        raise problems("targets", wrong)
+    return limits
+
+
+Limits = Annotated[
+    dict[str, float], BeforeValidator(_limits_of), Expected("a mapping of metrics to limits")
+]
 
 
 def check_severities(

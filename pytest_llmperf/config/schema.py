@@ -21,12 +21,12 @@ from pytest_llmperf.config.fields import (
     Flag,
     Iterations,
     Layers,
+    Limits,
     Seed,
     Share,
     Text,
     Tolerance,
     Turns,
-    check_limits,
     check_severities,
     problems,
 )
@@ -40,7 +40,7 @@ from pytest_llmperf.units import DEFAULT_TOLERANCE
 class PerfConfig(Section):
     """How perf tests are measured and judged."""
 
-    targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
+    targets: Limits = Field(
         default_factory=dict,
         description=(
             "Targets for metrics that a test's own markers do not name: a minimum for rates, a "
@@ -134,16 +134,6 @@ class PerfConfig(Section):
         if found:
             raise problems("perf", found)
         return self
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _targets_are_limits(cls, targets: Any) -> Any:
-        if not isinstance(targets, dict):
-            return targets
-        limits, found = check_limits(targets)
-        if found:
-            raise problems("targets", found)
-        return limits
 
     @field_validator("fitness", mode="before")
     @classmethod

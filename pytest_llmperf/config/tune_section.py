@@ -19,12 +19,12 @@ from pytest_llmperf.config.fields import (
     Duration,
     Expected,
     Flag,
+    Limits,
     Number,
     Seed,
     Share,
     Size,
     Text,
-    check_limits,
     plain_json_problem,
     problems,
 )
@@ -75,7 +75,7 @@ class TuneConfig(BaseModel):
             "quantizations in its folder that lose little, Q4_K_S to Q8_0, by their names."
         ),
     )
-    targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
+    targets: Limits = Field(
         default_factory=dict,
         description="Limits to meet; empty: perf.targets, and those of the tests' markers.",
     )
@@ -103,16 +103,6 @@ class TuneConfig(BaseModel):
         if found:
             raise problems("space", found)
         return choices
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _targets_are_limits(cls, targets: Any) -> Any:
-        if not isinstance(targets, dict):
-            return targets
-        limits, found = check_limits(targets)
-        if found:
-            raise problems("targets", found)
-        return limits
 
 
 class _Range(BaseModel):
