@@ -9,7 +9,6 @@ user's global settings are the user's own, and run.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pytest_llmperf.config.embedded import sha256_of
 from pytest_llmperf.repository import command
 from pytest_llmperf.repository.command import GitError, execute
 from pytest_llmperf.repository.git import Repository, reason
@@ -108,23 +108,10 @@ def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]
             if (
                 pointer is not None
                 and file.stat().st_size == int(pointer["size"])
-                and file_digest(file).hex() == pointer["hash"].decode()
+                and sha256_of(file) == pointer["hash"].decode()
             ):
                 same.add(path)
     return same
-
-
-def file_digest(file: Path) -> bytes:
-    """Return the SHA-256 of a file's content.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _own_filters(top: Path, *, nested: bool) -> set[str]:

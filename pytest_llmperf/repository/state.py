@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_llmperf.repository.changes import changes, file_digest
+from pytest_llmperf.config.embedded import sha256_of
+from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.git import GitError, Repository
 
 
@@ -144,7 +145,7 @@ def _content(path: Path, untracked: bool) -> bytes:
             return b"other"
         if untracked and found.st_size > LARGE:
             return mode + f"{found.st_size} {found.st_mtime_ns}".encode()
-        return mode + file_digest(path)
+        return mode + bytes.fromhex(sha256_of(path))
     except OSError as error:
         # Deleted, or not readable for this user.
         return b"none" if isinstance(error, FileNotFoundError) else b"unreadable"
