@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_llmperf.report.reported import ReportedSession
+    from pytest_llmperf.report.reported_details import ReportedLoad
     from pytest_llmperf.session.result import SessionResult
+    from pytest_llmperf.session.shown_load import ShownLoad
 
 #: Metrics of a curve, in the order of its columns; those that no point has are left out.
 COLUMNS = (
@@ -139,18 +141,13 @@ def curves_of_session(session: SessionResult) -> list[LoadCurve]:
     """Return the load curves of a session."""
     found = []
     for test in session.tests:
-        if test.load is None:
-            continue
         figures = {
             row.check.metric.name: Figure(row.summary.value, row.summary.low, row.summary.high)
             for row in test.rows
             if row.summary is not None
         }
         verdict = test.worst.kind.value if test.worst is not None else ""
-        load = test.load.rate if test.load.concurrency is None else test.load.concurrency
-        if load is not None:
-            point = LoadPoint(test.nodeid, load, _with_time_per_token(figures), verdict)
-            found.append((test.workload, test.load.arrivals, point))
+        found.append((test.nodeid, test.workload, test.load, figures, verdict))
     return _curves(found)
 
 
@@ -158,34 +155,31 @@ def curves_of_report(report: ReportedSession) -> list[LoadCurve]:
     """Return the load curves of a report."""
     found = []
     for test in report.tests:
-        if test.load is None:
-            continue
         figures = {
             one.name: Figure(one.value, one.low, one.high)
             for one in test.metrics
             if one.value is not None
         }
         verdict = test.worst.value if test.worst is not None else ""
-        load = test.load.rate if test.load.concurrency is None else test.load.concurrency
-        if load is not None:
-            point = LoadPoint(test.nodeid, load, _with_time_per_token(figures), verdict)
-            found.append((test.workload.summary, test.load.arrivals, point))
+        found.append((test.nodeid, test.workload.summary, test.load, figures, verdict))
     return _curves(found)
 
 
-def _with_time_per_token(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """Return figures with the time per token, where only its inverse was measured."""
-    if _RATE in figures and figures[_RATE].value:
-        figures.setdefault(_TIME, figures[_RATE].inverse)
-    return figures
-
-
-def _curves(tests: Iterable[tuple[str, str, LoadPoint]]) -> list[LoadCurve]:
-    """Group points by their test without its parameters, their requests, and the kind of load."""
+def _curves(
+    tests: Sequence[tuple[str, str, ShownLoad | ReportedLoad | None, dict[str, Figure], str]],
+) -> list[LoadCurve]:
+    """Group tests by their name without parameters, their requests, and the kind of load."""
     groups: dict[tuple[str, str, str], list[LoadPoint]] = {}
-    for workload, arrivals, point in tests:
-        name = point.nodeid.partition("[")[0]
-        groups.setdefault((name, workload.partition(_UNDER)[0], arrivals), []).append(point)
+    for nodeid, workload, sent, figures, verdict in tests:
+        if sent is None:
+            continue
+        load = sent.rate if sent.concurrency is None else sent.concurrency
+        if load is None:
+            continue
+        if _RATE in figures and figures[_RATE].value:
+            figures.setdefault(_TIME, figures[_RATE].inverse)
+        group = nodeid.partition("[")[0], workload.partition(_UNDER)[0], sent.arrivals
+        groups.setdefault(group, []).append(LoadPoint(nodeid, load, figures, verdict))
     return [
         LoadCurve(
             name,
