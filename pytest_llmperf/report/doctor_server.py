@@ -76,5 +76,5 @@ def server_json(server: ServerCheck | None, info: EngineInfo | None) -> Mapping[
         "slots": (info.slots or None) if info is not None else None,
         "now": asdict(server.now) if server.now is not None else None,
         "no_counters": server.no_counters or None,
-        "load": {**load.shown.to_json(), "metrics": dict(load.metrics)} if load else None,
+        "load": {**asdict(load.shown), "metrics": dict(load.metrics)} if load else None,
     }

@@ -147,7 +147,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.session.report_history import PastLevels, ReportHistory
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
-    from pytest_llmperf.session.shown_timelines import ShownTimeline
 
 SCHEMA_VERSION = 1
 
@@ -239,12 +238,6 @@ def _provenance(session: SessionResult) -> dict[str, Any] | None:
     return {k: v for k, v in asdict(session.provenance).items() if k not in hidden}
 
 
-def _plain(value: ShownTimeline | PastLevels) -> dict[str, Any]:
-    """A dataclass as plain JSON types: asdict keeps tuples."""
-    items = asdict(value).items()
-    return {name: list(one) if isinstance(one, tuple) else one for name, one in items}
-
-
 def _history(session: SessionResult) -> dict[str, Any] | None:
     if session.history is None:
         return None
@@ -280,10 +273,10 @@ def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
         "metrics": [_metric(row, levels.get(row.check.metric.name)) for row in test.rows],
         "quality": _quality(test),
         "telemetry": _telemetry(test),
-        "timelines": [_plain(one) for one in test.timelines],
+        "timelines": [asdict(one) for one in test.timelines],
         "command": test.command or None,
         "doctor_command": test.doctor_command or None,
-        "load": test.load.to_json() if test.load is not None else None,
+        "load": asdict(test.load) if test.load is not None else None,
         "server": list(test.server),
     }
 
@@ -355,7 +348,7 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
             for reason in (verdict.reasons if verdict else ())
         ],
         "progress": _progress(row),
-        "history": _plain(history) if history else None,
+        "history": asdict(history) if history else None,
     }
 
 

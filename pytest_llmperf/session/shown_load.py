@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.gate.words import count, listed, percent
@@ -97,11 +96,6 @@ class ShownLoad:
         if self.client_ceiling is None:
             return text
         return f"{text} (ceiling: about {_rough(self.client_ceiling)} such requests/s)"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        items = asdict(self).items()
-        return {name: list(one) if isinstance(one, tuple) else one for name, one in items}
 
 
 def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> ShownLoad | None:
