@@ -81,7 +81,7 @@ def short_rows(
         if beside and test.workload:
             lines[-1] += f"  ({printable(test.workload)})"
         for row in shown[test.nodeid]:
-            lines += _coloured(next(left), row, color)
+            lines += coloured(next(left), row, color)
         if test.nodeid in failures:
             lines += wrap_words(_pointer(test, disturbed), width, first="  - ", indent="    ")
         elif not is_fine(test):
@@ -193,7 +193,7 @@ def _packed(rows: Sequence[tuple[str, ...]], width: int) -> list[list[str]]:
     return drawn
 
 
-def _coloured(lines: list[str], row: CheckResult, color: bool) -> list[str]:
+def coloured(lines: list[str], row: CheckResult, color: bool) -> list[str]:
     """Colour the verdict at the start of a row's first line."""
     if row.verdict is None or not color:
         return lines

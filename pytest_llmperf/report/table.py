@@ -14,13 +14,12 @@ from pytest_llmperf.report.cells import (
     cells_of,
     paint,
     replays_words,
-    verdict_style,
 )
 from pytest_llmperf.report.disturbances import listed_checks
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer
 from pytest_llmperf.report.load_curve import load_curve_lines
-from pytest_llmperf.report.short_rows import short_rows
+from pytest_llmperf.report.short_rows import coloured, short_rows
 from pytest_llmperf.report.sweep import sweep_lines
 from pytest_llmperf.text import (
     columns,
@@ -35,7 +34,7 @@ from pytest_llmperf.text import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
+    from pytest_llmperf.session.result import SessionResult, TestResult
 
 _INDENT = "    "
 
@@ -190,7 +189,7 @@ def _rows(session: SessionResult, width: int, color: bool) -> list[str]:
     for test in session.tests:
         lines += ["", *_heading(test, width)]
         for row in test.all_rows:
-            lines += _coloured(next(drawn), row, color)
+            lines += coloured(next(drawn), row, color)
         lines += explanations(test, width, known, passes=True, disturbed=disturbed)
     return [*lines, "", *wrap_words("; ".join(known), width)] if known else lines
 
@@ -252,12 +251,3 @@ def _heading(test: TestResult, width: int) -> list[str]:
         else:
             lines += wrap_words(f"({about})", width, first=_INDENT, indent=_INDENT)
     return lines
-
-
-def _coloured(lines: list[str], row: CheckResult, color: bool) -> list[str]:
-    """Colour the verdict at the start of a row's first line."""
-    if row.verdict is None or not color:
-        return lines
-    kind = row.verdict.kind
-    painted = paint(kind.value, verdict_style(kind), color)
-    return [painted + lines[0][len(kind.value) :], *lines[1:]]
