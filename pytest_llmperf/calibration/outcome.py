@@ -14,7 +14,7 @@ from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.stalls import rate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metrics import get_metric, percentile_parts
-from pytest_llmperf.stats.paired import mde, pairs_to_pass, smallest_tolerance
+from pytest_llmperf.stats.paired import mde, smallest_tolerance
 from pytest_llmperf.stats.proportions import binomial_interval
 from pytest_llmperf.stats.summary import process_medians
 
@@ -121,7 +121,6 @@ class CheckCalibration:
             percentile the groups of pairs.
         row_size: pairs that make one of ``rows``.
         mde: smallest slowdown that these rows call in nine of ten sessions; infinite if none.
-        pairs_to_pass: pairs after which half of unchanged sessions pass; None if never.
         holds: smallest tolerance that a session of so many seconds holds; None if none.
     """
 
@@ -136,7 +135,6 @@ class CheckCalibration:
     rows: int
     row_size: int
     mde: float
-    pairs_to_pass: int | None
     holds: Mapping[float, float | None]
 
 
@@ -284,7 +282,6 @@ def _check(
     size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
     resolution = get_metric(key[1]).resolution
     rows = pairs // size
-    to_pass = pairs_to_pass(noise.pair, LOG_PASS, tolerance)
     called, passed = _rates(runs)
     return CheckCalibration(
         nodeid=key[0],
@@ -298,7 +295,6 @@ def _check(
         rows=rows,
         row_size=size,
         mde=mde(noise.pair, rows, log_alarm, tolerance) if rows >= first else math.inf,
-        pairs_to_pass=max(to_pass, first) * size if to_pass is not None else None,
         holds={
             seconds: smallest_tolerance(noise.pair, count // size, log_alarm, LOG_PASS)
             for seconds, count in pairs_of.items()

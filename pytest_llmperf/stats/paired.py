@@ -247,7 +247,7 @@ def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float 
     return math.expm1(bar + NormalDist().inv_cdf(power) * step)
 
 
-def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0.5) -> int | None:
+def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float) -> int | None:
     """Pairs until an unchanged check passes with chance ``power``; None above 400."""
     room = Zone.of(tolerance).tolerance
     z = NormalDist().inv_cdf(power)

@@ -41,7 +41,7 @@ def test_two_pairs_call_nothing(sd: float) -> None:
 
 @pytest.mark.parametrize("sd", [0.03, 0.08])
 def test_unchanged_check_passes_by_then_in_at_least_half_of_all_sessions(sd: float) -> None:
-    pairs = pairs_to_pass(sd, PASS, 0.05)
+    pairs = pairs_to_pass(sd, PASS, 0.05, power=0.5)
     assert pairs is not None
     chance = np.random.default_rng(20260507)
 
@@ -55,4 +55,4 @@ def test_unchanged_check_passes_by_then_in_at_least_half_of_all_sessions(sd: flo
 
 
 def test_hopeless_noise_never_passes() -> None:
-    assert pairs_to_pass(2.0, PASS, 0.05) is None
+    assert pairs_to_pass(2.0, PASS, 0.05, power=0.5) is None
