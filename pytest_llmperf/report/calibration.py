@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import change_words, count, percent, plural
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
+from pytest_llmperf.report.cells import table_or_lines
+from pytest_llmperf.text import printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -139,17 +140,7 @@ def _drawn(rows: Sequence[tuple[str, ...]], width: int, calibration: Calibration
     )
     if calibration.plant:
         header += ("found",)
-    lines = [f"  {line}" for line in columns((header, *rows))]
-    if max(map(display_width, lines)) <= width:
-        return lines
-    lines = []
-    for row in rows:
-        lines.append(f"  {row[0]}")
-        pairs = zip(header[1:], row[1:], strict=True)
-        lines += wrap_words(
-            ", ".join(f"{name} {text}" for name, text in pairs), width, first="    ", indent="    "
-        )
-    return lines
+    return table_or_lines(header, rows, width)
 
 
 def _legend(calibration: Calibration, width: int) -> list[str]:

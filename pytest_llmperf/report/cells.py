@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import change_words, count, limit_text
+from pytest_llmperf.text import columns, display_width, printable, wrap_words
 from pytest_llmperf.units import format_quantity, format_with_interval
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ def target_text(limit: float | None, metric: Metric) -> str:
         return NOTHING
     sign = ">=" if metric.limit_kind == "min" else "<="
     return sign + limit_text(limit, metric)
+
+
+def table_or_lines(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Draw a table; rows of one that is too wide become lines of ``name text``."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    lines = [f"  {line}" for line in columns([list(header), *cells])]
+    if max(map(display_width, lines)) <= width:
+        return lines
+    lines = []
+    for row in cells:
+        lines += wrap_words(row[0], width, first="  ", indent="    ")
+        pairs = zip(header[1:], row[1:], strict=True)
+        text = ", ".join(f"{name} {cell}" for name, cell in pairs if cell != NOTHING)
+        lines += wrap_words(text, width, first="    ", indent="    ")
+    return lines
 
 
 def paint(text: str, style: str, color: bool) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.report.cells import table_or_lines
 from pytest_llmperf.report.tune_words import (
     NOTHING,
     counted_outcomes,
@@ -18,7 +19,7 @@ from pytest_llmperf.report.tune_words import (
     status_text,
     target_text,
 )
-from pytest_llmperf.text import columns, display_width, printable, wrap_words
+from pytest_llmperf.text import printable, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _targets(result: TuneResult, width: int) -> list[str]:
     ]
     if not found:
         header, rows = _without(3, header, rows)
-    return ["", "targets", *_table(header, rows, width)]
+    return ["", "targets", *table_or_lines(header, rows, width)]
 
 
 def _gains(result: TuneResult, width: int) -> list[str]:
@@ -96,7 +97,7 @@ def _gains(result: TuneResult, width: int) -> list[str]:
         f"final comparison, {count(confirmed.pairs, 'pair')} of fresh processes (chance of a "
         f"false gain: at most {percent(confirmed.false_alarms)})"
     )
-    return ["", *wrap_words(about, width), *_table(header, rows, width)]
+    return ["", *wrap_words(about, width), *table_or_lines(header, rows, width)]
 
 
 def _front(result: TuneResult, width: int) -> list[str]:
@@ -112,22 +113,7 @@ def _front(result: TuneResult, width: int) -> list[str]:
         ]
         for number, settings, values in points
     ]
-    return ["", "no other point is better in all of these", *_table(header, rows, width)]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Draw a table; rows of one that is too wide become lines of ``name text``."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    lines = [f"  {line}" for line in columns([list(header), *cells])]
-    if max(map(display_width, lines)) <= width:
-        return lines
-    lines = []
-    for row in cells:
-        lines += wrap_words(row[0], width, first="  ", indent="    ")
-        pairs = zip(header[1:], row[1:], strict=True)
-        text = ", ".join(f"{name} {cell}" for name, cell in pairs if cell != NOTHING)
-        lines += wrap_words(text, width, first="    ", indent="    ")
-    return lines
+    return ["", "no other point is better in all of these", *table_or_lines(header, rows, width)]
 
 
 def _without(
