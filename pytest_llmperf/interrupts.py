@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` on SIGTERM as on Ctrl-C; only the main thread can."""
+def sigterm_raises(error: BaseException) -> Iterator[None]:
+    """Raise an error on SIGTERM, which else ends Python at once; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise error
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

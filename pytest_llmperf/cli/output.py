@@ -6,15 +6,16 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from pytest_llmperf.interrupts import sigterm_raises
 from pytest_llmperf.text import printable, wrap_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import FrameType
 
 #: Lines longer than this are hard to read, however wide the terminal is.
 _WIDEST = 100
@@ -56,18 +57,9 @@ def complain(error: object, status: int) -> int:
     return status
 
 
-@contextmanager
-def ending_on_sigterm() -> Iterator[None]:
+def ending_on_sigterm() -> AbstractContextManager[None]:
     """End on SIGTERM as on Ctrl-C: with the engine that is running, and what lies in the cache."""
-
-    def end(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return sigterm_raises(SystemExit(128 + signal.SIGTERM))
 
 
 def run_reporting(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.interrupts import interrupted_by_sigterm
+from pytest_llmperf.interrupts import sigterm_raises
 from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.quality.reference import configured_text
 from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_facts
@@ -94,7 +94,7 @@ class TuneRun:
             SESSION_ERRORS: nothing could be measured.
         """
         self.check()
-        with interrupted_by_sigterm():
+        with sigterm_raises(KeyboardInterrupt()):
             return self._run(tests, engine)
 
     def _run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
