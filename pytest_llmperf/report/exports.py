@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pytest_llmperf.config.hub import PREFIX, HubFile, parse
 from pytest_llmperf.engine_kinds import engine_kind
@@ -18,7 +18,6 @@ from pytest_llmperf.report.export_server import llama_server
 from pytest_llmperf.text import printable
 
 Program = Literal["llama-server", "ollama", "python"]
-PROGRAMS: tuple[Program, ...] = get_args(Program)
 
 
 class ExportError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
@@ -110,7 +110,7 @@ class Confirmer:
         for origin, group in groups:
             self._run_group(origin, group, share, engines)
         if self._unconfirmed or same:
-            found.rejudged = self._trial.judged_by(self._trial.gate.at(share, same))
+            found.rejudged = replace(self._trial, gate=self._trial.gate.at(share, same))
         found.remarks |= {test: f"{_ALONE}: {why}" for test, why in self._unconfirmed.items()}
         found.remarks |= {
             test: f"nothing was run against {name}: {_SAME}" for test, name in same.items()

@@ -109,9 +109,7 @@ class MeasuredCode:
         if theirs.backend != ours.backend:
             yield f"the backend (base {theirs.backend}, candidate {ours.backend})"
         loaded = record.loaded_of(test.nodeid)
-        if loaded is None:
-            yield "what its engine had loaded, which its record lacks"
-        elif _without_reason(loaded) != _without_reason(facts.loaded):
+        if loaded is None or _without_reason(loaded) != _without_reason(facts.loaded):
             yield "what the engine loaded"
         if theirs.environment is None or ours.environment is None:
             yield "the installed packages, which its record lacks"

@@ -108,10 +108,6 @@ class Trial:
         newest = next((one for one in records if one.path in judging), None)
         return newest, max((found.skipped_invalid for found in stored), default=0)
 
-    def judged_by(self, gate: SessionGate) -> Trial:
-        """Return the same measurement under another gate."""
-        return replace(self, gate=gate)
-
 
 class Trials:
     """Runs the trials of one session.
