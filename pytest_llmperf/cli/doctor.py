@@ -13,8 +13,10 @@ from pytest_llmperf.cli.options import add_config_options
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
+    complain,
     ending_on_sigterm,
     note,
+    run_reporting,
     say,
     width,
     write,
@@ -92,13 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.errors import EngineError
 
-    try:
-        with ending_on_sigterm():
-            return _examine(arguments)
-    except (ConfigError, EngineError, OutputError) as error:
-        return _complain(error, NOT_MEASURED)
-    except KeyboardInterrupt:
-        return _complain("interrupted", _INTERRUPTED)
+    with ending_on_sigterm():
+        return run_reporting(
+            lambda: _examine(arguments), wrong=(ConfigError, EngineError, OutputError), problems=()
+        )
 
 
 def _examine(arguments: argparse.Namespace) -> int:
@@ -116,7 +115,7 @@ def _examine(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_writable("--json", arguments.json)
     if arguments.concurrency is not None and not setup.spec.kind.loads:
-        return _complain(
+        return complain(
             f"--concurrency: {setup.spec.kind.name} answers one request at a time, so it can't "
             "be sent a load; leave it out",
             NOT_MEASURED,
@@ -145,13 +144,7 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 def _status(checkup: Checkup) -> int:
     if checkup.interrupted:
-        return _complain("interrupted", _INTERRUPTED)
+        return complain("interrupted", _INTERRUPTED)
     if checkup.error:
         return NOT_MEASURED
     return 1 if checkup.findings else 0
-
-
-def _complain(error: object, status: int) -> int:
-    for line in str(error).splitlines():
-        note(line)
-    return status

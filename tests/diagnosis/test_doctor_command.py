@@ -165,6 +165,13 @@ def test_a_wrong_argument_is_reported_before_anything_loads(
     assert "loading the model" not in done.stderr
 
 
+def test_a_message_of_several_lines_begins_with_the_programs_name_once(run: Run) -> None:
+    done = run.doctor("--set", "llm.n_thread=4", "--set", "llm.n_batches=4")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("llmperf: --set llm.n_thread: unknown key")
+    assert second.startswith("--set llm.n_batches: unknown key")
+
+
 def test_a_place_that_can_not_be_written_is_reported_before_anything_loads(run: Run) -> None:
     refused = subprocess.run(
         [*COMMAND, "--json", "nowhere/found.json"],
