@@ -163,8 +163,7 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
 
 def _refuse(arguments: argparse.Namespace, why: str) -> int:
     """Report an error in the requested format, too, so that no older report is read on."""
-    from pytest_llmperf.report.comparison import refusal_json
-    from pytest_llmperf.report.comparison_markdown import refusal_markdown
+    from pytest_llmperf.report.comparison import refusal_json, refusal_markdown
 
     if arguments.format == "json":
         text = json_text(refusal_json(arguments.base, arguments.candidate, why))
@@ -181,12 +180,13 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
 
 def _rendered(arguments: argparse.Namespace, result: ComparisonResult) -> str:
     from pytest_llmperf.report.comparison import comparison_json, render_comparison
-    from pytest_llmperf.report.comparison_markdown import render_markdown
+    from pytest_llmperf.report.forms.markdown import session_markdown
+    from pytest_llmperf.report.reported import session_of
 
     if arguments.format == "json":
         return json_text(comparison_json(result))
     if arguments.format == "markdown":
-        return render_markdown(result)
+        return session_markdown(session_of(comparison_json(result)))
     terminal = arguments.output is None and sys.stdout.isatty()
     color = terminal and not os.environ.get("NO_COLOR")
     return "\n".join(render_comparison(result, width(), color)) + "\n"

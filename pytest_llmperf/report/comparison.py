@@ -1,4 +1,4 @@
-"""A comparison of stored sessions as text and as JSON."""
+"""A comparison of stored sessions as text and as JSON; a refusal as Markdown, too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pytest_llmperf.report.forms.headline import (
     unmeasured_words,
 )
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
+from pytest_llmperf.report.markdown import code
 from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
 
@@ -140,7 +141,9 @@ def comparison_json(result: ComparisonResult) -> dict[str, Any]:
 
         compare     base, judged (names), base_sessions, unlike [text], added [node id],
                     removed [node id], outcome ("fine", "inconclusive", "not compared",
-                    "missed" or "regressed"), why_not (text or null), strict
+                    "missed" or "regressed"), why_not (text or null), strict, remarks
+                    [text] (beside the verdicts), command (that measures both sides in one
+                    session, where that may decide more; else null)
 
     What the session of a report said itself is among a metric's ``reasons``, with the strategy
     "report", and is the verdict where judging it again came to a milder one.
@@ -157,8 +160,16 @@ def comparison_json(result: ComparisonResult) -> dict[str, Any]:
             "outcome": result.outcome.value,
             "why_not": result.why_not or None,
             "strict": result.strict,
+            "remarks": list(remarks(result)),
+            "command": interleaved_command(result),
         },
     }
+
+
+def refusal_markdown(why: str) -> str:
+    """The Markdown of two arguments that could not be compared at all."""
+    lines = [code(line) for line in why.splitlines()]
+    return "### llmperf: not compared\n\n" + "  \n".join(lines) + "\n"
 
 
 def refusal_json(base: str, candidate: str, why: str) -> dict[str, Any]:

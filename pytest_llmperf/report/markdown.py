@@ -68,13 +68,6 @@ def clipped(text: str, longest: int = _LONGEST_NAME) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
-def block(command: str) -> str:
-    """Fence a command; one with backticks by more of them."""
-    longest = max((len(run) for run in re.findall("`+", command)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{printable(command)}\n{fence}"
-
-
 def session_line(model: str, machine: str, engine: str) -> str:
     """Return what was measured, in one line.
 
@@ -122,10 +115,8 @@ class VerdictPage:
         header: of the table.
         top: rows that need a look, the worst first.
         top_lines: what explains them, one item a line.
-        after: paragraphs below those.
         rest: the other rows.
         lines: what explains them, and other facts, one item a line.
-        folded: what the folded part is called.
         whole: where everything is, for a page that leaves something out.
     """
 
@@ -136,17 +127,14 @@ class VerdictPage:
     rest: Sequence[str]
     whole: str
     top_lines: Sequence[str] = ()
-    after: Sequence[str] = ()
     lines: Sequence[str] = ()
-    folded: str = "everything else"
 
     def text(self, longest: int = LONGEST) -> str:
         """Write the page with at most so many characters, the rows on top before all others."""
         # A name of signs is several times as long once they are escaped.
         about = _fitting(self.about, longest // 3)
         parts = [f"### {self.title}", "  \n".join(about)]
-        end = list(self.after)
-        room = longest - len("\n\n".join([*parts, *end])) - len(self.whole) - _RESERVED
+        room = longest - len("\n\n".join(parts)) - len(self.whole) - _RESERVED
         top = _fitting(self.top, room * 3 // 4)
         room -= _length(top)
         top_lines = _fitting(self.top_lines, room // 2)
@@ -171,13 +159,12 @@ class VerdictPage:
         parts += ["\n".join(top_lines)] if top_lines else []
         if left:
             parts.append(f"Left out here, to keep this short: {listed(left)}. {self.whole}")
-        parts += end
         if self.rest or self.lines:
             parts += self._folded(rest, lines)
         return "\n\n".join(parts) + "\n"
 
     def _folded(self, rest: Sequence[str], lines: Sequence[str]) -> list[str]:
-        parts = [f"<details><summary>{self.folded}: {count(len(self.rest), 'row')}</summary>"]
+        parts = [f"<details><summary>everything else: {count(len(self.rest), 'row')}</summary>"]
         parts += [self._table(rest)] if rest else []
         parts += ["\n".join(lines)] if lines else []
         return [*parts, "</details>"]

@@ -174,8 +174,11 @@ class ReportedComparison(Stored):
     judged: str
     base_sessions: Whole
     unlike: Texts
+    added: tuple[Name, ...]
     removed: tuple[Name, ...]
     why_not: str | None
+    remarks: Texts
+    command: str | None
 
 
 def _consistent(test: ShownTest) -> ShownTest:

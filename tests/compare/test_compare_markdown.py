@@ -133,7 +133,7 @@ def test_unlike_sides_have_no_verdict(project: Project, llmperf_compare: Compare
     base = project.record(1)
     judged = project.record(2, 3.0, key="ryzen-8c_cpu")
     out = llmperf_compare("--any", "--format", "markdown", str(base), str(judged)).out
-    assert out.startswith("### llmperf: side by side, not judged\n")
+    assert out.startswith("### llmperf: not judged (1 test: 1 test not judged)\n")
     assert "Not judged, since it differs: cpu: Xeon → Ryzen." in out
     assert "**" not in out
 
@@ -149,7 +149,7 @@ def test_a_comment_is_never_too_long_to_be_taken(
     text = said()
     assert len(text) < 60_000
     assert re.search(r"\nLeft out here, to keep this short: \d+ failing or open rows, ", text)
-    assert "`--format json` has all." in text
+    assert "`llmperf compare --format json` has all of it." in text
     assert text.rstrip().endswith("</details>")
     top = text.split("<details>")[0]
     assert top.count("\n| **regressed**") > 100
@@ -162,6 +162,19 @@ def test_a_refusal_is_told_too(project: Project, said: Callable[..., str]) -> No
     assert text.startswith("### llmperf: not compared\n")
     assert "hold the same sessions" in text
     assert "<b>" not in text
+
+
+def test_what_the_text_says_beside_the_verdicts_is_said_too(
+    project: Project, said: Callable[..., str]
+) -> None:
+    project.base(tests=(CHAT, LONG))
+    project.record(11, 1.10, tests=(CHAT,))
+    project.commit()
+    top, folded = (html.unescape(re.sub("<.*?>", "", part)) for part in said().split("<details>"))
+    assert "decide most sharply: pytest -m perf --llmperf-against 'HEAD~1'." in top
+    assert re.search(r"regressed: tokens/s: \d+\.\d% slower \[\d+\.\d% to \d+\.\d%\], more than", top)
+    assert "- chance of a false regressed verdict: at most 1% per comparison\n" in folded
+    assert f"- removed: {LONG}\n" in folded
 
 
 def test_added_tests_are_counted_on_top_and_named_below(

@@ -100,4 +100,5 @@ def comparison(data: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """The same as the report of ``llmperf compare --format json``."""
     sides = {"base": "main", "judged": "HEAD", "base_sessions": 3, "unlike": [], "added": []}
     rest = {"removed": [], "outcome": "fine", "why_not": None, "strict": False}
-    return data | {"compare": sides | rest | changed}
+    beside = {"remarks": [], "command": None}
+    return data | {"compare": sides | rest | beside | changed}

@@ -238,3 +238,22 @@ def test_a_comparison_names_its_sides(real: dict[str, Any]) -> None:
     assert "Not compared: <b>." in read.text
     assert "Not judged, since it differs: x|y." in read.text
     assert "removed: t.py::gone" in read.text
+
+
+def test_a_comparison_says_what_is_about_all_of_its_tests_once(real: dict[str, Any]) -> None:
+    differs = {"differences": ["plugin: 1 -> 2"]}
+    tests = [case(real, name, check("improved"), **differs) for name in ("t.py::a", "t.py::b")]
+    command = "pytest -m perf --llmperf-against 'main~1'"
+    said = {"remarks": ["2 checks of `x`"], "command": command, "added": ["t.py::new"]}
+    text = Reader(page(comparison(variant(real, *tests), **said))).text
+    assert f"Both sides in one session decide most sharply: {command}." in text
+    assert "1 test added." in text
+    assert "added: t.py::new" in text
+    assert "2 checks of `x`" in text
+    assert text.count("plugin: 1 -> 2") == text.count("differs from the base") == 1
+
+
+def test_an_improvement_is_explained(real: dict[str, Any]) -> None:
+    text = page(of_verdicts(real, "pass", "improved"))
+    assert "improved: first token: the improved was claimed" in text
+    assert "the pass was claimed" not in text

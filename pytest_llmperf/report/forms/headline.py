@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NOT_MEASURED = "not measured"
 NOT_COMPARED = "not compared"
 NOT_JUDGED = "not judged"
+ADDED = "added"
 REMOVED = "removed"
 #: What a headline may name, the worst first. A test that nobody measured, or judged, is worse
 #: than a pass: nothing is known of it.

@@ -10,7 +10,7 @@ from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import NOTHING
 from pytest_llmperf.report.disturbances import brief_claim, listed_checks
 from pytest_llmperf.report.forms import figures
-from pytest_llmperf.report.forms.headline import REMOVED, headline
+from pytest_llmperf.report.forms.headline import ADDED, REMOVED, headline
 from pytest_llmperf.report.load_curve import LoadCurve, curves_of_report
 from pytest_llmperf.report.markdown import (
     LONGEST,
@@ -25,7 +25,7 @@ from pytest_llmperf.report.markdown import (
     unmeasured_row,
     verdict_cell,
 )
-from pytest_llmperf.report.reported_checks import PROVEN, claims
+from pytest_llmperf.report.reported_checks import claims
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -90,6 +90,8 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
     disturbed = listed_checks(session.session.fitness)
     lost = [test for test in session.unmeasured if test.failed]
     worst, counts = headline(session)
+    compared = session.compare is not None
+    file = "`llmperf compare --format json`" if compared else "The session's JSON file"
     page = VerdictPage(
         title=f"llmperf: {worst} ({escape(counts)})",
         about=list(_about(session)),
@@ -100,16 +102,15 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
         ],
         top_lines=[
             *map(_why_unmeasured, lost),
-            *filter(None, (_item(one, disturbed) for one in explained.values())),
+            *filter(None, (_item(one, disturbed, compared) for one in explained.values())),
         ],
         rest=[row.text for row in rows if row.kind not in ON_TOP],
         lines=[
             *(_why_unmeasured(test) for test in session.unmeasured if not test.failed),
-            *filter(None, (_item(one, disturbed) for one in others)),
-            *(f"- {REMOVED}: {code(clipped(nodeid))}" for nodeid in session.removed),
+            *filter(None, (_item(one, disturbed, compared) for one in others)),
             *_facts(session),
         ],
-        whole="The session's JSON file has all of it.",
+        whole=f"{file} has all of it.",
     )
     return page.text(longest)
 
@@ -131,6 +132,10 @@ def _about(session: ReportedSession) -> Iterator[str]:
             yield f"Not judged, since it differs: {sentence(text)}."
         if sides.why_not:
             yield f"**Not compared:** {sentence(sides.why_not)}."
+        if sides.added:
+            yield f"{count(len(sides.added), 'test')} {ADDED}."
+        if sides.command is not None:
+            yield f"Both sides in one session decide most sharply: {code(sides.command)}."
     elif facts.against is not None:
         commit = f" ({facts.base_commit[:12]})" if facts.base_commit else ""
         yield f"Compared with {code(clipped(facts.against + commit))}, run in the same session."
@@ -148,20 +153,24 @@ def _why_unmeasured(test: UnmeasuredTest) -> str:
     return unmeasured_line(test.nodeid, test.outcome, test.reason)
 
 
-def _item(test: ShownTest, disturbed: Collection[str]) -> str:
-    """Return an item of a list: a test, and what explains its verdicts; or nothing."""
-    found = [sentence(text) for text in _explanations(test, disturbed)]
+def _item(test: ShownTest, disturbed: Collection[str], compared: bool) -> str:
+    """Return an item of a list: a test, and what explains its verdicts; or nothing.
+
+    ``compared``: stored sessions were, whose differences are listed once over all tests.
+    """
+    differences = () if compared else test.other_differences
+    found = [sentence(text) for text in (*_explanations(test, disturbed), *differences)]
     return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
 
 
 def _explanations(test: ShownTest, disturbed: Collection[str]) -> Iterator[str]:
-    """Explain each verdict that proves nothing good; checks with the same reason share a line.
+    """Explain each verdict that is no pass; checks with the same reason share a line.
 
     ``disturbed``: checks of the machine whose findings stand above all tests.
     """
     for (kind, claim), checks in claims(test.checks).items():
         notes = list(dict.fromkeys(note for check in checks for note in check.notes))
-        if kind not in PROVEN or notes:
+        if kind is not VerdictKind.PASS or notes:
             labels = listed([check.label for check in checks])
             said = brief_claim(kind, claim, disturbed)
             yield f"{kind.value}: {labels}: {'; '.join([said, *notes])}"
@@ -172,7 +181,6 @@ def _explanations(test: ShownTest, disturbed: Collection[str]) -> Iterator[str]:
     for one in diagnosed:
         yield f"why it may be slow: {one.title}: {one.evidence}; change: {one.change}"
     yield from test.findings
-    yield from test.other_differences
 
 
 def _curve(curve: LoadCurve) -> str:
@@ -196,7 +204,15 @@ def _facts(session: ReportedSession) -> Iterator[str]:
         yield _curve(curve)
     for text in (*facts.side_differences, *facts.notes):
         yield f"- {sentence(text)}"
-    if facts.false_alarms is not None and (facts.against or facts.baselines):
+    if (sides := session.compare) is not None:
+        for text in sides.remarks:
+            yield f"- {sentence(text)}"
+        every = (text for test in session.tests for text in test.other_differences)
+        for text in dict.fromkeys(every):
+            yield f"- differs from the base: {sentence(text)}"
+        for word, nodeids in ((ADDED, sides.added), (REMOVED, sides.removed)):
+            yield from (f"- {word}: {code(clipped(nodeid))}" for nodeid in nodeids)
+    elif facts.false_alarms is not None and (facts.against or facts.baselines):
         chance = percent(facts.false_alarms)
         yield f"- chance of a false regressed verdict: at most {escape(chance)} per session"
     for name in facts.baselines:
