@@ -18,9 +18,8 @@ from pytest_llmperf.baselines.match import is_cell
 from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
-from pytest_llmperf.config.llm_section import own_settings
 from pytest_llmperf.stored_json import (
-    LATER,
+    LEFT_OUT,
     NOT_STORED,
     Number,
     ShapeError,
@@ -61,12 +60,12 @@ class StoredCheck(Stored):
     metric: str
     workload: str
     level: Number
-    within: Number | None = field(default=None, metadata=LATER)
-    between: Number | None = field(default=None, metadata=LATER)
-    pair: Number | None = field(default=None, metadata=LATER)
-    mde: Number | None = field(default=None, metadata=LATER)
-    holds: Holds = field(default_factory=dict, metadata=LATER)
-    settings: Settings = field(default_factory=dict, metadata=LATER)
+    within: Number | None = None
+    between: Number | None = None
+    pair: Number | None = None
+    mde: Number | None = None
+    holds: Holds = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict, metadata=LEFT_OUT)
 
 
 def _measured(check: StoredCheck) -> StoredCheck:
@@ -84,7 +83,7 @@ class StoredCalibration(Stored):
         plant: the slowdown that was planted, empty for an A/A run.
         model: SHA-256 of the model file, or the model's name without a file.
         config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        iterations, turns: of ``perf``; None in older files.
+        iterations, turns: of ``perf``.
         path: the file.
     """
 
@@ -94,8 +93,8 @@ class StoredCalibration(Stored):
     model: str
     config: Settings
     checks: tuple[Annotated[StoredCheck, AfterValidator(_measured)], ...]
-    iterations: Whole | None = field(default=None, metadata=LATER)
-    turns: str | None = field(default=None, metadata=LATER)
+    iterations: Whole
+    turns: str
     path: Path = field(default=Path(), metadata=NOT_STORED)
 
     @property
@@ -104,9 +103,8 @@ class StoredCalibration(Stored):
         return f"{FOLDER}/{self.path.name}"
 
     def measured_like(self, perf: PerfConfig) -> bool:
-        """Whether its pairs were measured as ``perf`` has it, as far as the file says."""
-        same_iterations = self.iterations in (None, perf.iterations)
-        return same_iterations and self.turns in (None, perf.turns)
+        """Whether its pairs were measured as ``perf`` has it."""
+        return (self.iterations, self.turns) == (perf.iterations, perf.turns)
 
     def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
         """Whether this calibration is of a model (its ``model_key``) with these engine settings."""
@@ -153,7 +151,7 @@ def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """
     plain = [
         {key: value for key, value in without_extra_values(config).items() if key != "model_path"}
-        for config in map(own_settings, (one, other))
+        for config in (one, other)
     ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))

@@ -77,20 +77,12 @@ def _backend(current: EngineState, baseline: EngineState) -> Iterator[FitnessFin
 def _layers(current: EngineState, baseline: EngineState) -> Iterator[FitnessFinding]:
     asked, asked_before = (side.config.get("n_gpu_layers") for side in (current, baseline))
     setting = None not in (asked, asked_before) and asked != asked_before
-    change = f"llm.n_gpu_layers {asked_before} → {asked}"
     now, before = current.loaded, baseline.loaded
-    evidence = {"n_gpu_layers": asked, "baseline_n_gpu_layers": asked_before}
     if now is None or now.layers_on_gpu is None:
         return
-    if before is None or before.layers_on_gpu is None:
-        # An older record: only the setting is known, which a CPU-only build ignores.
-        if setting and current.backend != "cpu":
-            text = f"{now.layers_on_gpu} of {now.total_layers} layers on the GPU: {change}"
-            yield _finding("other_layers", text, layers_on_gpu=now.layers_on_gpu, **evidence)
+    if before is None or before.layers_on_gpu in (None, now.layers_on_gpu):
         return
-    if now.layers_on_gpu == before.layers_on_gpu:
-        return
-    why = change if setting else now.placement
+    why = f"llm.n_gpu_layers {asked_before} → {asked}" if setting else now.placement
     yield _finding(
         "other_layers",
         f"{now.layers_on_gpu} of {now.total_layers} layers on the GPU, {baseline.name} had "
@@ -98,7 +90,8 @@ def _layers(current: EngineState, baseline: EngineState) -> Iterator[FitnessFind
         layers_on_gpu=now.layers_on_gpu,
         total_layers=now.total_layers,
         baseline_layers_on_gpu=before.layers_on_gpu,
-        **evidence,
+        n_gpu_layers=asked,
+        baseline_n_gpu_layers=asked_before,
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
-from pytest_llmperf.config.llm_section import own_settings
 from pytest_llmperf.machine.fingerprint import (
     Difference,
     compare,
@@ -219,7 +218,7 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
             **_shown_extra(side.get("extra")),
             **{f"llm.{key}": side.get(key) or _NOT_SET for key in _RUN},
         }
-        for side in map(own_settings, (one, other))
+        for side in (one, other)
     ]
     if one.get("engine") != other.get("engine"):
         both = flat[0].keys() & flat[1].keys()
@@ -246,7 +245,7 @@ def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Name settings as a user writes them: ``llm.extra.rope_freq_base``, its value hidden."""
     flat: dict[str, Any] = {}
-    for key, value in without_extra_values(own_settings(config)).items():
+    for key, value in without_extra_values(config).items():
         if key == EXTRA_HASHES:
             flat |= {f"{_EXTRA}{k}": f"hidden (SHA-256 {digest})" for k, digest in value.items()}
         elif key not in _NOT_COMPARED:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
+from pydantic import AfterValidator, PlainSerializer, WrapSerializer
 
 from pytest_llmperf.baselines.folder import MAX_BYTES
 from pytest_llmperf.baselines.json_text import dumps, parse
@@ -70,8 +70,7 @@ class Provenance(Stored):
         dirty: tracked files had changes that are in no commit.
         branch: or None (detached, no repository).
         plugin, python, engine, engine_version, backend: the software that measured.
-        code: a digest of the project's files, baselines excepted; None in older files, and
-            outside a repository.
+        code: a digest of the project's files, baselines excepted; None outside a repository.
         environment: a digest of the installed packages and of the variables that an engine's
             speed depends on; None as ``code``.
     """
@@ -130,27 +129,23 @@ class RecordedSession(Stored):
     iterations: Whole
     findings: tuple[str, ...] = ()
     calibration: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
-    fitness: Annotated[
-        Mapping[str, str], BeforeValidator(lambda found: {} if found is None else found)
-    ] = field(default_factory=dict, metadata=LEFT_OUT)
+    fitness: Mapping[str, str] = field(default_factory=dict, metadata=LEFT_OUT)
 
 
-def _hash_extra(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check ``extra`` and hash the plain values that older files have."""
-    extra, hashes = settings.get("extra"), settings.get(EXTRA_HASHES, {})
-    if not isinstance(extra, dict | None):
-        raise unexpected("an object", extra, "extra")
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the hashes of ``extra``; its values are in no file."""
+    hashes = settings.get(EXTRA_HASHES, {})
     if not isinstance(hashes, dict):
         raise unexpected("an object", hashes, EXTRA_HASHES)
     for key, digest in hashes.items():
         if not isinstance(digest, str):
             raise unexpected("a string", digest, EXTRA_HASHES, key)
-    return without_extra_values(settings)
+    return {key: value for key, value in settings.items() if key != "extra"}
 
 
 #: Resolved engine settings, plain JSON; the values of ``llm.extra`` are replaced by hashes.
 Settings = Annotated[
-    Mapping[str, Any], AfterValidator(_hash_extra), PlainSerializer(without_extra_values)
+    Mapping[str, Any], AfterValidator(_checked), PlainSerializer(without_extra_values)
 ]
 
 
@@ -298,7 +293,7 @@ class TestRecord(Stored):
         accepted: why this session's level was accepted as the new one, or None; older
             sessions of the same workload then no longer judge.
         requests: digests of the workload's requests, to tell what changed; of very many only the
-            first ones. Empty in older files.
+            first ones.
         settings: the engine settings that this test's cell of a sweep has instead of the
             session's ``config``: those that it names, and those that follow from them. Empty
             for a test with the session's own.
@@ -329,8 +324,7 @@ class BaselineRecord(Stored):
     Attributes:
         recorded: time, UTC, as ``2026-11-22T23:59:26Z``.
         config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
-        loaded: state of the loaded engine; None in older files, and where every test is a cell
-            of a sweep.
+        loaded: state of the loaded engine; None where every test is a cell of a sweep.
         imported: where it comes from if another tool measured it; such a session never judges a
             test of this plugin.
         tests: by node id.

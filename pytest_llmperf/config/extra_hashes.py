@@ -12,7 +12,7 @@ from typing import Any
 
 #: Replaces ``extra`` in stored settings: key -> hash of its value.
 EXTRA_HASHES = "extra_sha256"
-#: Precision of numbers in records; values stored by an older version have no more.
+#: Precision of numbers in records.
 _SIGNIFICANT_DIGITS = 9
 _HEX_DIGITS = 12
 

@@ -174,15 +174,6 @@ class LlmConfig(_Answered, _Named):
         ),
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_set_by_null(cls, section: Any) -> Any:
-        """Leave out keys of other engines that are null, as stored sessions have them."""
-        if not isinstance(section, dict):
-            return section
-        foreign = LLM_FIELDS.keys() - cls.model_fields.keys()
-        return {k: v for k, v in section.items() if v is not None or k not in foreign}
-
     @field_validator("extra")
     @classmethod
     def _extra_is_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
@@ -240,11 +231,6 @@ class LlamaCppConfig(LlmConfig, LlamaSettings, ModelSettings, _Named):
     engine: Literal["llama_cpp"] = Field(
         default="llama_cpp", description="What generates: llama.cpp."
     )
-
-    def resolved(self, model_file: Path | None = None) -> dict[str, Any]:
-        """Return the settings as plain JSON types; see ``LlmConfig.resolved``."""
-        # Stored sessions are compared setting by setting, and those of older versions have it.
-        return {"engine": self.engine, "target": None, **super().resolved(model_file)}
 
 
 class AppConfig(LlmConfig, ThreadSettings, TargetSettings, _Named):
@@ -334,19 +320,6 @@ def read_llm(section: object) -> LlmConfig:
     except EngineKindError as error:
         raise problems("llm", [("engine", str(error), engine)]) from None
     return _schema_of(kind).model_validate(dict(section))
-
-
-def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return resolved settings without those of other kinds of engines.
-
-    Sessions of older versions stored every key for every engine.
-    """
-    engine = config.get("engine")
-    try:
-        own = _schema_of(engine_kind(str(engine))).model_fields if engine else LLM_FIELDS
-    except EngineKindError:
-        return dict(config)
-    return {key: value for key, value in config.items() if key in own or key not in LLM_FIELDS}
 
 
 def misplaced(key: str, engine: str) -> str:

@@ -1,4 +1,4 @@
-"""The formats on disk: files of today and of earlier versions come back byte for byte."""
+"""The formats on disk: files come back byte for byte."""
 
 from __future__ import annotations
 
@@ -17,20 +17,13 @@ from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.stored_json import ShapeError, read
 
 STORED = Path(__file__).parent / "stored"
-#: Sessions of this repository, recorded before ``llm.extra`` was kept as hashes.
+#: Sessions of this repository.
 RECORDED = sorted(Path(__file__).parents[2].glob("perf_baselines/*/*.json"))
 
 
-@pytest.mark.parametrize("name", ["complete", "oldest"])
-def test_a_record_is_written_as_it_was_read(name: str) -> None:
-    path = STORED / f"{name}.json"
+@pytest.mark.parametrize("path", [STORED / "complete.json", *RECORDED], ids=lambda path: path.stem)
+def test_a_record_is_written_as_it_was_read(path: Path) -> None:
     assert record.to_text(read_record(path)) == path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_a_record_of_an_earlier_version_is_written_as_it_was_read(path: Path) -> None:
-    expected = path.read_text(encoding="utf-8").replace('"extra": {}', '"extra_sha256": {}')
-    assert record.to_text(read_record(path)) == expected
 
 
 def test_a_decision_is_written_as_it_was_read() -> None:
@@ -44,11 +37,6 @@ def test_a_session_of_a_search_is_written_as_it_was_read(tmp_path: Path) -> None
         evidence.keep(read(BisectSession, json.loads(text)))
         (kept,) = evidence.folder.glob("*.session.json")
         assert kept.read_text(encoding="utf-8") == text
-        # What versions before it did not write.
-        data = json.loads(text)
-        del data["same_as"]
-        kept.write_text(json.dumps(data))
-        assert [one.same_as for one in evidence.sessions()] == [""]
 
 
 def test_a_pair_is_written_as_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,12 +108,15 @@ def test_with_auto_every_commit_is_judged_by_the_work_trees_calibration(command:
     record = json.loads(path.read_text())
     ((nodeid, test),) = record["tests"].items()
     check = {"nodeid": nodeid, "workload": test["workload"], "metric": "end_to_end", "level": 0.01}
+    check |= dict.fromkeys(("within", "between", "pair", "mde"))
     figure = {
         "schema": 1,
         "recorded": "2026-11-01T10:15:00Z",
         "plant": "",
         "model": record["model"]["name"],
         "config": record["config"],
+        "iterations": 3,
+        "turns": "auto",
         "checks": [{**check, "holds": {"300": 0.4}}],
     }
     file = path.parent.relative_to(command.root) / "calibrations" / "a.json"

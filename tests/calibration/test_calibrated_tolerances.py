@@ -34,7 +34,8 @@ def check(minute: float | None, five: float | None, **fields: Any) -> StoredChec
 
 def calibration(*checks: StoredCheck, day: int = 1, **fields: Any) -> StoredCalibration:
     path, recorded = Path(f"2026110{day}T101500Z.json"), f"2026-11-0{day}T10:15:00Z"
-    return StoredCalibration(1, recorded, "", "model", {}, checks, path=path, **fields)
+    how = {"iterations": 3, "turns": "auto", **fields}
+    return StoredCalibration(1, recorded, "", "model", {}, checks, path=path, **how)
 
 
 def recorded(**fields: Any) -> Any:
@@ -106,10 +107,9 @@ def test_another_workload_test_or_way_of_measuring_does_not_count() -> None:
     assert calibrated_tolerances([calibration(check(0, 0, holds={}))], TEST, "w1", 600.0) == {}
     perf = PerfConfig(iterations=5)
     for fields, known in (
-        ({}, 1),
         ({"iterations": 5}, 1),
         ({"iterations": 3}, 0),
-        ({"turns": "processes"}, 0),
+        ({"iterations": 5, "turns": "processes"}, 0),
     ):
         found = tolerances_of([recorded()], perf, [calibration(check(0.03, 0.03), **fields)])
         assert len(found[TEST]) == known
@@ -163,6 +163,7 @@ def test_a_damaged_figure_is_a_damaged_file(tmp_path: Path, holds: Any) -> None:
     folder = tmp_path / "calibrations"
     folder.mkdir()
     file = {"schema": 1, "recorded": "x", "plant": "", "model": "m", "config": {}}
+    file |= {"iterations": 3, "turns": "auto"}
     text = json.dumps({**file, "checks": [{**dump(check(0.1, 0.1)), "holds": holds}]})
     (folder / "a.json").write_text(text)
     found, problems = read_calibrations(tmp_path)

@@ -27,9 +27,11 @@ CHECK = {
     "between": 0.01,
     "pair": 0.014,
     "mde": 0.05,
+    "holds": {},
 }
 CONFIG = {"model_path": "a.gguf", "n_batch": 512, "extra": {"rope": 0.123456789012}}
-DATA = {"model": "m", "plant": "", "config": CONFIG, "checks": [CHECK]}
+MEASURED = {"iterations": 3, "turns": "auto"}
+DATA = {"model": "m", "plant": "", "config": CONFIG, **MEASURED, "checks": [CHECK]}
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import outside_packages
 import pytest
 
-from pytest_llmperf.baselines.calibrations import same_settings
 from pytest_llmperf.baselines.match import setting_differences
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.config.llm_section import (
@@ -24,8 +23,6 @@ from pytest_llmperf.config.load import LoadedConfig, load_config
 from pytest_llmperf.engine_kinds import GROUP
 
 APP = "llm:\n  engine: app\n  target: myapp:answer\n"
-#: What a session of an older version stored of an application.
-OLD = {**LlamaCppConfig().resolved(), "engine": "app", "target": "myapp:answer"}
 KINDS = """
 from pytest_llmperf.extension import EngineKind
 PLAIN = EngineKind("plain", "acme:Engine")
@@ -92,11 +89,15 @@ def test_a_variable_holds_for_every_engine_that_has_its_setting(tmp_path: Path) 
     assert loaded.config.llm == LlamaCppConfig(n_ctx=512, seed=7)
 
 
-def test_resolved_settings_are_a_section_again_and_null_sets_nothing() -> None:
+def test_resolved_settings_are_a_section_again() -> None:
     for llm in (LlamaCppConfig(n_ctx=512), AppConfig(engine="app", target="myapp:answer")):
         assert read_llm(llm.resolved()).resolved() == llm.resolved()
-    assert read_llm({"target": None}) == LlamaCppConfig()
-    assert "n_ctx" not in read_llm({"engine": "app", "target": "a:b", "n_ctx": None}).resolved()
+
+
+def test_a_key_of_another_engine_is_refused_even_if_it_is_null(tmp_path: Path) -> None:
+    refused = _message(tmp_path, "llm: {target: null}\n")
+    assert "llm.target" in refused
+    assert "is a setting of engine app, and this section's engine is llama_cpp" in refused
 
 
 def test_a_section_without_an_engine_is_llama_cpps() -> None:
@@ -118,14 +119,6 @@ def test_the_schema_of_a_packages_engine_follows_from_its_kind(tmp_path: Path) -
     assert "is a setting of engine llama_cpp" in _message(
         tmp_path, "llm: {engine: plain, model_path: a.gguf}\n"
     )
-
-
-def test_stored_settings_of_older_sessions_are_compared_without_foreign_keys() -> None:
-    now = AppConfig(engine="app", target="myapp:answer").resolved()
-    assert setting_differences(now, OLD) == []
-    assert same_settings(now, OLD)
-    (found,) = setting_differences({**now, "n_threads": 7}, OLD)
-    assert found.item == "llm.n_threads"
 
 
 def test_two_kinds_of_engines_differ_in_what_both_have_and_in_what_they_run() -> None:

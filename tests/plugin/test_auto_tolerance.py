@@ -61,6 +61,7 @@ def calibrate(project, holds: float, **changes: Any) -> str:
                 "metric": metric,
                 "workload": test["workload"]["hash"],
                 "level": 0.08,
+                **dict.fromkeys(("within", "between", "pair", "mde")),
                 "holds": {"60": holds + 0.1, "300": holds},
             }
             for test in session["tests"]

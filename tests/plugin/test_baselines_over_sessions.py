@@ -150,7 +150,7 @@ def test_a_prompt_drawn_at_random_is_told_with_where_it_differs(project):
         "the request has another prompt, different from about character 17 on (35 characters in "
         "both); a test must make the same requests every time: fix a random prompt or its seed"
     )
-    # As older versions recorded it.
+    # A record need not have the digests of its requests.
     project.edit_baseline(lambda record: record["tests"]["test_it.py::test_x"].pop("requests"))
     project.perf()
     assert (
