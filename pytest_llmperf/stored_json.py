@@ -22,8 +22,8 @@ Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 
-#: Metadata of a field that older files lack: its default is used.
-LATER: Mapping[str, str] = {"stored": "later"}
+#: Metadata of a field that files may lack: its default is used.
+MAY_LACK: Mapping[str, str] = {"stored": "may lack"}
 #: The same, and the default is not written.
 LEFT_OUT: Mapping[str, str] = {"stored": "left out"}
 #: Metadata of a field that is never in a file.

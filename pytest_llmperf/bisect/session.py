@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, expect
+from pytest_llmperf.stored_json import Flag, Number, Stored, expect
 
 REGRESSED = "regressed"
 #: Verdicts on a metric that is as fast as at the base, within the tolerance.
@@ -90,7 +90,7 @@ class BisectSession(Stored):
     log: str = ""
     report: str = ""
     host: str = ""
-    same_as: str = field(default="", metadata=LATER)
+    same_as: str = ""
 
     @property
     def is_base(self) -> bool:
@@ -119,10 +119,10 @@ class BisectSession(Stored):
 class _Proof(Stored):
     """The numbers behind a verdict."""
 
-    effect: float | None = field(default=None, metadata=LATER)
-    low: float | None = field(default=None, metadata=LATER)
-    high: float | None = field(default=None, metadata=LATER)
-    bound: float | None = field(default=None, metadata=LATER)
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
 
 
 @dataclass(frozen=True)

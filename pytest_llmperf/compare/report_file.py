@@ -7,7 +7,7 @@ session judged, which a record does not. Only what is needed here is read.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
@@ -28,7 +28,7 @@ from pytest_llmperf.machine.fingerprint import Key, Machine
 from pytest_llmperf.metrics import known_metric
 from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.session.recorded import UnmeasuredTest
-from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, Whole, expect, read, unexpected
+from pytest_llmperf.stored_json import Flag, Number, Stored, Whole, expect, read, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ class ReportedMetric(Stored):
     samples: tuple[tuple[Number, ...], ...]
     verdict: str | None
     explanation: str | None
-    calibrated: CalibratedTolerance | None = field(default=None, metadata=LATER)
+    calibrated: CalibratedTolerance | None
 
     @property
     def against_stored(self) -> float:
@@ -102,7 +102,7 @@ class _Work(Stored):
 
     hash: Annotated[str, expect("the hash of a workload", bool)]
     summary: str
-    requests: tuple[StoredDigest, ...] = field(default=(), metadata=LATER)
+    requests: tuple[StoredDigest, ...]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class _File(Stored):
 
     session: _Session
     tests: tuple[ReportedTest, ...]
-    unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
+    unmeasured: tuple[UnmeasuredTest, ...]
 
 
 def _from_json(data: Any) -> SessionReport:

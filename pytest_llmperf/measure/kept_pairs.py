@@ -17,7 +17,6 @@ from pydantic import AfterValidator
 from pytest_llmperf.measure.process_sample import BASE, ProcessSample, TurnSamples, metric_values
 from pytest_llmperf.metrics import LARGEST
 from pytest_llmperf.stored_json import (
-    LATER,
     LEFT_OUT,
     Flag,
     Number,
@@ -49,8 +48,7 @@ class _KeptHalf(Stored):
     arm: Literal["candidate", "base"]
     iterations: Annotated[tuple[_Iteration, ...], expect("at least one iteration", len)]
     pooled: dict[str, tuple[_Seconds, ...]]
-    #: Earlier versions ran one process after the other.
-    beside: Flag = field(default=False, metadata=LATER)
+    beside: Flag
     turns: TurnSamples | None = field(default=None, metadata=LEFT_OUT)
     disturbed: str = field(default="", metadata=LEFT_OUT)
 

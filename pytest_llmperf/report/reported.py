@@ -1,8 +1,4 @@
-"""Reads a session to show it: its own verdicts, which are never judged again.
-
-Keys that earlier versions of the plugin did not write have defaults, so that their reports can be
-shown with less on them.
-"""
+"""Reads a session to show it: its own verdicts, which are never judged again."""
 
 from __future__ import annotations
 
@@ -34,7 +30,7 @@ from pytest_llmperf.session.recorded import Location, UnmeasuredTest
 from pytest_llmperf.session.report_history import PastSession
 from pytest_llmperf.session.shown_timelines import ShownTimeline
 from pytest_llmperf.stored_json import (
-    LATER,
+    MAY_LACK,
     NOT_STORED,
     Bounded,
     Flag,
@@ -68,7 +64,7 @@ class ReportedCause(Stored):
     title: str
     evidence: str
     change: str
-    certain: Flag = field(default=True, metadata=LATER)
+    certain: Flag = True
 
 
 @dataclass(frozen=True)
@@ -90,13 +86,13 @@ class ShownTest(Stored):
     fitness: tuple[ReportedFitness, ...] = ()
     roofline: ReportedRoofline | None = None
     telemetry: ReportedTelemetry | None = None
-    diagnosis: tuple[ReportedCause, ...] = field(default=(), metadata=LATER)
-    quality: ReportedQuality | None = field(default=None, metadata=LATER)
-    location: Location | None = field(default=None, metadata=LATER)
-    timelines: tuple[ShownTimeline, ...] = field(default=(), metadata=LATER)
-    command: str | None = field(default=None, metadata=LATER)
-    doctor_command: str | None = field(default=None, metadata=LATER)
-    load: ReportedLoad | None = field(default=None, metadata=LATER)
+    diagnosis: tuple[ReportedCause, ...] = ()
+    quality: ReportedQuality | None = None
+    location: Location | None = None
+    timelines: tuple[ShownTimeline, ...] = ()
+    command: str | None = None
+    doctor_command: str | None = None
+    load: ReportedLoad | None = None
 
     @property
     def checks(self) -> tuple[ReportedCheck, ...]:
@@ -126,12 +122,12 @@ class ReportedProvenance(Stored):
 
     commit: str | None
     dirty: Flag
-    branch: str | None = field(default=None, metadata=LATER)
-    plugin: str = field(default="", metadata=LATER)
-    python: str = field(default="", metadata=LATER)
-    engine: str = field(default="", metadata=LATER)
-    engine_version: str = field(default="", metadata=LATER)
-    backend: str = field(default="", metadata=LATER)
+    branch: str | None = None
+    plugin: str = ""
+    python: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,19 +147,19 @@ class ShownFacts(Stored):
     base_commit: str | None
     side_differences: Texts
     false_alarms: Maybe
-    fails: frozenset[VerdictKind] = field(default=FAILING, metadata=LATER)
-    provenance: ReportedProvenance | None = field(default=None, metadata=LATER)
-    unit: str = field(default="process", metadata=LATER)
+    fails: frozenset[VerdictKind] = FAILING
+    provenance: ReportedProvenance | None = None
+    unit: str = "process"
     seed: Whole = 0
     recorded_to: str | None = None
     fitness: tuple[ReportedFitness, ...] = ()
     gpus: tuple[ReportedGpu, ...] = ()
-    measured_at: str | None = field(default=None, metadata=LATER)
-    command: str | None = field(default=None, metadata=LATER)
-    model_file: dict[str, Any] | None = field(default=None, metadata=LATER)
-    config: dict[str, Any] = field(default_factory=dict, metadata=LATER)
-    machine_facts: dict[str, Any] = field(default_factory=dict, metadata=LATER)
-    history: ReportedHistory | None = field(default=None, metadata=LATER)
+    measured_at: str | None = None
+    command: str | None = None
+    model_file: dict[str, Any] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    machine_facts: dict[str, Any] = field(default_factory=dict)
+    history: ReportedHistory | None = None
 
 
 @dataclass(frozen=True)
@@ -190,10 +186,10 @@ def _consistent(test: ShownTest) -> ShownTest:
                 f"{len(levels.sessions)} values", levels.values, "metrics", number, "history"
             )
     for gpu in test.telemetry.gpus if test.telemetry else ():
-        course = gpu.course
-        for name, values in course.counters.items() if course else ():
-            if course is not None and len(values) != len(course.seconds):
-                raise unexpected(f"{len(course.seconds)} values", values, "telemetry", name)
+        points = len(gpu.course.seconds)
+        for name, values in gpu.course.counters.items():
+            if len(values) != points:
+                raise unexpected(f"{points} values", values, "telemetry", name)
     return test
 
 
@@ -211,8 +207,8 @@ class ReportedSession(Stored):
 
     session: ShownFacts
     tests: tuple[Annotated[ShownTest, AfterValidator(_consistent)], ...]
-    unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
-    compare: ReportedComparison | None = field(default=None, metadata=LATER)
+    unmeasured: tuple[UnmeasuredTest, ...] = ()
+    compare: ReportedComparison | None = field(default=None, metadata=MAY_LACK)
     is_record: bool = field(default=False, metadata=NOT_STORED)
 
     @property

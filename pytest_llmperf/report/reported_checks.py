@@ -16,7 +16,7 @@ from pytest_llmperf.report.reported_details import (
     Values,
 )
 from pytest_llmperf.session.report_history import PastLevels
-from pytest_llmperf.stored_json import LATER, Bounded, Flag, Name, Stored, Whole, expect
+from pytest_llmperf.stored_json import MAY_LACK, Bounded, Flag, Name, Stored, Whole, expect
 from pytest_llmperf.text import in_short
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ReportedBaseline(Stored):
     low: Maybe
     high: Maybe
     sessions: Whole
-    sources: Texts = field(default=(), metadata=LATER)
+    sources: Texts
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class ReportedCheck(Stored):
     high: Maybe
     verdict: VerdictKind | None
     explanation: str | None
-    claim: str | None = field(default=None, metadata=LATER)
-    baseline: ReportedBaseline | None = field(default=None, metadata=LATER)
-    change: Maybe = field(default=None, metadata=LATER)
-    strategy: str | None = field(default=None, metadata=LATER)
-    proof: ReportedProof | None = field(default=None, metadata=LATER)
-    notes: Texts = field(default=(), metadata=LATER)
-    reasons: tuple[ReportedReason, ...] = field(default=(), metadata=LATER)
+    claim: str | None = field(default=None, metadata=MAY_LACK)
+    baseline: ReportedBaseline | None = field(default=None, metadata=MAY_LACK)
+    change: Maybe = field(default=None, metadata=MAY_LACK)
+    strategy: str | None = field(default=None, metadata=MAY_LACK)
+    proof: ReportedProof | None = field(default=None, metadata=MAY_LACK)
+    notes: Texts = field(default=(), metadata=MAY_LACK)
+    reasons: tuple[ReportedReason, ...] = field(default=(), metadata=MAY_LACK)
 
     @cached_property
     def metric(self) -> Metric:
@@ -133,8 +133,8 @@ class ShownMetric(ReportedCheck):
     tolerance: Annotated[Bounded, expect("a number of 0 or more", lambda one: one >= 0)] = 0.0
     samples: tuple[Values, ...] = ()
     base_samples: tuple[Values, ...] = ()
-    progress: ReportedProgress | None = field(default=None, metadata=LATER)
-    history: PastLevels | None = field(default=None, metadata=LATER)
+    progress: ReportedProgress | None = None
+    history: PastLevels | None = None
 
 
 @dataclass(frozen=True)

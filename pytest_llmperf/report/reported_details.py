@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_llmperf.session.report_history import PastSession
-from pytest_llmperf.stored_json import LATER, Bounded, Flag, Stored, Whole
+from pytest_llmperf.stored_json import MAY_LACK, Bounded, Flag, Stored, Whole
 
 Texts = tuple[str, ...]
 Values = tuple[Bounded, ...]
@@ -50,8 +50,8 @@ class ReportedRoofline(Stored):
 
     share: Maybe
     problem: str | None
-    limit_tokens_per_sec: Maybe = field(default=None, metadata=LATER)
-    devices: dict[str, ReportedRooflineDevice] = field(default_factory=dict, metadata=LATER)
+    limit_tokens_per_sec: Maybe = field(default=None, metadata=MAY_LACK)
+    devices: dict[str, ReportedRooflineDevice] = field(default_factory=dict, metadata=MAY_LACK)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ReportedGpuTelemetry(Stored):
     lowered_clocks: dict[str, Whole]
     xids: tuple[Whole, ...]
     lost: Flag
-    course: ReportedCourse | None = field(default=None, metadata=LATER)
+    course: ReportedCourse
 
 
 @dataclass(frozen=True)

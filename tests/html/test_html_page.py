@@ -185,23 +185,6 @@ def test_raw_samples_are_kept_on_request(tmp_path: Path) -> None:
     assert len(written(report, tmp_path, samples=True)) > len(written(report, tmp_path)) + 10_000
 
 
-def test_a_report_of_an_earlier_version_has_fewer_charts(tmp_path: Path) -> None:
-    report = whole_report()
-    later = ("measured_at", "command", "provenance", "model_file", "config", "machine_facts")
-    for name in (*later, "history"):
-        del report["session"][name]
-    for test in report["tests"]:
-        del test["timelines"], test["command"], test["doctor_command"]
-        for metric in test["metrics"]:
-            del metric["progress"], metric["history"]
-            if metric["baseline"]:
-                del metric["baseline"]["levels"]
-        for gpu in test["telemetry"]["gpus"] if test["telemetry"] else ():
-            del gpu["course"]
-    found = Parsed(written(report, tmp_path))
-    assert "30.0% slower [" in found.text
-
-
 def test_a_session_without_tests_has_a_page(tmp_path: Path) -> None:
     report = whole_report()
     report["tests"] = []

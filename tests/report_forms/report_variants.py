@@ -58,6 +58,8 @@ def check(verdict: str | None = "pass", **changed: Any) -> dict[str, Any]:
         "reasons": [] if verdict is None else [reason(verdict)],
         "samples": [[0.412]],
         "base_samples": [],
+        "progress": None,
+        "history": None,
         **changed,
     }
 

@@ -145,19 +145,6 @@ def test_a_file_that_cannot_be_written_is_named(
     assert "the report can't be written to file/out.xml" in err
 
 
-def test_a_report_of_an_earlier_version_is_shown(real: dict[str, Any], report: Report) -> None:
-    """Keys that came later may be missing."""
-    for key in ("fails", "provenance"):
-        real["session"].pop(key, None)
-    del real["unmeasured"]
-    for test in real["tests"]:
-        del test["location"]
-        for metric in test["metrics"]:
-            del metric["claim"]
-    for words in EVERY:
-        assert report(real, *words).status == 0
-
-
 def test_tests_that_were_not_measured_are_in_the_report(real: dict[str, Any]) -> None:
     wrong, skipped = real["unmeasured"]
     assert wrong["nodeid"] == "tests/test_real.py::test_wrong_answer"

@@ -81,10 +81,6 @@ def test_a_kept_pair_is_known_to_have_taken_turns(tmp_path: Path) -> None:
     sides = (CANDIDATE, BASE)
     pairs.add({}, [replace(sample(0, side, end_to_end=1.0), beside=True) for side in sides])
     assert [half.beside for half in pairs.load({})] == [True, True]
-    # What an earlier version kept.
-    (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text().replace(', "beside": true', ""))
-    assert [half.beside for half in pairs.load({})] == [False, False]
 
 
 def test_half_a_pair_is_a_value_of_the_candidate_but_no_pair() -> None:

@@ -95,7 +95,7 @@ class _Packer:
             "base": printable(test.against or "base"),
             "m": [self._metric(one) for one in test.metrics],
             "t": [self._timeline(one) for one in test.timelines],
-            "g": [self._gpu(gpu) for gpu in gpus if gpu.course and len(gpu.course.seconds) > 1],
+            "g": [self._gpu(gpu) for gpu in gpus if len(gpu.course.seconds) > 1],
         }
 
     def _metric(self, row: ShownMetric) -> dict[str, Any]:
@@ -192,7 +192,6 @@ class _Packer:
 
     def _gpu(self, gpu: ReportedGpuTelemetry) -> dict[str, Any]:
         course = gpu.course
-        assert course is not None
         times = _end_to_end(course)
         each = -(-len(times) // self._detail.gpu)
         begins = dict.fromkeys(-(-begin // each) for begin in course.processes)
