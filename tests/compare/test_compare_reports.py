@@ -377,7 +377,8 @@ def test_a_test_whose_body_failed_is_no_comparison(
     assert f"failed, not measured: {LONG}: the answer | is 41" in words
     assert "removed" not in words
     page = llmperf_compare(base, judged, "--format", "markdown").out
-    assert page.startswith("### llmperf: not compared (1 test")
+    assert page.startswith("### llmperf: not measured (1 test")
+    assert "**Not compared:** 1 failed test not measured" in page
     assert "| **not measured** | <code>tests/perf/test_chat.py::test_long" in page
     assert "the answer &#124; is 41" in page
     data = json.loads(llmperf_compare(base, judged, "--format", "json").out)

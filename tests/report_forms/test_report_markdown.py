@@ -96,7 +96,8 @@ def test_all_of_a_good_session_is_folded_away(real: dict[str, Any]) -> None:
 
 
 def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
-    cause = {"title": "layers on the CPU", "evidence": "12 of 31", "change": "n_gpu_layers: -1"}
+    cause: dict[str, Any] = {"title": "layers on the CPU", "evidence": "12 of 31", "certain": True}
+    cause["change"] = "n_gpu_layers: -1"
     data = variant(
         real,
         case(
