@@ -112,6 +112,13 @@ def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, 
         "fitness": [],
         "gpus": [{"index": 0, "name": "NVIDIA GeForce RTX 4090"}],
         "measured_at": "2026-11-28T20:41:07Z",
+        "command": None,
+        "provenance": None,
+        "model_file": None,
+        "config": {},
+        "machine_facts": {},
+        "unit": "process",
+        "fails": ["regressed"],
         "history": {"sessions": [{**one, "file": "x.json"} for one in past], "problem": None},
     }
     return {
@@ -119,6 +126,7 @@ def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, 
         "session": session,
         "counts": {"pass": 6 * tests},
         "tests": [_test(rng, number, pairs) for number in range(tests)],
+        "unmeasured": [],
     }
 
 
@@ -145,6 +153,9 @@ def _test(rng: random.Random, number: int, pairs: int) -> dict[str, Any]:
         "telemetry": {"hz": 20.0, "gpus": [_gpu(rng, pairs)]},
         "metrics": metrics,
         "timelines": [_timeline(rng, picked) for picked in ("typical", "slowest")],
+        "quality": None,
+        "location": None,
+        "load": None,
         "command": f"pytest -m perf --llmperf-against main tests/perf/test_{number % 17}.py",
         "doctor_command": "llmperf doctor --prompt-tokens 38 --max-tokens 64" if is_slow else None,
     }
