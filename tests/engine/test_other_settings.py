@@ -16,8 +16,8 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.request import Request
 
-#: A context that no memory holds.
-HUGE = 2**31 - 1
+#: A context that no memory holds: the many layers of the model take 8 KiB a token.
+HUGE = 50_000_000
 ASK = Request(prompt="once upon a time", max_tokens=6)
 
 
@@ -25,7 +25,8 @@ def spec_of(**changes: Any) -> LaunchSpec:
     """Settings of a tiny model, with some of them changed."""
     small = {"n_ctx": 256, "n_batch": 32, "n_ubatch": 32, "max_tokens": 8}
     threads = {"n_threads": 1, "n_threads_batch": 1}
-    config = LlamaCppConfig(**{**small, **threads, **changes}).resolved(tiny_llama())
+    model = tiny_llama(layers=64, name="deep-llama")
+    config = LlamaCppConfig(**{**small, **threads, **changes}).resolved(model)
     return LaunchSpec("llama_cpp", config)
 
 

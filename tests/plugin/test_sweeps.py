@@ -28,8 +28,8 @@ perf:
   iterations: 3
   warmup_max: 1
 """
-#: A context that no memory holds.
-HUGE = 2**31 - 1
+#: A context that no memory holds: the many layers of the deep model take 8 KiB a token.
+HUGE = 50_000_000
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def swept(project: Project, quiet_machine: None) -> Project:
     """A project with a tiny real model."""
     project.configure(TINY.format(model=tiny_llama()))
     return project
+
+
+@pytest.fixture
+def deep(swept: Project) -> Project:
+    """The same with a model of many layers."""
+    swept.configure(TINY.format(model=tiny_llama(layers=64, name="deep-llama")))
+    return swept
 
 
 def reported(project: Project) -> dict[str, dict[str, Any]]:
@@ -118,29 +125,29 @@ def test_cells_share_a_process_where_only_the_context_differs(
     assert any(line.startswith("* fastest here, not proven") for line in said)
 
 
-def test_impossible_cells_are_skipped_and_unloadable_ones_fail_alone(swept: Project) -> None:
-    swept.write(
+def test_impossible_cells_are_skipped_and_unloadable_ones_fail_alone(deep: Project) -> None:
+    deep.write(
         test_it=f"""
         @pytest.mark.perf_sweep(n_ctx=[{HUGE}, 256], n_ubatch=[16, 4096], type_v=["q8_0", "f16"])
         def test_x(llm_engine):
             llm_engine.generate("once", max_tokens=3)
         """
     )
-    result = swept.perf("-rs")
+    result = deep.perf("-rs")
     result.assert_outcomes(passed=1, errors=1, skipped=6)
     said = " ".join(result.outlines)
     assert "n_ubatch: n_ubatch (4096) must not be larger than n_batch (64)" in said
     assert "type_v: q8_0 values need flash attention" in said
     assert f"_ ERROR at setup of test_x[n_ctx={HUGE}-n_ubatch=16-type_v=f16] _" in said
     assert "llama.cpp could not load" in said
-    assert list(reported(swept)) == ["test_x[n_ctx=256-n_ubatch=16-type_v=f16]"]
+    assert list(reported(deep)) == ["test_x[n_ctx=256-n_ubatch=16-type_v=f16]"]
 
 
 def test_a_cell_that_no_longer_loads_is_an_error_of_its_own(
-    swept: Project, monkeypatch: pytest.MonkeyPatch
+    deep: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure = EngineClient.configure
-    recorded = swept.path / "recorded"
+    recorded = deep.path / "recorded"
 
     def failing(self: EngineClient, spec: LaunchSpec) -> bool:
         if recorded.exists() and spec.config["n_ctx"] == 512:
@@ -157,7 +164,7 @@ def test_a_cell_that_no_longer_loads_is_an_error_of_its_own(
 
     monkeypatch.setattr(EngineClient, "configure", failing)
     monkeypatch.setattr(EngineClient, "start", classmethod(starting))
-    swept.write(
+    deep.write(
         test_it=f"""
         import pathlib
 
@@ -169,8 +176,8 @@ def test_a_cell_that_no_longer_loads_is_an_error_of_its_own(
                 pathlib.Path({str(recorded)!r}).touch()
         """
     )
-    swept.perf().assert_outcomes(passed=2, failed=1)
-    found = {name: test["verdict"] for name, test in reported(swept).items()}
+    deep.perf().assert_outcomes(passed=2, failed=1)
+    found = {name: test["verdict"] for name, test in reported(deep).items()}
     assert [name for name, verdict in found.items() if verdict == "error"] == ["test_x[n_ctx=512]"]
     assert len(found) == 3
 
