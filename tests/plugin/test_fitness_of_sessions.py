@@ -56,6 +56,9 @@ def answer(prompt, max_tokens=4):
     yield from ("a", "b") if again else ("a", "b", "c", "d")
 """
 
+#: Where it is not the point what is decided.
+ONE_PAIR = ("--llmperf-set", "perf.max_pairs=1")
+
 #: This machine's neighbours are not what the test is about.
 ALONE = "  fitness: {busy_cores: note, stolen_cores: note, memory_pressure: note}\n"
 
@@ -313,7 +316,7 @@ def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):
 @pytest.mark.usefixtures("quiet_machine")
 def test_a_configuration_with_other_threads_is_named_beside_the_base_arm(one_test):
     one_test.configure(APP.replace("n_threads: 1", "n_threads: 2"), "other.yaml")
-    one_test.perf("--llmperf-against-config", "other.yaml")
+    one_test.perf("--llmperf-against-config", "other.yaml", *ONE_PAIR)
     found = fitness(one_test)["other_threads"]
     assert found["text"] == "llm.n_threads 2 → 1"
     (test,) = one_test.session()["tests"]
@@ -381,7 +384,7 @@ def test_a_record_has_no_findings_of_the_other_side(one_test, monkeypatch):
 
     monkeypatch.setattr(Rounds, "_keep", keep)
     one_test.configure(APP, "other.yaml")
-    one_test.perf("--llmperf-record", "--llmperf-against-config", "other.yaml")
+    one_test.perf("--llmperf-record", "--llmperf-against-config", "other.yaml", *ONE_PAIR)
     assert {"cpu_clock", "cpu_governor"} <= fitness(one_test).keys()
     (path,) = one_test.baselines()
     session = json.loads(path.read_text())["session"]

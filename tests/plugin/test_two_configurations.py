@@ -208,9 +208,15 @@ def alternations(two) -> list[int]:
     # Two warm-ups or more of either, then ABBAAB: they meet after 3 of 6.
     [("iterations", {3, 4}), ("auto", {1}), ("processes", {1})],
 )
-def test_applications_take_turns_by_iterations_where_they_are_allowed_to(two, turns, changes):
+def test_applications_take_turns_by_iterations_where_they_are_allowed_to(
+    two, monkeypatch, turns, changes
+):
+    # As many replays as are asked for, however short they are.
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
+        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     two.write(toy=NOTING)
-    two.perf(*AGAINST, "--llmperf-set", f"perf.turns={turns}", "--llmperf-set", "perf.processes=3")
+    pairs = ("--llmperf-set", "perf.processes=3", "--llmperf-set", "perf.max_pairs=3")
+    two.perf(*AGAINST, "--llmperf-set", f"perf.turns={turns}", *pairs)
     first, *others = alternations(two)
     assert first == 1
     assert len(others) >= 2
