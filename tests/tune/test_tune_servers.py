@@ -27,8 +27,8 @@ from pytest_llmperf.tune.run import TuneRun
 SUPPORT = Path(__file__).parent.parent / "support"
 #: A request takes 34 ms; how many are answered at a time is an argument.
 PLAN = json.dumps({"first": 0.02, "gap": 0.002, "cached": 0})
-SIMULATOR = shlex.join([str(SUPPORT / "server_simulator.py"), "--plan", PLAN])
-START = f"{{python}} {SIMULATOR} --port {{port}}"
+SIMULATOR = f"{{python}} {shlex.quote(str(SUPPORT / 'server_simulator.py'))} --port {{port}}"
+START = f"{SIMULATOR} --plan {shlex.quote(PLAN)}"
 #: A busy machine makes this client late, too.
 FITNESS = {"client_slip": "note", "rate_not_reached": "note"}
 TEST = """
@@ -85,12 +85,11 @@ def test_more_slots_are_found_proven_and_applied(project: pytest.Pytester) -> No
 def test_speed_is_given_up_for_a_missed_target_and_the_cost_is_named(
     project: pytest.Pytester,
 ) -> None:
-    start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
     today, other = (
         json.dumps({"first": first, "gap": gap, "cached": 0})
         for first, gap in ((0.08, 0.002), (0.01, 0.006))
     )
-    configure(project.path, {"extra.plan": [today, other]}, start=start, extra={"plan": today})
+    configure(project.path, {"extra.plan": [today, other]}, start=SIMULATOR, extra={"plan": today})
     limits = ("first_token(max='40ms')", "tokens_per_sec(min=40)")
     markers = "\n".join(f"@pytest.mark.{one}" for one in limits)
     project.makepyfile(test_caches=TEST.replace("@pytest.mark.load({load})\n{markers}", markers))
@@ -106,8 +105,10 @@ def test_speed_is_given_up_for_a_missed_target_and_the_cost_is_named(
 
 
 def test_a_server_that_can_not_keep_up_is_where_a_search_begins(project: pytest.Pytester) -> None:
-    # One request at a time is 29 a second, 32 are 940.
-    configure(project.path, {"extra.slots": [1, 32]}, extra={"slots": 1})
+    # One request at a time is 59 a second, 32 are 1,900.
+    plan = json.dumps({"first": 0.01, "gap": 0.001, "cached": 0})
+    today = {"slots": 1, "plan": plan}
+    configure(project.path, {"extra.slots": [1, 32]}, start=SIMULATOR, extra=today)
     write(project, "rate=200, arrivals='constant', requests=100")
     found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
     assert found.ret == 0, found.stderr.str()
@@ -148,9 +149,8 @@ def test_a_real_server_is_searched_one_request_at_a_time(project: pytest.Pyteste
 
 
 def test_a_load_that_is_void_is_a_point_with_its_reason(project: pytest.Pytester) -> None:
-    start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
     space = {"extra.plan": ['{"first": 0.02, "cached": 3}'], "extra.no-such": [1]}
-    configure(project.path, space, start=start, extra={"plan": PLAN})
+    configure(project.path, space, start=SIMULATOR, extra={"plan": PLAN})
     write(project, "concurrency=2, requests=8")
     found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
     assert found.ret == 0, found.stderr.str()
@@ -166,10 +166,9 @@ def test_a_load_that_is_void_is_a_point_with_its_reason(project: pytest.Pytester
 def test_a_server_that_hangs_is_a_point_and_the_next_one_is_measured(
     project: pytest.Pytester,
 ) -> None:
-    start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
     hung, other = ('{"first": 60, "cached": 0}', '{"first": 0.03, "gap": 0.002, "cached": 0}')
     space = {"extra.plan": [hung, other]}
-    configure(project.path, space, start=start, extra={"plan": PLAN}, load_timeout="15s")
+    configure(project.path, space, start=SIMULATOR, extra={"plan": PLAN}, load_timeout="8s")
     options = ("--prompt", "A question", "--max-tokens", "8", "--phase", "1", "--json", "out.json")
     found = project.run(*COMMAND, *options, timeout=170)
     assert found.ret == 0, found.stderr.str()
