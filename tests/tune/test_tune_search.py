@@ -28,6 +28,12 @@ from pytest_llmperf.tune.result import Point, TuneResult
 from pytest_llmperf.tune.storage import file_url, open_storage
 
 
+@pytest.fixture
+def one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race ends with its first pair: for tests in which it is all the same who wins."""
+    monkeypatch.setattr("pytest_llmperf.tune.race.MAX_PAIRS", 1)
+
+
 def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
     # A prompt of 300 tokens, one by one; a cache that no test machine has memory for.
     result = tune(
@@ -72,6 +78,7 @@ def test_where_nothing_helps_nothing_is_claimed_and_the_study_is_complete(tune: 
     assert [one.number for one in again.points] == [one.number for one in result.points]
 
 
+@pytest.mark.usefixtures("one_pair")
 def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_reason(
     tune: Tune, tmp_path: Path
 ) -> None:
@@ -84,6 +91,7 @@ def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_rea
     )
     by_model = {one.settings["model_path"]: one for one in result.points}
     assert by_model[str(smaller)].outcome in ("measured", "lost")
+    assert by_model[str(smaller)].pairs <= 1
     assert by_model[str(missing)].outcome == "unsupported"
     assert "no such file" in by_model[str(missing)].reason
     assert by_model[str(cut)].outcome == "unsupported"
@@ -226,6 +234,7 @@ def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     ]
 
 
+@pytest.mark.usefixtures("one_pair")
 def test_answers_that_can_not_be_compared_bar_no_other_combination(
     tune: Tune, tmp_path: Path
 ) -> None:
