@@ -15,6 +15,7 @@ def answer(prompt, max_tokens):
         time.sleep(0.01)
         yield "a"
 """
+CONFIG = "{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens, warmup_max: 2}}"
 
 
 @pytest.fixture
@@ -36,7 +37,12 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> None:
+def test_the_difference_passes_and_the_target_is_not_judged(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As many replays as are asked for, however short they are.
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
+        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     project.write(
         toy=STEADY,
         test_toy="""
@@ -45,10 +51,8 @@ def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> Non
             llm_engine.generate("hi", max_tokens=6)
         """,
     )
-    project.configure("{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens}}")
-    project.configure(
-        "{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens}}", "other.yaml"
-    )
+    project.configure(CONFIG)
+    project.configure(CONFIG, "other.yaml")
     result = project.perf("--llmperf-against-config", "other.yaml")
 
     result.assert_outcomes(passed=1)
