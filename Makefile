@@ -44,8 +44,7 @@ gpu-test:
 lint: setup
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
-	@$(RUN) mypy
-	@$(RUN) mypy --strict tools benchmarks
+	@$(RUN) mypy --strict pytest_llmperf tools benchmarks
 
 docs: setup
 	@.venv/$(IN)/python tools/docs_reference.py
