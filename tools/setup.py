@@ -43,6 +43,8 @@ ENVIRONMENTS: dict[str, tuple[str, ...] | None] = {
     ".venv": None,
     ".venv-gpu": ("vulkan", "cuda", "metal"),
 }
+#: Folder -> the extras that the project is installed with: docs (90 MB) are built in .venv only.
+EXTRAS = {".venv": "dev,docs,hub", ".venv-gpu": "dev,hub"}
 #: Installed first, because the project is installed without build isolation:
 #: an isolated build would take whatever version is newest that day.
 BUILD_REQUIREMENTS = ("hatchling", "editables")
@@ -229,7 +231,7 @@ def install(venv: Path, root: Path, build: Build, cache: Path) -> dict[str, str]
         [*pip, *constraints, *BUILD_REQUIREMENTS],
         root,
     )
-    project = ["--no-build-isolation", "-e", ".[dev,docs,hub]"]
+    project = ["--no-build-isolation", "-e", f".[{EXTRAS[venv.name]}]"]
     run(
         "project: installing it editable, with its dependencies",
         [*pip, *constraints, *project],

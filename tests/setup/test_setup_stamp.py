@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import setup as checkout_setup
@@ -151,6 +152,28 @@ def test_an_environment_is_one_that_git_ignores():
 def test_a_cpu_build_is_kept_out_of_the_environment_for_gpus():
     with pytest.raises(SetupError, match=r"ENGINE=cpu: \.venv-gpu is for engines with GPU code"):
         environment_name("cpu", [".venv-gpu"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "project"), [(".venv", ".[dev,docs,hub]"), (".venv-gpu", ".[dev,hub]")]
+)
+def test_packages_of_the_docs_are_installed_where_these_are_built(
+    monkeypatch, tmp_path, environment, project
+):
+    commands = []
+    stand_ins = {
+        "ensure_venv": lambda *_: Path("python"),
+        "ensure_wheel": lambda *_: (Path("engine.whl"), "hash"),
+        "wheel_identity": lambda _: "engine",
+        "installed_identity": lambda _: "engine",
+        "run": lambda step, command, cwd: commands.append(command),
+        "fetch_model": lambda *_: "model.gguf",
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(checkout_setup, name, stand_in)
+    build = plan_build("vulkan", "1.0", {})
+    checkout_setup.install(tmp_path / environment, tmp_path, build, tmp_path)
+    assert commands[-1][-1] == project
 
 
 def test_error_is_one_line_without_a_traceback(root):
