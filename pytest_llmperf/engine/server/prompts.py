@@ -13,12 +13,13 @@ from pytest_llmperf.engine.server.answer import ServerRequest
 #: llama.cpp's can be; ``unique``: no two begin alike.
 CacheUse = Literal["shared", "off", "unique"]
 
-#: Each is a single token in the vocabularies of common models, with the space before it.
+#: Each is a single token in the vocabularies of common models, with the space before it. All have
+#: four letters, so that they are of equal length for a tokenizer of bytes or letters, too.
 _WORDS = (
-    *("time", "year", "people", "way", "day", "man", "world", "life"),
-    *("hand", "part", "place", "case", "week", "work", "fact", "group"),
-    *("number", "night", "point", "home", "water", "room", "area", "money"),
-    *("story", "book", "word", "house", "side", "kind", "head", "line"),
+    *("time", "year", "life", "hand", "part", "case", "week", "work"),
+    *("fact", "home", "room", "area", "book", "word", "side", "kind"),
+    *("head", "line", "name", "team", "body", "door", "face", "food"),
+    *("game", "idea", "road", "city", "king", "girl", "mind", "tree"),
 )
 #: 40 bits: two prompts alike are as good as impossible.
 _COUNT = 8
