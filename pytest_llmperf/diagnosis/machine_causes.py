@@ -38,7 +38,8 @@ _ROWS = (
     ),
     (
         "busy_cores", "other processes use the engine's cores", 2.0,
-        "stop what else runs on this host: it cannot be seen from here", "",
+        "stop what else runs on this host: it cannot be seen from here",
+        "or use fewer threads (n_threads): all of them wait for one that has no core",
     ),
     (
         "memory_pressure", "processes wait for memory", 2.0, "close programs that hold memory",
@@ -87,9 +88,11 @@ def _check(
     found = situation.found(name)
     if found is None or not _is_more_than_a_note(found):
         return None
+    if found.evidence.get("needed_cores") == 1:
+        hint = ""  # of one thread there are no fewer
     remedy = Remedy(change, hint=hint)
     if name in _NAMING and (named := _processes(found.text)):
-        remedy = Remedy(f"close {listed(named)}")
+        remedy = replace(remedy, change=f"close {listed(named)}")
     elif default := found.evidence.get("default_w"):
         remedy = replace(remedy, change=remedy.change.replace("WATTS", f"{default:.0f}"))
     certain = found.severity == "invalid" or _is_certain(found, situation)

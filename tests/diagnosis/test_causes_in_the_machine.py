@@ -140,6 +140,19 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
     assert evidence(load(), "busy_cores") is None
 
 
+@pytest.mark.parametrize(
+    ("threads", "hint"),
+    [
+        (2, "or use fewer threads (n_threads): all of them wait for one that has no core"),
+        (1, ""),
+    ],
+)
+def test_fewer_threads_leave_a_busy_process_its_core(load: Load, threads: int, hint: str) -> None:
+    taken = BusyReport(seconds=2.0, cpus=2, foreign_cores=1.9)
+    findings = judge(taken, Need(threads=threads, cores=2))
+    assert shown(with_findings(load(), *findings), "busy_cores").remedy.hint == hint
+
+
 @linux
 def test_the_machines_cards_are_those_nvml_names(card: Card) -> None:
     card.set(scenario("healthy"))
