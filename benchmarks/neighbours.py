@@ -4,10 +4,11 @@
     python benchmarks/neighbours.py --file neighbours.jsonl --report [--tolerance 2%]
 
 Both sides are the same configuration of the embedded model, and their processes take turns of
-tokens. Blocks of pairs beside every kind of neighbour (``busy_neighbour.py``; ``none`` is without
-one) are measured in random order and kept in the file; a later run goes on where this one stopped.
-The gate then judges sessions made of these pairs, with the metrics that a perf test gates by
-default, at one tolerance:
+tokens. The engine has one thread and so leaves a core to the neighbour: what happens without
+one, ``busy_threads.py`` shows. Blocks of pairs beside every kind of neighbour
+(``busy_neighbour.py``; ``none`` is without one) are measured in random order and kept in the
+file; a later run goes on where this one stopped. The gate then judges sessions made of these
+pairs, with the metrics that a perf test gates by default, at one tolerance:
 
 - as measured: one session after the other, each with the pairs that follow those of the last one;
 - resampled: many sessions, each of runs of consecutive pairs, drawn at random, with the sides
@@ -179,7 +180,7 @@ def main() -> int:
         "--pairs", type=whole_number(RUN), default=8, help="in turns, of a block (8)"
     )
     parser.add_argument("--kinds", nargs="+", choices=(NONE, *KINDS), default=[NONE, *KINDS])
-    parser.add_argument("--threads", type=whole_number(), default=2, help="of the engine (2)")
+    parser.add_argument("--threads", type=whole_number(), default=1, help="of the engine (1)")
     parser.add_argument("--tokens", type=whole_number(2), default=32, help="of an answer (32)")
     parser.add_argument("--tolerance", type=tolerance, default=0.05, help="of the gate (5%%)")
     parser.add_argument(
