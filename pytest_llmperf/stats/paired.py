@@ -218,11 +218,16 @@ def pairs_needed(
 def smallest_reaching(reached: Callable[[int], bool], first: int, last: int) -> int | None:
     """Return the smallest n in [first, last] with ``reached(n)``, or None.
 
-    It bisects, so ``reached`` must stay True once it is.
+    ``reached`` must stay True once it is. The search doubles its steps and then bisects: looks at
+    many pairs cost most, and few are usually enough.
     """
-    if first > last or not reached(last):
+    if first > last:
         return None
-    low, high = first - 1, last
+    low, high, step = first - 1, first, 1
+    while not reached(high):
+        if high == last:
+            return None
+        low, high, step = high, min(high + step, last), 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         if reached(middle):

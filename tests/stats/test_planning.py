@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pytest_llmperf.stats.paired import Zone, look, mde, pairs_to_pass
+from pytest_llmperf.stats.paired import Zone, look, mde, pairs_to_pass, smallest_reaching
 
 ALARM, PASS = math.log(100), math.log(20)
 ZONE = Zone.of(0.05)
@@ -56,3 +56,25 @@ def test_unchanged_check_passes_by_then_in_at_least_half_of_all_sessions(sd: flo
 
 def test_hopeless_noise_never_passes() -> None:
     assert pairs_to_pass(2.0, PASS, 0.05, power=0.5) is None
+
+
+def test_the_smallest_number_is_found_with_few_looks_at_many_pairs() -> None:
+    asked: list[int] = []
+
+    def search(answer: int, first: int, last: int) -> int | None:
+        asked.clear()
+
+        def reached(n: int) -> bool:
+            asked.append(n)
+            return n >= answer
+
+        return smallest_reaching(reached, first, last)
+
+    for answer in range(1, 45):
+        for first in (3, 10):
+            found = search(answer, first, 40)
+            assert found == (max(answer, first) if answer <= 40 else None)
+            assert len(set(asked)) == len(asked)
+    assert search(3, 41, 40) is None
+    assert search(5, 3, 400) == 5
+    assert max(asked) <= 6
