@@ -18,13 +18,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the plugin once; under PYTHONDONTWRITEBYTECODE every process would do it again."""
+    """Compile the plugin once, and let Hypothesis take its time.
+
+    Under PYTHONDONTWRITEBYTECODE every process would compile it again.
+    """
     if not hasattr(config, "workerinput"):
         here = Path(__file__).parent
         # As engines import it, and as sessions do.
         compileall.compile_dir(here / "pytest_llmperf", quiet=2)
         if sys.dont_write_bytecode and config.getoption("numprocesses", None):
             subprocess.run([sys.executable, str(here / "tools" / "compile_plugin.py")], check=False)
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings
+
+        # How long an example takes on a busy machine says nothing about the code.
+        settings.register_profile("no deadline", deadline=None)
+        settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(trylast=True)
