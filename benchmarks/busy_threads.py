@@ -1,6 +1,6 @@
 """How much longer an answer takes beside each kind of busy process, by the engine's threads.
 
-    python benchmarks/busy_threads.py [--threads 1 2] [--rounds 3] [--tokens 8]
+    python benchmarks/busy_threads.py [--threads 1 2 4] [--rounds 3] [--tokens 8]
 
 The embedded model answers the same prompt alone and beside every kind of neighbour
 (``busy_neighbour.py``), in random order, one engine for each number of threads. Printed: the
@@ -11,7 +11,6 @@ Beside a process that never rests an answer on all cores can take a minute.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import time
@@ -21,6 +20,7 @@ from busy_neighbour import KINDS, busy_neighbour
 from turns import PROMPT, spec_of
 
 from pytest_llmperf.arguments import whole_number
+from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
@@ -55,13 +55,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    cpus = usable_cpus()
     parser.add_argument(
-        "--threads", type=whole_number(), nargs="+", default=[1, 2], help="of the engine (1 2)"
+        "--threads",
+        type=whole_number(),
+        nargs="+",
+        default=sorted({1, cpus}),
+        help="of the engine (default: 1, and as many as CPUs)",
     )
     parser.add_argument("--rounds", type=whole_number(), default=3, help="(default 3)")
     parser.add_argument("--tokens", type=whole_number(2), default=8, help="of an answer (8)")
     arguments = parser.parse_args()
-    print(f"{os.cpu_count()} CPUs; seconds of an answer of {arguments.tokens} tokens")
+    print(f"{cpus} usable CPUs; seconds of an answer of {arguments.tokens} tokens")
     heads = "".join(f"{head:>9}" for head in ("median", "shortest", "longest", "ratio"))
     print(f"{'threads':>7} {'neighbour':<10}{heads}")
     for threads in arguments.threads:
