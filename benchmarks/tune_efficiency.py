@@ -85,6 +85,8 @@ def efficiency(arguments: argparse.Namespace, folder: Path) -> int:
     tries = sum(one["kind"] == "try" for one in outcomes.all)
     while tries < (arguments.tries or 5):
         result = bench.search(seed=tries + 1)
+        if result.interrupted:
+            return 1
         found = dict(result.best.settings) if result.best is not None else {}
         proof = result.confirmed.seconds if result.confirmed is not None else 0.0
         seconds = result.seconds - proof
@@ -125,6 +127,8 @@ def nothing(arguments: argparse.Namespace, folder: Path) -> int:
     outcomes = Outcomes(arguments.file, _conditions(arguments, "nothing"))
     while len(outcomes.all) < (arguments.tries or 10):
         result = bench.search(seed=len(outcomes.all) + 1)
+        if result.interrupted:
+            return 1
         outcomes.add(
             {
                 "kind": "nothing",
