@@ -12,8 +12,8 @@ from longest_first import longest_first
 pytest_plugins = ["pytester"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background jobs, and some CI runners everything, deaf to Ctrl-C; our tests
-    # of Ctrl-C, and the sessions they start, must hear it.
+    # A shell starts background jobs, and some CI runners start everything, with Ctrl-C ignored; our
+    # tests of Ctrl-C, and the sessions they start, must receive it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -23,22 +23,22 @@ def pytest_configure(config: pytest.Config) -> None:
     Under PYTHONDONTWRITEBYTECODE every process would compile it again.
     """
     if not hasattr(config, "workerinput"):
-        here = Path(__file__).parent
-        # As engines import it, and as sessions do.
-        compileall.compile_dir(here / "pytest_llmperf", quiet=2)
+        root = Path(__file__).parent
+        # First as engines import it, then as pytest sessions do.
+        compileall.compile_dir(root / "pytest_llmperf", quiet=2)
         if sys.dont_write_bytecode and config.getoption("numprocesses", None):
-            subprocess.run([sys.executable, str(here / "tools" / "compile_plugin.py")], check=False)
+            subprocess.run([sys.executable, str(root / "tools" / "compile_plugin.py")], check=False)
     if config.pluginmanager.hasplugin("hypothesispytest"):
         from hypothesis import settings
 
-        # How long an example takes on a busy machine says nothing about the code.
+        # On a busy machine, the time that an example takes says nothing about the code.
         settings.register_profile("no deadline", deadline=None)
         settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest files where several processes share the tests."""
+    """Start with the longest files if several processes share the tests."""
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         items[:] = longest_first(items, worker["workercount"])

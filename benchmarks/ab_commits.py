@@ -5,9 +5,9 @@
 A repository is made whose application runs a real model; one commit slows each
 decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment; at a
 tolerance of 2% one slows decode by 2.5%, and one changes a comment. Each is compared with
-its parent as often as asked for, in random turn. Nothing else should use the cores:
-``--neighbour`` starts a process that takes one of them in bursts, or does something else
-(``busy_neighbour.py`` lists the kinds). With a file a later run goes on where this one stopped.
+its parent as often as asked for, in random order. Nothing else should use the cores:
+``--neighbour`` starts a process that takes a core in bursts, or does something else
+(``busy_neighbour.py`` lists the kinds). With ``--file``, a later run continues where this stopped.
 With more cores, sessions can run side by side: ``--lanes 6``.
 """
 
@@ -31,8 +31,8 @@ from outcomes import Outcomes
 
 from pytest_llmperf.arguments import duration
 
-#: Code before and after, and the metrics that it slows: one of them must be called, and no other.
-#: Without any, all must pass.
+#: Code before and after, and the metrics that it slows: at least one of them must be called, and
+#: no other. If it slows none, all must pass.
 Scenario = tuple[str, str, frozenset[str]]
 COMMENT: Scenario = ('"""Yield token ids."""', '"""Yield the ids of tokens."""', frozenset())
 SLOW_DECODE = frozenset({"tokens_per_sec", "end_to_end"})
@@ -61,17 +61,17 @@ def one(repository: CommitRepository, report: Path) -> dict[str, Any]:
     )
     if not report.exists():
         raise SystemExit(f"no report:\n{done.stdout}{done.stderr}")
-    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return {**found, "wall": time.monotonic() - began}
+    document: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return {**document, "wall": time.monotonic() - began}
 
 
 def judge(test: dict[str, Any], slowed: frozenset[str]) -> tuple[bool, str]:
     """Return whether a session was right about its test, and its verdicts."""
-    verdicts = {one["name"]: one["verdict"] for one in test["metrics"] if one["gated"]}
+    verdicts = {metric["name"]: metric["verdict"] for metric in test["metrics"] if metric["gated"]}
     text = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
     if not slowed:
         return set(verdicts.values()) <= {"pass"}, text
-    # What sampling stopped for may be another metric that the same change slows.
+    # Sampling may have stopped for another metric that the same change slows.
     called = {name for name, verdict in verdicts.items() if verdict == "regressed"}
     return bool(called) and called <= slowed, text
 
@@ -94,7 +94,7 @@ def main() -> None:
     scenarios = SCENARIOS[arguments.tolerance]
     conditions = {**asdict(application), "neighbour": arguments.neighbour}
     outcomes = Outcomes(arguments.file, {**conditions, "model": str(application.model)})
-    done = {(one["repeat"], one["scenario"]) for one in outcomes.all}
+    done = {(outcome["repeat"], outcome["scenario"]) for outcome in outcomes.all}
     until = time.monotonic() + arguments.budget
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -106,43 +106,43 @@ def main() -> None:
             if time.monotonic() > until:
                 return None
             folder = Path(temporary) / f"{repeat}-{list(scenarios).index(name)}"
-            made = CommitRepository(folder / "repository", application, environ)
-            made.edit(*scenarios[name][:2])
-            made.commit(name)
-            return one(made, folder / "report.json")
+            repository = CommitRepository(folder / "repository", application, environ)
+            repository.edit(*scenarios[name][:2])
+            repository.commit(name)
+            return one(repository, folder / "report.json")
 
         jobs = []
         for repeat in range(1, arguments.repeats + 1):
             names = [name for name in scenarios if (repeat, name) not in done]
             random.shuffle(names)
             jobs += [(repeat, name) for name in names]
-        for (repeat, name), found in side_by_side(session, jobs, arguments.lanes):
-            if found is None:
+        for (repeat, name), report in side_by_side(session, jobs, arguments.lanes):
+            if report is None:
                 continue
-            (test,) = found["tests"]
+            (test,) = report["tests"]
             right, verdicts = judge(test, scenarios[name][2])
             outcome = {
                 "scenario": name,
                 "repeat": repeat,
                 "right": right,
                 "pairs": test["pairs"],
-                "seconds": found["wall"],
+                "seconds": report["wall"],
                 "verdicts": verdicts,
-                "explanations": [one["explanation"] for one in test["metrics"] if one["gated"]],
+                "explanations": [row["explanation"] for row in test["metrics"] if row["gated"]],
             }
             outcomes.add(outcome)
             print(
                 f"{repeat:>3} {name:<22} {'right' if right else 'WRONG':<6}"
-                f"{test['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
+                f"{test['pairs']:>3} pairs {report['wall']:>6.1f} s  {verdicts}",
                 flush=True,
             )
     print(f"\n{'commit':<22} {'right':>8} {'pairs':>16} {'seconds':>20}")
     for name in scenarios:
-        repeats = [one for one in outcomes.all if one["scenario"] == name]
+        repeats = [outcome for outcome in outcomes.all if outcome["scenario"] == name]
         if not repeats:
             continue
-        count = sum(one["right"] for one in repeats)
-        pairs, seconds = ([one[key] for one in repeats] for key in ("pairs", "seconds"))
+        count = sum(outcome["right"] for outcome in repeats)
+        pairs, seconds = ([outcome[key] for outcome in repeats] for key in ("pairs", "seconds"))
         print(
             f"{name:<22} {count:>3} of {len(repeats):<2} "
             f"{statistics.median(pairs):>6g} ({min(pairs)} to {max(pairs)})".ljust(52)

@@ -1,11 +1,11 @@
-"""Is the measured bandwidth of the CPU that of a compiled STREAM triad?
+"""Does the measured memory bandwidth of the CPU agree with a compiled STREAM triad?
 
     python benchmarks/bandwidth.py [--threads 1 2] [--rounds 7] [--json bandwidth.json]
 
 Compiles stream_triad.c with ``cc -O3 -pthread`` and runs it and the plugin's
 own stream in turns, in random order, with the same arrays and the same number of
-threads, for 1 to all usable cores. Both report the best of as many passes, as
-STREAM does. A round's ratio is ours over the triad's; the median ratio of each
+threads, for 1 to all usable cores. Both report the best of equally many passes,
+as STREAM does. A round's ratio is ours over the triad's; the median ratio of each
 number of threads must lie within 10% of 1. Exit status 0 if all do, 1 if one
 does not, 2 if it could not be measured (no compiler, a busy machine).
 """
@@ -44,7 +44,7 @@ _USUAL_CACHE = 32 << 20
 
 @dataclass(frozen=True)
 class Round:
-    """One round: bytes per second of both, the best of their passes."""
+    """One round: the best bytes per second of the plugin's stream and of the triad."""
 
     threads: int
     ours: float
@@ -72,7 +72,7 @@ def compile_triad(folder: Path) -> Path:
 
 
 def run_triad(program: Path, threads: int, size: int) -> float:
-    """Return the triad's bytes per second: the best pass but the first."""
+    """Return the triad's bytes per second: the best pass, leaving out the first."""
     elements = size // _ELEMENT
     arguments = [str(program), str(threads), str(elements), str(REPETITIONS)]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
@@ -81,14 +81,14 @@ def run_triad(program: Path, threads: int, size: int) -> float:
 
 
 def measure(program: Path, threads: int, size: int, rounds: int, seed: int) -> list[Round]:
-    """Run both in turns, who is first by the toss of a coin.
+    """Run both in turns; which runs first is random in each round.
 
     Raises:
         BandwidthError: the machine was busy all the time.
     """
-    order, found = random.Random(seed), list[Round]()
+    order, measured = random.Random(seed), list[Round]()
     patience = _PATIENCE
-    while len(found) < rounds:
+    while len(measured) < rounds:
         ours_first = order.random() < 0.5
         try:
             if ours_first:
@@ -101,14 +101,14 @@ def measure(program: Path, threads: int, size: int, rounds: int, seed: int) -> l
             if patience < 0:
                 raise
             continue
-        found.append(Round(threads, ours, triad))
-    return found
+        measured.append(Round(threads, ours, triad))
+    return measured
 
 
 def row(found: list[Round]) -> str:
-    """Say what the rounds of one number of threads came to."""
-    ratios = sorted(one.ratio for one in found)
-    ours, triad = (median(getattr(one, name) for one in found) / 1e9 for name in ("ours", "triad"))
+    """Return a table row for the rounds of one number of threads."""
+    ratios = sorted(run.ratio for run in found)
+    ours, triad = (median(getattr(run, name) for run in found) / 1e9 for name in ("ours", "triad"))
     return (
         f"{found[0].threads:>7}  {ours:>6.2f} GB/s  {triad:>6.2f} GB/s  {median(ratios):.3f} "
         f"[{ratios[0]:.3f}, {ratios[-1]:.3f}]  {'yes' if is_within(found) else 'NO'}"
@@ -117,7 +117,7 @@ def row(found: list[Round]) -> str:
 
 def is_within(found: list[Round]) -> bool:
     """Whether the median ratio lies within the limit."""
-    return abs(median(one.ratio for one in found) - 1.0) <= LIMIT
+    return abs(median(run.ratio for run in found) - 1.0) <= LIMIT
 
 
 def main() -> int:
@@ -145,12 +145,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         program = compile_triad(Path(name))
         for threads in counts:
-            found = measure(program, threads, size, arguments.rounds, arguments.seed)
-            print(row(found), flush=True)
-            results += found
-            good = good and is_within(found)
+            rounds = measure(program, threads, size, arguments.rounds, arguments.seed)
+            print(row(rounds), flush=True)
+            results += rounds
+            good = good and is_within(rounds)
     if arguments.json:
-        document = {"array_bytes": size, "rounds": [asdict(one) for one in results]}
+        document = {"array_bytes": size, "rounds": [asdict(result) for result in results]}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0 if good else 1
 

@@ -2,9 +2,9 @@
 
     python benchmarks/bisect_commits.py --tries 10 [--slower 10%] [--tolerance 5%] [--file FILE]
 
-Every try makes a repository of 32 commits after the good one; all of them change
-the application's text, one of them, at a random place, what a decode step takes. A slowdown
-below the tolerance may or may not be called: 4% takes ``--tolerance 3%``.
+Every try makes a repository with 32 commits after the good one. All of them change
+the application's text; one of them, at a random place, also slows the decode step. A slowdown
+below the tolerance may or may not be called: 4% needs ``--tolerance 3%``.
 Needs a quiet machine: nothing else should use the cores. With more cores, tries can
 run side by side: ``--lanes 6``.
 """
@@ -46,24 +46,24 @@ def one(
         file.write_text(f"{file.read_text(encoding='utf-8')}# Change {number}.\n", encoding="utf-8")
         if number == place:
             repository.edit("DECODE = 0.0", f"DECODE = {slower}")
-        made = repository.commit(f"Change {number}")
+        commit = repository.commit(f"Change {number}")
         if number == place:
-            culprit = made
+            culprit = commit
     report = folder.parent / f"{folder.name}.json"
     began = time.monotonic()
     done = repository.run("pytest_llmperf.cli", "bisect", good, "HEAD", "--json", str(report))
     seconds = time.monotonic() - began
     if not report.exists():
         raise SystemExit(f"no outcome:\n{done.stdout}{done.stderr}")
-    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    sessions = [found["end"], *found["path"], found["verification"]]
+    outcome: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    sessions = [outcome["end"], *outcome["path"], outcome["verification"]]
     return {
         "place": place,
-        "right": bool(found["first"]) and found["first"]["hash"] == culprit,
-        "kind": found["kind"],
+        "right": bool(outcome["first"]) and outcome["first"]["hash"] == culprit,
+        "kind": outcome["kind"],
         "sessions": sum(1 for session in sessions if session),
         "seconds": seconds,
-        "effects": [finding["text"] for finding in found["effects"]],
+        "effects": [finding["text"] for finding in outcome["effects"]],
         "output": done.stdout,
     }
 
@@ -98,21 +98,21 @@ def main() -> None:
             return one(folder, arguments.commits, application, place, slower, environ)
 
         numbers = range(len(outcomes.all) + 1, arguments.tries + 1)
-        for number, found in side_by_side(one_try, numbers, arguments.lanes):
-            if found is None:
+        for number, outcome in side_by_side(one_try, numbers, arguments.lanes):
+            if outcome is None:
                 continue
-            outcomes.add(found)
+            outcomes.add(outcome)
             print(
-                f"{number:>3} commit {found['place']:>2} of {arguments.commits}: "
-                f"{'right' if found['right'] else 'WRONG':<6}{found['kind']:<12}"
-                f"{found['sessions']:>2} sessions {found['seconds']:>6.0f} s  "
-                f"{'; '.join(found['effects'])}",
+                f"{number:>3} commit {outcome['place']:>2} of {arguments.commits}: "
+                f"{'right' if outcome['right'] else 'WRONG':<6}{outcome['kind']:<12}"
+                f"{outcome['sessions']:>2} sessions {outcome['seconds']:>6.0f} s  "
+                f"{'; '.join(outcome['effects'])}",
                 flush=True,
             )
     if not outcomes.all:
         return
-    seconds = [found["seconds"] for found in outcomes.all]
-    right = sum(found["right"] for found in outcomes.all)
+    seconds = [outcome["seconds"] for outcome in outcomes.all]
+    right = sum(outcome["right"] for outcome in outcomes.all)
     print(
         f"\nright {right} of {len(outcomes.all)}; {statistics.median(seconds):.0f} s in the middle "
         f"({min(seconds):.0f} to {max(seconds):.0f})"

@@ -1,4 +1,4 @@
-"""A process that disturbs its neighbours: takes a core, all the time or now and then, or memory.
+"""A process that disturbs its neighbours: it takes a core, steadily or in bursts, or memory.
 
     python benchmarks/busy_neighbour.py [KIND] [--seed 1]
 
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 
 from pytest_llmperf.measure.turns import SPIN_SECONDS, TURN_SECONDS
 
-#: Seconds of a pulse, those of a turn of tokens; shortest and longest burst.
+#: Seconds of a pulse, as long as a turn of tokens; shortest and longest burst.
 PULSE, BURST = TURN_SECONDS + SPIN_SECONDS, (0.3, 3.0)
 #: Bytes of the buffer that is copied, and of each copy.
 BUFFER, CHUNK = 256 << 20, 8 << 20
@@ -60,7 +60,7 @@ def pulses(order: random.Random) -> None:
     while True:
         time.sleep(max(due - time.monotonic(), 0.0))
         work(due + PULSE - time.monotonic())
-        # A pulse for which there was no core is not made up for.
+        # A pulse that got no core is not made up for.
         due = max(due + 2 * PULSE, time.monotonic())
 
 
@@ -72,26 +72,26 @@ def jittered(order: random.Random) -> None:
 
 
 KINDS: dict[str, Callable[[random.Random], None]] = {
-    one.__name__: one for one in (steady, bursts, memory, pulses, jittered)
+    kind.__name__: kind for kind in (steady, bursts, memory, pulses, jittered)
 }
 
 
 def work(seconds: float) -> None:
-    """Compute for so long."""
+    """Compute for ``seconds``."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1000))
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent: one that was killed can't end it itself."""
+    """End this process soon after its parent, because a killed parent can't end it."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(0)
 
 
 def add_neighbour_argument(parser: argparse.ArgumentParser) -> None:
-    """Let a command line ask for a neighbour, and for its kind."""
+    """Add the option ``--neighbour``, which may name a kind."""
     parser.add_argument(
         "--neighbour",
         nargs="?",
@@ -104,7 +104,7 @@ def add_neighbour_argument(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def busy_neighbour(kind: str | None, seed: int = 1) -> Iterator[None]:
-    """Have a neighbour of this kind while the block runs; None: none."""
+    """Run a neighbour of this kind during the block; None runs none."""
     if kind is None:
         yield
         return

@@ -27,7 +27,7 @@ from pytest_llmperf.engine.request import Request
 
 
 def measure(threads: int, rounds: int, tokens: int) -> dict[str | None, list[float]]:
-    """Return the seconds of each answer, by kind of neighbour; None: alone.
+    """Return the seconds of each answer, by kind of neighbour; None is without one.
 
     Raises:
         EngineError: the engine cannot be loaded, or gives no answer.
@@ -72,8 +72,8 @@ def main() -> int:
     for threads in arguments.threads:
         seconds = measure(threads, arguments.rounds, arguments.tokens)
         alone = median(seconds[None])
-        for kind, found in seconds.items():
-            values = (median(found), min(found), max(found), median(found) / alone)
+        for kind, times in seconds.items():
+            values = (median(times), min(times), max(times), median(times) / alone)
             cells = "".join(f"{value:>9.3g}" for value in values)
             print(f"{threads:>7} {kind or 'none':<10}{cells}", flush=True)
     return 0

@@ -3,10 +3,10 @@
     python benchmarks/change_points.py [--series 20000] [--sessions 200] [--step 5%]
 
 Series of a metric over sessions are simulated under four kinds of noise: normal, heavy
-tailed (Student's t with 3 degrees of freedom), neighbours alike (correlation 0.3), and
+tailed (Student's t with 3 degrees of freedom), neighbours correlated by 0.3, and
 2% of the sessions stalled. Half of the series never change; the others take a step ten
-sessions before their end, which is the hardest place that is still asked for. Where
-``ruptures`` is installed, its exact search is shown beside, at the penalty 4 ln n.
+sessions before their end, which is the hardest place that is still required. If
+``ruptures`` is installed, its exact search is shown for comparison, at the penalty 4 ln n.
 Exit status 0 if false finds stay below the documented rate under every kind of noise.
 """
 
@@ -35,18 +35,18 @@ AFTER = 10
 
 
 def normal(random: np.random.Generator, count: int) -> Series:
-    """Independent, normal."""
+    """Return independent normal log levels."""
     return random.normal(0.0, SPREAD, count)
 
 
 def heavy(random: np.random.Generator, count: int) -> Series:
-    """Independent, Student's t with 3 degrees of freedom, of the same standard deviation."""
+    """Return independent Student's t log levels, 3 degrees of freedom, same standard deviation."""
     values: Series = random.standard_t(3, count) * SPREAD / np.sqrt(3.0)
     return values
 
 
 def alike(random: np.random.Generator, count: int) -> Series:
-    """Neighbouring sessions correlated by 0.3."""
+    """Return normal log levels of which neighbours are correlated by 0.3."""
     steps = random.normal(0.0, SPREAD * np.sqrt(1.0 - 0.3**2), count)
     steps[0] = random.normal(0.0, SPREAD)
     for i in range(1, count):
@@ -55,7 +55,7 @@ def alike(random: np.random.Generator, count: int) -> Series:
 
 
 def stalled(random: np.random.Generator, count: int) -> Series:
-    """Independent, normal, and 2% of the sessions 1.3 to 4.5 times slower."""
+    """Return independent normal log levels, 2% of the sessions 1.3 to 4.5 times slower."""
     slow = np.log(random.uniform(1.3, 4.5, count)) * (random.random(count) < 0.02)
     values: Series = normal(random, count) + slow
     return values
@@ -71,7 +71,7 @@ NOISE: dict[str, Callable[[np.random.Generator, int], Series]] = {
 
 @dataclass
 class Tally:
-    """What came of the series of one kind of noise."""
+    """Counts over the series of one kind of noise."""
 
     marked: int = 0
     series_marked: int = 0
@@ -91,8 +91,8 @@ def exact(values: Series) -> list[int]:
     logs = np.log(values)
     spread = 1.4826 * float(np.median(np.abs(np.diff(logs)))) / np.sqrt(2.0)
     search = ruptures.KernelCPD(kernel="linear", min_size=5).fit((logs / spread).reshape(-1, 1))
-    found: list[int] = search.predict(pen=4.0 * np.log(len(values)))[:-1]
-    return found
+    places: list[int] = search.predict(pen=4.0 * np.log(len(values)))[:-1]
+    return places
 
 
 def tally(
@@ -142,17 +142,17 @@ def main() -> int:
     kept = True
     for name, find in finders.items():
         for kind, noise in NOISE.items():
-            one = tally(
+            counts = tally(
                 find, noise, arguments.series, arguments.sessions, arguments.step, arguments.seed
             )
             looked = arguments.series * arguments.sessions
-            false = one.marked / looked
-            low, high = binomial_interval(min(one.marked, looked), looked)
-            share = binomial_interval(one.found, one.changed)
+            false = counts.marked / looked
+            low, high = binomial_interval(min(counts.marked, looked), looked)
+            share = binomial_interval(counts.found, counts.changed)
             print(
                 f"| {name} | {kind} | {1e5 * false:.2f} [{1e5 * low:.2f}, {1e5 * high:.2f}] "
-                f"| {100 * one.series_marked / arguments.series:.2f} "
-                f"| {100 * one.found / one.changed:.1f} [{100 * share[0]:.1f}, "
+                f"| {100 * counts.series_marked / arguments.series:.2f} "
+                f"| {100 * counts.found / counts.changed:.1f} [{100 * share[0]:.1f}, "
                 f"{100 * share[1]:.1f}] |",
                 flush=True,
             )

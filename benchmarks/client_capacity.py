@@ -1,21 +1,21 @@
-"""How many requests and chunks per second the client of servers sustains, beside bare aiohttp.
+"""How many requests and chunks per second our server client sustains, beside bare aiohttp.
 
 A second process (``null_server.py``) answers with chunks as servers send them, each in a write of
 its own. The clients ask it in turn, in an order drawn per round:
 
 - ``bare``: aiohttp alone, which reads the answers and drops them;
-- ``parsed``: aiohttp, and the JSON of each line: the least that any client of such a server does;
+- ``parsed``: aiohttp that parses the JSON of each line, the least that any such client does;
 - ``ours``: ``ServerClient``.
 
-Chunks come at a rate that all of them keep up with, so that each is read by itself; requests are
-sent as fast as answers come. The CPU time says how many of each one core would sustain.
+Chunks come slowly enough for all clients, so that each is read by itself; requests are sent as fast
+as answers come. The CPU time tells how many of each one core would sustain.
 
     .venv/bin/python benchmarks/client_capacity.py [--with guidellm] [--with aiperf]
 
 Other tools send requests to the same server, from environments of their own in the cache folder.
 A second table has what a request costs each client, and how many each sends per second by the
-clock, with all its processes. What a tool does before, after and later is not counted. A tool that
-can't be installed or run here is named and left out.
+clock, with all its processes. What a tool does before and after the requests is not counted.
+A tool that can't be installed or run here is named and left out.
 
 Exit status 0 if this project's client sustains at least 90% of what bare aiohttp does, in the
 median over rounds, of both requests and chunks; 1 if not.
@@ -54,9 +54,9 @@ else:
     except ImportError:
         from json import loads
 
-#: Chunks per answer, and requests, that are measured; requests of another tool; in flight.
+#: Chunks per answer; requests that are measured, also of another tool; requests in flight.
 TOKENS, REQUESTS, TOOL_REQUESTS, AT_ONCE = 400, 1000, 4000, 16
-#: The least share of bare aiohttp's rates.
+#: Lowest accepted share of bare aiohttp's rates.
 SHARE = 0.9
 
 Ask = Callable[[int], Awaitable[None]]
@@ -98,14 +98,14 @@ def ours(client: ServerClient) -> Ask:
 
 
 class Spent(NamedTuple):
-    """Seconds that some requests took: of CPU time, and by the clock."""
+    """Seconds that some requests took, of CPU time and by the clock."""
 
     cpu: float
     clock: float
 
 
 async def spend(ask: Ask, requests: int, tokens: int) -> Spent:
-    """Return what some requests took, 16 at a time."""
+    """Send requests, 16 at a time; return the time they took."""
     numbers = iter(range(requests))
 
     async def one_after_the_other() -> None:
@@ -120,7 +120,7 @@ async def spend(ask: Ask, requests: int, tokens: int) -> Spent:
 async def measure(
     url: str, rounds: int, seed: int
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[Cost]]]:
-    """Return each client's rates by quantity, and what a request cost it, one per round."""
+    """Return each client's rates by quantity, and its cost per request, one value per round."""
     draw = random.Random(seed)
     settings = ServerSettings(url, model="m")
     rates: dict[str, dict[str, list[float]]] = {"chunks/s": {}, "requests/s": {}}
@@ -150,8 +150,8 @@ async def measure(
 
 
 def tool_costs(url: str, names: Iterable[str], rounds: int) -> dict[str, list[Cost]]:
-    """Return what a request costs other tools, one per round; say which can't be run here."""
-    found: dict[str, list[Cost]] = {}
+    """Return other tools' costs per request, one per round; print which can't be run here."""
+    costs: dict[str, list[Cost]] = {}
     for name in names:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -161,14 +161,14 @@ def tool_costs(url: str, names: Iterable[str], rounds: int) -> dict[str, list[Co
                     command = tool.sending(url, TOOL_REQUESTS, AT_ONCE, folder)
                     answered = partial(answered_by, url)
                     cost = cost_of(command, TOOL_REQUESTS, answered, folder, tool.environment)
-                    found.setdefault(tool.name, []).append(cost)
+                    costs.setdefault(tool.name, []).append(cost)
             except SetupError as error:
                 print(f"{name} is left out, because it can't be run here: {error}", file=sys.stderr)
-    return found
+    return costs
 
 
 def shares(by_client: Mapping[str, Sequence[float]], name: str) -> list[float]:
-    """Return a client's rate as a share of bare aiohttp's in each round, from the lowest up."""
+    """Return a client's rate as a share of bare aiohttp's in each round, in ascending order."""
     pairs = zip(by_client[name], by_client["bare"], strict=True)
     return sorted(own / bare for own, bare in pairs)
 
@@ -178,10 +178,10 @@ def show(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     print(f"{'':12} {'client':8} {'median':>8} {'lowest':>8} {'highest':>8}   share of bare")
     for quantity, by_client in rates.items():
         for name, values in by_client.items():
-            found = shares(by_client, name)
+            ratios = shares(by_client, name)
             print(
                 f"{quantity:12} {name:8} {median(values):8.0f} {min(values):8.0f} "
-                f"{max(values):8.0f}   {median(found):.0%} ({found[0]:.0%} to {found[-1]:.0%})"
+                f"{max(values):8.0f}   {median(ratios):.0%} ({ratios[0]:.0%} to {ratios[-1]:.0%})"
             )
 
 
@@ -191,9 +191,9 @@ def cost_lines(costs: Mapping[str, Sequence[Cost]]) -> list[str]:
         f"answers of one chunk, {AT_ONCE} in flight: median (lowest to highest)",
         f"{'client':16} {'requests/s by the clock':>28} {'CPU ms per request':>28}",
     ]
-    for name, each in costs.items():
-        rates = [one.requests_per_sec for one in each]
-        cpu = [one.cpu * 1000 for one in each]
+    for name, values in costs.items():
+        rates = [cost.requests_per_sec for cost in values]
+        cpu = [cost.cpu * 1000 for cost in values]
         rate_text = f"{median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
         cpu_text = f"{median(cpu):.3f} ({min(cpu):.3f} to {max(cpu):.3f})"
         lines.append(f"{name:16} {rate_text:>28} {cpu_text:>28}")
@@ -201,11 +201,11 @@ def cost_lines(costs: Mapping[str, Sequence[Cost]]) -> list[str]:
 
 
 def too_slow(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
-    """Return the rates in which this project's client sustains too little, in words."""
-    found = {name: median(shares(by_client, "ours")) for name, by_client in rates.items()}
+    """Return a line for each rate that this project's client does not sustain."""
+    medians = {name: median(shares(by_client, "ours")) for name, by_client in rates.items()}
     return [
         f"{name}: {share:.0%} of bare aiohttp, less than {SHARE:.0%}"
-        for name, share in found.items()
+        for name, share in medians.items()
         if share < SHARE
     ]
 

@@ -1,4 +1,4 @@
-"""A repository with a real model in an application, and commits that slow it by a known share."""
+"""A repository whose application runs a real model, and commits that slow it by a known share."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ perf:
 """
 
 
-#: What the prompt leaves of the application's context.
+#: Tokens that the prompt leaves in the application's context.
 _MAX_TOKENS = 200
 
 
 @dataclass(frozen=True)
 class Application:
-    """What the application of a repository runs.
+    """Settings of the application in a repository.
 
     Attributes:
         model: a GGUF file; the embedded model if None.
-        gpu: have all layers on the GPU of this Python's engine.
+        gpu: whether all layers run on the GPU, with the engine of this Python.
         threads: of the engine.
         tokens: in an answer.
         tolerance: of its perf test, such as 2%.
@@ -109,7 +109,7 @@ class Application:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Let a command line say so."""
+        """Add the options that describe an application."""
         parser.add_argument("--model", type=Path, help="a GGUF file (default: the embedded model)")
         parser.add_argument("--gpu", action="store_true", help="all layers on the GPU")
         parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
@@ -118,21 +118,21 @@ class Application:
 
     @classmethod
     def of(cls, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Application:
-        """Return what a command line said; what can't be ends the program."""
-        said = cls(
+        """Return the application of a command line; invalid values end the program."""
+        application = cls(
             arguments.model,
             arguments.gpu,
             arguments.threads,
             arguments.tokens,
             turns=arguments.turns,
         )
-        if said.model is not None and not said.model.is_file():
-            parser.error(f"--model: there is no file {said.model}")
-        if said.threads < 1:
-            parser.error(f"--threads: at least 1, got {said.threads}")
-        if not 2 <= said.tokens <= _MAX_TOKENS:
-            parser.error(f"--tokens: 2 to {_MAX_TOKENS}, got {said.tokens}")
-        return said
+        if application.model is not None and not application.model.is_file():
+            parser.error(f"--model: there is no file {application.model}")
+        if application.threads < 1:
+            parser.error(f"--threads: at least 1, got {application.threads}")
+        if not 2 <= application.tokens <= _MAX_TOKENS:
+            parser.error(f"--tokens: 2 to {_MAX_TOKENS}, got {application.tokens}")
+        return application
 
 
 class CommitRepository:
@@ -171,7 +171,7 @@ class CommitRepository:
         }
         for name, text in (("app.py", _APP), ("test_app.py", _TEST), ("config.yaml", _CONFIG)):
             filled = re.sub(
-                rf"\b(?:{'|'.join(values)})\b", lambda found: str(values[found[0]]), text
+                rf"\b(?:{'|'.join(values)})\b", lambda match: str(values[match[0]]), text
             )
             (folder / name).write_text(filled, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")

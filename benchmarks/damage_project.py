@@ -1,4 +1,4 @@
-"""A small project whose real sessions write every kind of stored file, and what reads each kind."""
+"""A small project whose sessions write every kind of stored file, and commands that read them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FILES = {
         "import pytest\n\n\n@pytest.mark.perf\ndef test_answer(llm_engine):\n"
         "    llm_engine.generate('hello', max_tokens=4)\n"
     ),
-    # What else runs on the machine voids no sample here.
+    # Other programs on the machine must not void samples here.
     "conftest.py": (
         "import pytest_llmperf.session.machine_watch as machine_watch\n\n"
         "machine_watch.judge = lambda *_: []\nmachine_watch.judge_host = lambda *_: []\n"
@@ -75,12 +75,12 @@ _REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Said:
-    """What a command said of a damaged file.
+    """Output of a command that read a damaged file.
 
     Attributes:
-        text: all of its output; of one that raised something, the traceback.
-        complaints: what it wrote to the standard error; of a session or a search all of it.
-        failed: its status says that a file can't be used.
+        text: all of its output, with the traceback if it raised an exception.
+        complaints: its standard error; of a session or a search, its standard output too.
+        failed: whether its exit status says that a file can't be used.
     """
 
     text: str
@@ -112,7 +112,7 @@ class DamageProject:
         }
 
     def fill(self) -> None:
-        """Run real sessions, so that one file of every kind is there."""
+        """Run real sessions that write a file of every kind."""
         for number in range(3):
             self._git("add", "-A")
             self._git("commit", "-q", "--allow-empty", "-m", f"Change {number}")
@@ -129,7 +129,7 @@ class DamageProject:
         self._with_counters()
 
     def _with_counters(self) -> None:
-        """Add what a GPU's counters tell, zeros among it, to the newest record."""
+        """Add a GPU counter, with zeros among its samples, to the newest record."""
         path = self.records()[-1]
         data = json.loads(path.read_text(encoding="utf-8"))
         (test,) = data["tests"].values()
@@ -141,7 +141,7 @@ class DamageProject:
         return sorted(self.folder.glob("perf_baselines/*/*.json"))
 
     def file(self, kind: Kind) -> Path:
-        """Return the file of a kind that is damaged: of several the newest."""
+        """Return the file of a kind that is to be damaged: the newest of several."""
         patterns = {
             "decision": (self.folder, "perf_baselines/*/decisions/*.json"),
             "calibration": (self.folder, "perf_baselines/*/calibrations/*.json"),
@@ -156,7 +156,7 @@ class DamageProject:
         return sorted(folder.glob(pattern))[-1]
 
     def readers(self, kind: Kind) -> dict[str, Callable[[], Said]]:
-        """Return what reads files of a kind, by the command's name; sessions come last."""
+        """Return the functions that read a kind of file, by command name; sessions come last."""
         good = str(self._home / "good")
         (machine,) = (path for path in (self._home / "good").iterdir())
         first = str(sorted(machine.glob("*.json"))[0])
@@ -186,21 +186,21 @@ class DamageProject:
                 "compare REPORT FOLDER": ("compare", report, good, "--format", "json"),
             },
         }
-        found: dict[str, Callable[[], Said]] = {
+        readers: dict[str, Callable[[], Said]] = {
             name: lambda words=words: self.command(*words)  # type: ignore[misc]
             for name, words in files.get(kind, {}).items()
         }
         if kind == "bisect evidence":
-            found["bisect"] = self.search
+            readers["bisect"] = self.search
         elif kind == "kept pairs":
-            found["reading and judging"] = lambda: _caught(self._judge_pairs)
-            found["session"] = lambda: self.session("--llmperf-against-config=other.yaml")
+            readers["reading and judging"] = lambda: _caught(self._judge_pairs)
+            readers["session"] = lambda: self.session("--llmperf-against-config=other.yaml")
         elif kind == "calibration":
-            found["reading"] = lambda: _caught(self._read_calibrations)
-            found["session"] = self.session
+            readers["reading"] = lambda: _caught(self._read_calibrations)
+            readers["session"] = self.session
         elif kind != "report":
-            found["session"] = self.session
-        return found
+            readers["session"] = self.session
+        return readers
 
     def command(self, *words: str) -> Said:
         """Run ``llmperf`` inside this process."""
@@ -229,17 +229,17 @@ class DamageProject:
             errors="backslashreplace",
             check=False,
         )
-        # 3: pytest's internal error; 4: something that it is given can't be used.
+        # 3: pytest's internal error; 4: something that it was given can't be used.
         text = done.stdout + done.stderr
         text = text if done.returncode != 3 else f"INTERNALERROR\n{text}"
-        # What is noted while measuring stands in the table at the end, too.
+        # The table at the end repeats the notes that were printed while measuring.
         once = done.stdout.partition(" LLM performance ")[0] + done.stderr
         return Said(text, once, done.returncode > 2)
 
     def _read_calibrations(self) -> int:
         for folder in self.folder.glob("perf_baselines/*"):
-            found, problems = read_calibrations(folder)
-            print([dumps(one.summary()) for one in found])
+            calibrations, problems = read_calibrations(folder)
+            print([dumps(calibration.summary()) for calibration in calibrations])
             print("\n".join(problems), file=sys.stderr)
         return 0
 
@@ -267,9 +267,9 @@ class DamageProject:
             raise SystemExit(f"the search found nothing:\n{said.text}")
 
     def search(self) -> Said:
-        """Search the repository's commits; what is kept is not measured again."""
+        """Bisect the repository's commits, using kept evidence instead of measuring again."""
         said = _caught(self._search)
-        # It names such files among what else it prints, whose lines are broken.
+        # Complaints stand among its other output, whose lines are wrapped.
         return Said(said.text, " ".join(said.text.split()), said.failed)
 
     def _search(self) -> int:
@@ -313,7 +313,7 @@ class DamageProject:
 
 
 def _caught(run: Callable[[], int]) -> Said:
-    """Run something, and return what it printed, or its traceback."""
+    """Run a function; return what it printed, with the traceback if it raised an exception."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -1,11 +1,11 @@
-"""Whether every command survives every stored file, whatever one of its values becomes.
+"""Whether every command survives stored files in which any value is damaged.
 
     python benchmarks/damaged_files.py [--quick] [--kind record] [--no-sessions]
 
 Real sessions of a small application write each kind of file. Then every value of it in turn
 becomes null, zero, a number too large, other text, a list and so on, and every command that
-reads such a file is run. A damaged file is either used or named once, with the cause and the
-remedy; nothing ends in a traceback, prints a NaN or a control character. Sessions take a second
+reads such a file is run. It must either use a damaged file or name it once, with the cause and the
+remedy; none may end in a traceback, or print a NaN or a control character. Sessions take a second
 each, so one reads all damages of a kind that do not hide each other. The table counts the runs
 per kind of file and command; exit status 0 if none went wrong. It takes about 12 minutes on two
 cores, with ``--quick`` (one place in twelve) four.
@@ -23,16 +23,16 @@ from pathlib import Path
 from damage_project import KINDS, DamageProject, Kind, Said
 from file_damage import Damage, damage, damaged, is_named, wrong_with
 
-#: Of so many places one is damaged with ``--quick``.
+#: With ``--quick``, one place in so many is damaged.
 _ONE_IN = 12
-#: Where another value hides the others: a session refuses the record, or compares other work.
-#: Those of the machine hide each other as little as those of the model do.
+#: Parts of a record (machine, model) whose values hide others, but not those of the same part;
+#: and keys whose values hide all: a session refuses the record, or compares other work.
 _GROUPS = ("strict", "model")
 _ALONE = ("schema", "recorded", "key", "workload", "invalid")
 
 
 class Tally:
-    """Counts outcomes per kind of file and command, and keeps what went wrong."""
+    """Counter of outcomes per kind of file and command, and list of what went wrong."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
@@ -53,7 +53,7 @@ class Tally:
         yield "| file | command | runs | used | refused | wrong |"
         yield "| --- | --- | --- | --- | --- | --- |"
         for kind, command in dict.fromkeys((k, c) for k, c, _ in self._counts):
-            outcomes = [self._counts[kind, command, one] for one in ("used", "refused", "wrong")]
+            outcomes = [self._counts[kind, command, key] for key in ("used", "refused", "wrong")]
             yield f"| {kind} | {command} | {sum(outcomes)} | {' | '.join(map(str, outcomes))} |"
 
 
@@ -61,29 +61,29 @@ def run_kind(project: DamageProject, kind: Kind, quick: bool, sessions: bool, ta
     """Damage the file of one kind in every way, and run everything that reads it."""
     file = project.file(kind)
     whole = file.read_text(encoding="utf-8")
-    one = whole.strip().splitlines()[-1] if kind == "kept pairs" else whole
+    intact = whole.strip().splitlines()[-1] if kind == "kept pairs" else whole
     readers = project.readers(kind)
     session = readers.pop("session", None)
     used: list[Damage] = []
     try:
-        for number, broken in enumerate(damaged(one)):
+        for number, broken in enumerate(damaged(intact)):
             if quick and number // len(damaged_values()) % _ONE_IN:
                 continue
             file.write_text(broken.text, encoding="utf-8")
-            of = f"{broken.place} {broken.value}"
-            fine = [tally.add(kind, c, run(), file.name, of) for c, run in readers.items()]
+            place = f"{broken.place} {broken.value}"
+            fine = [tally.add(kind, c, run(), file.name, place) for c, run in readers.items()]
             if all(fine):
                 used.append(broken)
         if session is not None and sessions:
-            for of, text in _merged(one, used):
+            for place, text in _merged(intact, used):
                 file.write_text(text, encoding="utf-8")
-                tally.add(kind, "session", session(), file.name, of)
+                tally.add(kind, "session", session(), file.name, place)
     finally:
         file.write_text(whole, encoding="utf-8")
 
 
 def damaged_values() -> Sequence[str]:
-    """Return what each value becomes in turn."""
+    """Return the names of the replacements that each value gets in turn."""
     from file_damage import REMOVED, VALUES
 
     return (*VALUES, REMOVED)
@@ -93,14 +93,14 @@ def _merged(text: str, used: Sequence[Damage]) -> Iterator[tuple[str, str]]:
     """Yield texts that hold many damages each: all of one kind that do not hide each other."""
     for value in damaged_values():
         groups: dict[object, list[Damage]] = {}
-        for one in used:
-            if one.value == value:
-                alone = one.path if any(key in _ALONE for key in one.path) else None
-                group = next((name for name in _GROUPS if name in one.path), None)
-                groups.setdefault(alone or group, []).append(one)
+        for entry in used:
+            if entry.value == value:
+                alone = entry.path if any(key in _ALONE for key in entry.path) else None
+                group = next((name for name in _GROUPS if name in entry.path), None)
+                groups.setdefault(alone or group, []).append(entry)
         for alike in groups.values():
-            paths = [one.path for one in alike]
-            # A value inside of another one that is damaged, too, is gone.
+            paths = [entry.path for entry in alike]
+            # A value inside another damaged value is gone.
             inner = [p for p in paths if not any(p != q and q[: len(p)] == p for q in paths)]
             yield f"{len(inner)} places like {alike[0].place} {value}", damage(text, inner, value)
 

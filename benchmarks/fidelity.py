@@ -1,4 +1,4 @@
-"""Does the engine report what llama-bench reports? Interleaved, on the same build and setting.
+"""Does the engine report the speeds that llama-bench reports, on the same build and setting?
 
     python benchmarks/fidelity.py [--pairs 40] [--json fidelity.json]
 

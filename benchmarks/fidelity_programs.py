@@ -1,7 +1,7 @@
 """The three ways one setting is measured: llama-bench, our engine, and llama-cpp-python's stream.
 
 Each call is one fresh process and returns the median of its repetitions, in
-tokens per second. What the two first have in common, by llama-bench's source:
+tokens per second. What the first two have in common, according to llama-bench's source:
 
 - prefill: ``-p P -n 0`` evaluates P tokens into an empty cache in batches of
   ``n_batch``, one row of logits wanted, and reads the clock after
@@ -47,7 +47,7 @@ curve through them, then a second one, and began to write a long letter to the h
 
 @dataclass(frozen=True)
 class Setting:
-    """What all sides share.
+    """Settings that all sides share.
 
     Attributes:
         model: the GGUF file.
@@ -81,7 +81,7 @@ class Setting:
         """Refuse settings for which llama-bench's two contexts would differ in size from ours.
 
         Raises:
-            ValueError: with a prompt length that fits.
+            ValueError: they would differ; the message has a prompt length that fits.
         """
         if min(self.prompt_tokens, self.repetitions) < 1 or self.output_tokens < 2:
             raise ValueError("need at least 1 prompt token, 2 output tokens and 1 repetition")
@@ -174,7 +174,7 @@ def prompt_ids(tools: ToolsEnvironment, setting: Setting) -> tuple[int, ...]:
 
 
 def run_engine(tools: ToolsEnvironment, setting: Setting, prompt: tuple[int, ...]) -> Rates:
-    """Run our engine in a worker of the tools environment, so with llama-bench's own library."""
+    """Run our engine in a worker of the tools environment, which has llama-bench's own library."""
     spec = LaunchSpec("llama_cpp", engine_config(setting), python=str(tools.python))
     client = EngineClient.start(spec)
     decode, prefill = [], []
@@ -191,7 +191,7 @@ def run_engine(tools: ToolsEnvironment, setting: Setting, prompt: tuple[int, ...
 
 
 def run_streaming(tools: ToolsEnvironment, setting: Setting, prompt: tuple[int, ...]) -> Rates:
-    """Run ``create_completion(stream=True)``; its prefill rate is prompt tokens by first chunk."""
+    """Run ``create_completion(stream=True)``; prefill is prompt tokens over time to first chunk."""
     arguments = {
         "n_ctx": setting.n_ctx,
         "n_batch": setting.n_batch,

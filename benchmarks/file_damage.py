@@ -1,4 +1,4 @@
-"""Damages a stored JSON file, one value at a time, and checks what a command says of it."""
+"""Damage a stored JSON file, one value at a time, and check what a command says about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 Path = tuple[str | int, ...]
 
 _MARK = "@damage@"
-#: What a value becomes: a name, and the JSON text.
+#: Replacements of a value: a name, and the JSON text.
 VALUES = {
     "null": "null",
     "true": "true",
@@ -48,12 +48,12 @@ class Damage(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The path for a reader."""
+        """The path as text for people."""
         return "".join(f"[{key!r}]" for key in self.path)
 
 
 def places(data: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield the path of every value, containers included, but for the whole."""
+    """Yield the path of every value, containers included, except the whole."""
     items = enumerate(data) if isinstance(data, list) else ()
     for key, value in data.items() if isinstance(data, dict) else items:
         yield (*path, key)
@@ -61,17 +61,17 @@ def places(data: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def damaged(text: str) -> Iterator[Damage]:
-    """Yield a copy of a file for every place in it and every value that may stand there instead."""
+    """Yield a damaged copy of a file for every place in it and every replacement of its value."""
     for path in list(places(json.loads(text))):
         for value in (*VALUES, REMOVED):
             yield Damage(path, value, damage(text, [path], value))
 
 
 def damage(text: str, paths: Sequence[Path], value: str) -> str:
-    """Return a file's text in which the values at some places became another."""
+    """Return a file's text with the values at some places replaced."""
     data = json.loads(text)
     # Deeper and later ones first, so that no place is gone before its turn.
-    for path in sorted(paths, key=lambda one: (len(one), str(one)), reverse=True):
+    for path in sorted(paths, key=lambda keys: (len(keys), str(keys)), reverse=True):
         *way, last = path
         inside = data
         for key in way:
@@ -84,7 +84,7 @@ def damage(text: str, paths: Sequence[Path], value: str) -> str:
     return json.dumps(data, indent=indent).replace(f'"{_MARK}"', VALUES.get(value, ""))
 
 
-#: What mends a file begins with one of these.
+#: A remedy begins with one of these words.
 _FIX = re.compile(
     r"\b(restore|remove|delete|move|rename|record again|decide again|name |upgrade|compare with "
     r"a commit|make |bring |write it again|calibrate again|measure)"
@@ -93,7 +93,7 @@ _BAD = re.compile(r"Traceback|INTERNALERROR|\bnan\b|[\x00-\x09\x0b-\x1f\x7f-\x9f
 
 
 def is_named(complaints: str, name: str) -> bool:
-    """Whether a file is complained about."""
+    """Whether a complaint names a file."""
     return bool(_causes(complaints, name))
 
 
@@ -102,7 +102,7 @@ def _causes(complaints: str, name: str) -> list[str]:
 
 
 def wrong_with(said: str, complaints: str, name: str, *, refused: bool) -> str:
-    """Return what is wrong with what a command said of a damaged file; empty if nothing is.
+    """Return what is wrong with a command's output about a damaged file; empty if nothing is.
 
     Args:
         said: all of its output.

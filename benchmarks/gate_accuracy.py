@@ -1,4 +1,4 @@
-"""How often does the gate cry wolf, what does it catch, and after how many pairs?
+"""How often does the gate raise false alarms, what does it catch, and after how many pairs?
 
     python benchmarks/gate_accuracy.py [--repetitions 5000] [--quick] [--part NAME ...]
         [--seed 1] [--trace FILE] [--json FILE]
@@ -74,7 +74,7 @@ def main() -> int:
     report = Report(exact=not arguments.quick)
     parts = arguments.part or list(PARTS)
     if "trace" in parts:
-        # Told now, not after ten minutes.
+        # Report a bad trace now, not after ten minutes.
         gate_trace.read_trace(arguments.trace)
     seconds: dict[str, float] = {}
     for name in parts:

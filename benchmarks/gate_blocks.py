@@ -1,7 +1,7 @@
 """Drift and carry-over: what randomised blocks cancel, and whether a look in mid-block harms.
 
 The two pairs of an ABBA block depend on each other: what makes one difference too large
-makes the other too small. Here the machine slows down by and by, and the second process of
+makes the other too small. Here the machine slows down gradually, and the second process of
 each pair is slower than the first, in both sides alike: nothing has changed.
 """
 

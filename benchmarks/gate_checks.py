@@ -1,4 +1,4 @@
-"""One check after another, each alone: what the paired rule makes of each regime's noise."""
+"""Single checks: how often the paired rule calls and passes them under each regime's noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG_PASS = math.log(1.0 / BETA)
 ZONE = Zone.of(TOLERANCE)
 #: First and last look, in pairs.
 FIRST, MAX = 3, 40
-#: Tolerances of pairs in turns of tokens, and slowdowns as multiples of each.
+#: Tolerances for pairs in turns of tokens, and slowdowns as multiples of a tolerance.
 SMALL, SHARES = (0.02, 0.03), (0.0, 0.5, 1.0, 1.25, 2.0)
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
 
@@ -38,7 +38,7 @@ class Settings:
 
     Attributes:
         repetitions: per cell of a table.
-        seed: of everything.
+        seed: of all random numbers.
         iterations: counted iterations per process, where a part does not vary them.
     """
 
@@ -47,7 +47,7 @@ class Settings:
     iterations: int = 3
 
     def rng(self, *part: int) -> np.random.Generator:
-        """Return the generator of one cell; no cell depends on which others were run."""
+        """Return the generator of one cell, which does not depend on which other cells were run."""
         return np.random.default_rng((self.seed, *part))
 
 
@@ -61,7 +61,7 @@ class Ruling(IntEnum):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of each repetition, all arrays of shape (repetitions,).
+    """Outcome of each repetition, all arrays of shape (repetitions,).
 
     Attributes:
         decision: a Ruling; UNDECIDED is inconclusive.
@@ -72,11 +72,11 @@ class Outcomes:
     pairs: NDArray[np.int64]
 
     def rate(self, decision: Ruling) -> Rate:
-        """Return the share that ended like this."""
+        """Return the share of repetitions with this decision."""
         return Rate(int((self.decision == decision).sum()), len(self.decision))
 
     def pairs_to(self, decision: Ruling) -> Floats:
-        """Return the pairs of those that ended like this."""
+        """Return the pairs of the repetitions with this decision."""
         some: Floats = self.pairs[self.decision == decision].astype(np.float64)
         return some
 
@@ -92,7 +92,7 @@ def decide(
     """Return ``Ruling`` values from the largest ln E seen so far; everything broadcasts.
 
     ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
-    what Holm makes of them. Where both are reached the alarm counts.
+    Holm's version of them. Where both are reached, the alarm counts.
     """
     worse = (np.asarray(log_worse_max) >= log_alarm) & may_be_called(look, zone)
     fine = np.asarray(log_fine_max) >= log_pass
@@ -114,7 +114,7 @@ def judge(
 ) -> Outcomes:
     """Judge every row of ``d`` (repetitions, pairs) after each number of pairs in ``looks``.
 
-    The same calls the gate makes: clip and summarise afresh at each look, keep the
+    Makes the same calls as the gate: clip and summarise again at each look, keep the
     largest evidence so far, decide.
     """
     decision = np.zeros(len(d), dtype=np.int64)
@@ -125,18 +125,18 @@ def judge(
         now = look(d[waiting, :n], zone, clip_min)
         worse = np.maximum(worse, now.log_worse)
         fine = np.maximum(fine, now.log_fine)
-        said = decide(now, worse, fine, log_alarm, log_pass, zone)
-        done = said != Ruling.UNDECIDED
-        decision[waiting[done]] = said[done]
-        pairs[waiting[done]] = n
-        waiting, worse, fine = waiting[~done], worse[~done], fine[~done]
+        rulings = decide(now, worse, fine, log_alarm, log_pass, zone)
+        decided = rulings != Ruling.UNDECIDED
+        decision[waiting[decided]] = rulings[decided]
+        pairs[waiting[decided]] = n
+        waiting, worse, fine = waiting[~decided], worse[~decided], fine[~decided]
         if not len(waiting):
             break
     return Outcomes(decision, pairs)
 
 
 def shown_pairs(values: Floats) -> str:
-    """Return mean with standard error and the 90th percentile."""
+    """Return a cell with the mean, its standard error and the 90th percentile."""
     if not len(values):
         return "-"
     return f"{Mean.of(values)}/{np.percentile(values, 90):.0f}"
@@ -226,10 +226,10 @@ def small_tolerances(report: Report, settings: Settings) -> None:
 
 
 def evidence(report: Report, settings: Settings) -> None:
-    """Print how often evidence alone misleads where nothing else protects: a huge spread.
+    """Print how often evidence alone misleads at a huge spread, where no other rule protects.
 
-    The true mean lies on the boundary; the spread is so large that the least mean that is
-    called does not matter, and clipping works on noise of any shape.
+    The true mean lies on the boundary; the spread is so large that the least mean that may be
+    called does not matter, and that noise of any shape is clipped.
     """
     count = 4 * settings.repetitions
     rows = []

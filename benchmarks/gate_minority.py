@@ -118,7 +118,7 @@ MUST_SEE = {
 
 
 def run(report: Report, settings: Settings) -> None:
-    """Print what each rule calls; require that the two for it catch the change."""
+    """Print what each rule calls; require that the rules in ``MUST_SEE`` catch the change."""
     rows = []
     for number, regime in enumerate(REGIMES):
         rng = settings.rng(5, number)

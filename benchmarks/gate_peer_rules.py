@@ -1,8 +1,8 @@
 """The rules of other tools, each by its own code, as functions of two samples of durations.
 
 A rule gets two arrays (processes, iterations) in seconds, baseline and candidate, and says
-whether it calls the candidate slower. Rules that call slow code of their own ask it only
-where the point estimate already lies beyond their threshold: below it they cannot fire.
+whether it calls the candidate slower. Rules whose own code is slow run it only where the
+point estimate already lies beyond their threshold: below it they cannot fire.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Peer:
-    """One rule.
+    """One rule of another tool.
 
     Attributes:
         name: as printed.
         package: the distribution and module it comes from.
         flags: the rule for a session of one check.
         flags_of: the same for a session of that many checks, where the tool corrects for them.
-        share: of the repetitions it is asked, because it is slow.
+        share: of the repetitions on which it is run, below 1 because it is slow.
     """
 
     name: str
@@ -67,7 +67,7 @@ def peers() -> list[Peer | Missing]:
 
 
 def _pytest_benchmark() -> list[Peer]:
-    """``--benchmark-compare-fail=mean:5%`` and ``median:5%``: over all rounds of all processes."""
+    """Return ``--benchmark-compare-fail=mean:5%`` and ``median:5%``, over rounds of all processes."""
     check_of = import_module("pytest_benchmark.utils").PercentageRegressionCheck
     summaries: dict[str, Callable[[Floats], float]] = {"mean": np.mean, "median": np.median}
 
@@ -83,7 +83,7 @@ def _pytest_benchmark() -> list[Peer]:
 
 
 def _asv() -> list[Peer]:
-    """``asv compare``: medians apart by the factor, and Mann-Whitney on all samples (p < 0.002)."""
+    """Return ``asv compare``: medians apart by a factor, Mann-Whitney p < 0.002 on all samples."""
     is_better = import_module("asv.commands.compare")._is_result_better
     compute_stats = import_module("asv_runner.statistics").compute_stats
 
@@ -99,7 +99,7 @@ def _asv() -> list[Peer]:
 
 
 def _inference_doctor() -> list[Peer]:
-    """``compare-runs``: a 90% Welch interval of the ratio of run means wholly at or past 10%."""
+    """Return ``compare-runs``: 90% Welch interval of the ratio of means wholly at or past 10%."""
     quality = import_module("inference_doctor.quality")
 
     def flags(
@@ -123,7 +123,7 @@ def _inference_doctor() -> list[Peer]:
 
 
 def _benchmatrix() -> list[Peer]:
-    """A 95% BCa bootstrap interval of the ratio of medians over runs, wholly past 5%."""
+    """Return its rule: 95% BCa bootstrap interval of the ratio of run medians wholly past 5%."""
     interval_of = import_module("benchmatrix.bench_statistics").bootstrap_median_ratio_interval
 
     def flags(level: float, base: Floats, candidate: Floats) -> bool:

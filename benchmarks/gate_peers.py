@@ -64,8 +64,8 @@ def called(flags: Flags, base: Floats, candidate: Floats) -> int:
 
 def run(report: Report, settings: Settings) -> None:
     """Print both designs, the gate's own rates last."""
-    found = peers()
-    rules = [peer for peer in found if isinstance(peer, Peer)]
+    known = peers()
+    rules = [peer for peer in known if isinstance(peer, Peer)]
     for place, (title, design) in enumerate(DESIGNS):
         rows: list[Sequence[object]] = []
         for number, regime in enumerate(REGIMES):
@@ -83,7 +83,7 @@ def run(report: Report, settings: Settings) -> None:
         report.note(
             "each rule by its own code; fewer repetitions where it is slow: see the intervals"
         )
-    for missing in found:
+    for missing in known:
         if isinstance(missing, Missing):
             report.note(f"{missing.package} is not installed: pip install -e .[bench]")
 

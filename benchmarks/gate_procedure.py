@@ -63,10 +63,10 @@ def screened(prediction: Prediction, level: Floats) -> Bools:
 
 
 def called(prediction: Prediction, level: Floats, tested: Floats) -> Bools:
-    """Return which checks stored sessions call: p-value of ``tested``, effect of ``level``."""
+    """Return which checks the stored sessions call: p-value of ``tested``, effect of ``level``."""
     p = prediction.p_worse(tested, ZONE.negligible)
     apart = level - prediction.centre >= ZONE.min_called
-    # Holm's rule on p-values is the one on evidence of -ln p.
+    # Holm's rule on p-values is e-Holm on evidence of -ln p.
     evidence = -np.log(np.maximum(p, 1e-300))
     worse: Bools = apart & (evidence >= alarm_levels(evidence, ALPHA, apart))
     return worse
@@ -155,7 +155,7 @@ def _alone(
 
 
 def _in_question(effects: Floats) -> Bools:
-    """Return the checks a row is about: the slower ones, or all where none is."""
+    """Return the checks a row is about: the slower checks, or all if none is slower."""
     slow: Bools = effects > 0.0
     return slow if slow.any() else np.ones(len(effects), dtype=np.bool_)
 

@@ -63,7 +63,7 @@ TURNS_BUSY = Regime("turns, busy host", 0.020, 0.016, 0.0035, stalls=0.02)
 
 @dataclass(frozen=True)
 class Drift:
-    """What a randomised block must cancel.
+    """Effects that a randomised block must cancel.
 
     Attributes:
         per_process: slope, log duration per process in time order.
@@ -109,11 +109,11 @@ def in_time_order(
 ) -> Floats:
     """Return counted iterations, (repetitions, processes, iterations), one after the other.
 
-    Without session effects: what is compared within one session shares them.
+    Without session effects, which both sides of a session share.
     """
-    each = WARMUP + iterations
-    stalls = stalled(rng, regime, (repetitions, processes * each))
-    counted = stalls.reshape(repetitions, processes, each)[..., WARMUP:]
+    per_process = WARMUP + iterations
+    stalls = stalled(rng, regime, (repetitions, processes * per_process))
+    counted = stalls.reshape(repetitions, processes, per_process)[..., WARMUP:]
     values = delays(rng, counted)
     values += rng.normal(0.0, regime.iteration, values.shape)
     values += rng.normal(0.0, regime.process, (repetitions, processes, 1))

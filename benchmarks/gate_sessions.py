@@ -1,9 +1,9 @@
-"""Whole sessions of 60 checks that share one declared false-alarm rate by e-Holm.
+"""Simulated sessions of 60 checks that share one declared false-alarm rate by e-Holm.
 
 20 tests of 3 metrics each. After every pair all checks are judged by the largest evidence
-so far and by where they are now; a test is measured until its three checks are decided
-at once, all tests in step. Two models of the noise: every check by itself, and checks
-that share what processes of one machine share.
+so far and by their present mean; a test is measured until its three checks are decided
+at once, all tests in step. Two models of the noise: independent checks, and checks that
+share the effects of process, test and iteration.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ CHUNK = 500
 #: Where the variance between processes comes from when checks are correlated: the process
 #: (all its tests), the test (its three metrics), the metric by itself.
 PROCESS_SHARES = (0.3, 0.4, 0.3)
-#: And the variance between iterations: the iteration, the metric by itself.
+#: The same for the variance between iterations: the iteration, the metric by itself.
 ITERATION_SHARES = (0.5, 0.5)
 
-#: Makes one pair for the tests whose session and test numbers it is given: d, (tests, METRICS).
+#: Draws a pair's differences, (tests, METRICS), for tests given by session and test numbers.
 Pair = Callable[[np.random.Generator, NDArray[np.int64], NDArray[np.int64]], Floats]
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """What became of every check of every session, arrays of shape (sessions, checks).
+    """Outcome of every check of every session, arrays of shape (sessions, checks).
 
     Attributes:
         decision: a Ruling; UNDECIDED is inconclusive, or was never in question.
         pairs: pairs measured of its test, 0 where the check was never in question.
-        since: pairs after which it had its decision for good; ``pairs`` where it has none.
+        since: pairs after which its decision was final; ``pairs`` where it has none.
     """
 
     decision: NDArray[np.int64]
@@ -50,7 +50,7 @@ class Sessions:
     since: NDArray[np.int64]
 
     def any_worse(self, checks: Bools | None = None) -> Rate:
-        """Return the share of sessions in which any of ``checks`` (all) is regressed."""
+        """Return the share of sessions in which any of ``checks`` (default: all) is regressed."""
         worse = self.decision == Ruling.WORSE
         if checks is not None:
             worse = worse[:, checks]
@@ -61,7 +61,7 @@ class Sessions:
         return Rate(int((self.decision == Ruling.FINE).all(axis=1).sum()), len(self.decision))
 
     def longest(self) -> Floats:
-        """Return the pairs each session took: those of its last check."""
+        """Return the pairs each session took: the most that any of its checks took."""
         largest: Floats = self.pairs.max(axis=1).astype(np.float64)
         return largest
 
@@ -157,7 +157,7 @@ def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) 
         worse[rows, checks] = np.maximum(worse[rows, checks], now.log_worse)
         fine[rows, checks] = np.maximum(fine[rows, checks], now.log_fine)
         mean[rows, checks] = now.mean
-        # All of a session's checks are judged again: one that is called loosens the others.
+        # All of a session's checks are judged again: a called one loosens the others' thresholds.
         high = mean >= ZONE.min_called
         called = high & (worse >= _levels(worse, high, asked))
         passed = ~called & (fine >= LOG_PASS) & (mean < ZONE.tolerance)
@@ -171,7 +171,7 @@ def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) 
 
 
 def _levels(worse: Floats, eligible: Bools, asked: Bools) -> Floats:
-    """Return each check's threshold, sessions with equally many checks in question together."""
+    """Return each check's threshold, computed for sessions with equally many checks at once."""
     levels = np.full(worse.shape, np.inf)
     counts = asked.sum(axis=1)
     for count in np.unique(counts[counts > 0]):
@@ -183,7 +183,7 @@ def _levels(worse: Floats, eligible: Bools, asked: Bools) -> Floats:
     return levels
 
 
-#: What one check slower by 5% must get: how often it is called, after how many pairs.
+#: How often a check that is 5% slower must be called, and within how many pairs on average.
 MUST_CATCH: dict[str, tuple[float, float | None]] = {
     "quiet": (0.95, 12.0),
     "noisy": (0.95, 20.0),
@@ -205,14 +205,14 @@ def run(report: Report, settings: Settings) -> None:
     """Print the four scenarios: nothing changed, at the edge, one slow, all slow."""
     unchanged = np.zeros(CHECKS)
     edge = np.full(CHECKS, ZONE.negligible)
-    one = np.zeros(CHECKS)
-    one[0] = np.log1p(0.05)
-    every = np.full(CHECKS, np.log1p(0.05))
+    one_slow = np.zeros(CHECKS)
+    one_slow[0] = np.log1p(0.05)
+    all_slow = np.full(CHECKS, np.log1p(0.05))
     scenarios = (
         ("unchanged", unchanged),
         ("all slower by 1%", edge),
-        ("one slower by 5%", one),
-        ("all slower by 5%", every),
+        ("one slower by 5%", one_slow),
+        ("all slower by 5%", all_slow),
     )
     for place, (title, effects) in enumerate(scenarios):
         rows = []

@@ -1,4 +1,4 @@
-"""What one verdict update costs: a look at the pairs so far and the decision."""
+"""Time of one verdict update: a look at the pairs so far and the decision."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ LOG_ALARM = math.log(1.0 / ALPHA)
 
 
 def update(d: Floats) -> float:
-    """Judge one check from nothing, as if no earlier look were remembered; return seconds."""
+    """Judge one check from scratch, as if no earlier look were remembered; return seconds."""
     began = time.perf_counter()
     looks = [look(d[:n], ZONE) for n in range(FIRST, len(d) + 1)]
-    worse = max(float(one.log_worse) for one in looks)
-    fine = max(float(one.log_fine) for one in looks)
+    worse = max(float(entry.log_worse) for entry in looks)
+    fine = max(float(entry.log_fine) for entry in looks)
     decide(looks[-1], worse, fine, LOG_ALARM, LOG_PASS, ZONE)
     return time.perf_counter() - began
 
 
 def update_as_gate(d: Floats) -> float:
-    """Judge a session of one check, which remembers its earlier looks; seconds."""
+    """Judge a session of one check, which remembers its earlier looks; return seconds."""
     candidate = tuple((float(x),) * 3 for x in np.exp(d))
     evidence = Evidence(
         nodeid="t.py::t",

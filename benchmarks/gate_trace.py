@@ -22,7 +22,7 @@ from pytest_llmperf.metrics import Direction, get_metric
 
 DEFAULT = Path(__file__).parent / "data" / "gate_trace.json"
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
-#: Fewer processes could not be resampled in blocks to any purpose.
+#: Fewest processes that are worth resampling in blocks.
 MIN_PROCESSES = 20
 
 
@@ -31,7 +31,7 @@ class TraceError(Exception):
 
 
 def read_trace(path: Path) -> tuple[str, dict[str, Floats]]:
-    """Return the machine and per metric log badness, (processes, iterations).
+    """Return the machine, and each metric's logarithms (higher is worse), (processes, iterations).
 
     Raises:
         TraceError: no such file, not a trace, or too few processes.

@@ -35,9 +35,9 @@ METRICS = {
     "inter_token": ("s", 0.0128),
 }
 PROCESSES = ITERATIONS = 3
-#: A number that stands where the samples go; no other number of a record reads like it.
+#: Placeholder for the samples; no other number of a record reads like it.
 _MARK = "1.23456789"
-#: What stands where the time and the commit go.
+#: Placeholders for the time and the commit.
 _RECORDED, _COMMIT = "2001-01-01T00:00:00Z", "c0" * 20
 _START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
@@ -46,7 +46,7 @@ def build(folder: Path, commits: int, tests: int, keep: int | None = None, seed:
     """Make a repository in a new folder: each commit changes a file and adds a session.
 
     A session measured the commit before. One test's first token gets 6% slower after 60% of
-    the commits. ``keep``: a commit also removes the session recorded so many before it.
+    the commits. ``keep``: a commit also removes the session recorded ``keep`` commits before.
 
     Raises:
         CalledProcessError: git failed.
@@ -97,7 +97,7 @@ def _commit(
 
 
 def _records(commits: int, tests: int, seed: int) -> Iterator[str]:
-    """Yield records' texts, in the form that they are stored in, with the samples filled in."""
+    """Yield the texts of records, as they are stored, with the samples filled in."""
     pieces = _template(tests).split(_MARK)
     levels = np.array([METRICS[name][1] for _ in range(tests) for name in sorted(METRICS)])
     slowed = sorted(METRICS).index("first_token")

@@ -2,12 +2,12 @@
 
     python benchmarks/history_scale.py [--commits 1000 3000 10000] [--repeats 7] [--keep 200]
 
-Repositories of so many commits, a recorded session each (20 tests, 6 metrics, 3
-processes of 3 iterations), are made in a temporary folder. Every repeat runs the
-command in each of them, in random order: first with nothing remembered, then
-again. Beside the time that passed stands the processors' (CPU), which other programs on the
-machine change less. Memory is the sum of what the command and all its children have
-resident, sampled in runs of their own that are not timed; pages they share count for each.
+Repositories with so many commits and a recorded session each (20 tests, 6 metrics, 3
+processes of 3 iterations) are made in a temporary folder. Every repeat runs the
+command in each of them, in random order: first with an empty cache, then again.
+CPU time is printed beside the wall time, because other programs on the machine
+change it less. Memory is the resident memory of the command and all its children together,
+sampled in separate runs that are not timed; shared pages count for each process.
 Exit status 0 if the largest history takes at most the limits and time grows at
 most in proportion; 1 if not; 2 if it could not be measured.
 """
@@ -39,14 +39,14 @@ _COMMAND = ("-m", "pytest_llmperf.cli", "history", "--metric", "all", "--dir", F
 
 
 class Took(NamedTuple):
-    """How long a run took: seconds that passed, and seconds of the processors."""
+    """How long a run took: seconds by the clock, and seconds of CPU time."""
 
     passed: float
     cpu: float
 
 
 class Case:
-    """One repository, and what was measured there."""
+    """One repository, and measurements in it."""
 
     def __init__(self, folder: Path, commits: int) -> None:
         self.folder, self.commits = folder / f"repository-{commits}", commits
@@ -56,7 +56,7 @@ class Case:
         self.memory: list[float] = []
 
     def forget(self) -> None:
-        """Remove what the command remembers."""
+        """Remove the command's cache."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -77,21 +77,21 @@ class Case:
         """
         began, used = time.perf_counter(), _cpu_seconds()
         process = self.start()
-        _, said = process.communicate()
+        _, errors = process.communicate()
         took = Took(time.perf_counter() - began, _cpu_seconds() - used)
-        if process.returncode or b"change points are not looked for" in said:
-            raise RuntimeError(f"llmperf history: {said.decode()}")
+        if process.returncode or b"change points are not looked for" in errors:
+            raise RuntimeError(f"llmperf history: {errors.decode()}")
         return took
 
     def megabytes(self) -> float:
-        """Return the most that the command and its children had resident in one run."""
+        """Return the peak resident memory of the command and its children in one run, in MB."""
         process = self.start()
-        whole, largest = psutil.Process(process.pid), 0
+        root, largest = psutil.Process(process.pid), 0
         while process.poll() is None:
             resident = 0
-            for one in (whole, *_children(whole)):
+            for member in (root, *_children(root)):
                 try:
-                    resident += one.memory_info().rss
+                    resident += member.memory_info().rss
                 except psutil.Error:  # it has just ended
                     continue
             largest = max(largest, resident)
@@ -101,7 +101,7 @@ class Case:
 
 
 def _cpu_seconds() -> float:
-    """What children that have ended used, and their own children."""
+    """Return the CPU seconds of all children that have ended, and of their own children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -162,7 +162,7 @@ def _spread(times: list[Took]) -> str:
 
 
 def fine(cases: list[Case]) -> bool:
-    """Whether the largest history keeps the limits, and time grows no faster than commits."""
+    """Whether the largest history keeps the limits, and time grows no faster than the commits."""
     small, large = cases[0], cases[-1]
     first, again = (median(took.passed for took in times) for times in (large.first, large.again))
     growth = first / median(took.passed for took in small.first)

@@ -1,16 +1,15 @@
-"""How large the page of a large session is, and how long it takes to write and to open.
+"""How large the HTML report of a large session is, and how long it takes to write and to open.
 
     python benchmarks/html_report.py [--tests 200] [--pairs 40] [--repeats 5] [--samples]
                                      [--keep FILE]
 
-The report has six metrics a test, three iterations a process on two sides, timelines of 64
-tokens, 30 earlier sessions of each metric, telemetry of a GPU and a roofline, all random numbers,
-so that nothing compresses better than real ones; tests that got slower have causes and findings.
-Writing starts from parsed JSON; the time to read the same from a file
-stands beside it. Opening is the time from the request to the first frame after the page's load
-event, in Debian's Chromium (apt-get install chromium chromium-driver; pip install selenium) on
-the cores that this process may use. Exit status 0 if the median is within the limits, else 1;
-2 without a browser.
+The report has six metrics per test, three iterations per process on two sides, timelines of 64
+tokens, 30 earlier sessions of each metric, telemetry of a GPU and a roofline. Its numbers are
+random, so that they compress no better than real ones; tests that got slower have causes and
+findings. Writing starts from parsed JSON; the time from a file is printed beside it. Opening is
+the time from the request to the first frame after the page's load event, in Debian's Chromium
+(apt-get install chromium chromium-driver; pip install selenium) on the cores that this process may
+use. Exit status 0 if the medians are within the limits, else 1; 2 without a browser.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _LEVELS = {
 }
 _WORDS = ("short_answer", "summary", "long_prompt", "chat", "json_mode")
 _TOKENS = 64
-#: Samples of a GPU, as many as a report has, and the level and spread of each counter.
+#: Number of GPU samples, as in a real report; level and spread of each counter.
 _GPU_SAMPLES = 240
 _GPU_LEVELS = {
     "power_w": (380.0, 20.0),
@@ -63,7 +62,7 @@ document.readyState === "complete" ? ready() : addEventListener("load", ready);
 """
 
 
-#: What a test that got slower says of itself.
+#: Differences, causes and findings of a test that got slower.
 _CHANGED = ["llm.n_batch: base 1024, candidate 512", "package numpy: 2.3.4 → 2.3.5"]
 _CAUSES = [
     {
@@ -87,7 +86,7 @@ _BUSY = {
 
 
 def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, Any]:
-    """Return a report of so many tests with six metrics each, of random numbers, not judged."""
+    """Return a report of ``tests`` tests with six metrics each, of random numbers, not judged."""
     rng = random.Random(seed)
     past = [
         {"recorded": f"2026-10-{day:02}T10:15:00Z", "commit": f"{day:040}", "dirty": False}
@@ -119,7 +118,7 @@ def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, 
         "machine_facts": {},
         "unit": "process",
         "fails": ["regressed"],
-        "history": {"sessions": [{**one, "file": "x.json"} for one in past], "problem": None},
+        "history": {"sessions": [{**entry, "file": "x.json"} for entry in past], "problem": None},
     }
     return {
         "schema": 1,
@@ -166,7 +165,7 @@ def _gpu(rng: random.Random, processes: int) -> dict[str, Any]:
         name: [round(rng.gauss(*level), 3) for _ in range(_GPU_SAMPLES)]
         for name, level in _GPU_LEVELS.items()
     }
-    each = _GPU_SAMPLES // processes
+    part = _GPU_SAMPLES // processes
     spreads = {
         name: {"mean": sum(values) / len(values), "min": min(values), "max": max(values)}
         for name, values in series.items()
@@ -180,8 +179,8 @@ def _gpu(rng: random.Random, processes: int) -> dict[str, Any]:
         "xids": [],
         "lost": False,
         "course": {
-            "seconds": [round(i % each * 0.05 + rng.random() / 50, 2) for i in range(_GPU_SAMPLES)],
-            "processes": [*range(0, _GPU_SAMPLES, each)],
+            "seconds": [round(i % part * 0.05 + rng.random() / 50, 2) for i in range(_GPU_SAMPLES)],
+            "processes": [*range(0, _GPU_SAMPLES, part)],
             "counters": series,
         },
     }
@@ -223,10 +222,10 @@ def _metric(rng: random.Random, name: str, level: float, pairs: int) -> dict[str
     sides = [
         [[level * rng.gauss(1, 0.01) for _ in range(3)] for _ in range(pairs)] for _ in range(2)
     ]
-    found = [rng.gauss(0.002, 0.012) for _ in range(pairs)]
+    differences = [rng.gauss(0.002, 0.012) for _ in range(pairs)]
     looks, total = [], 0.0
-    for count, one in enumerate(found, 1):
-        total += one
+    for count, difference in enumerate(differences, 1):
+        total += difference
         half = 0.04 / count**0.5
         if count >= 4:
             looks.append([count, total / count, total / count - half, total / count + half])
@@ -265,7 +264,7 @@ def _metric(rng: random.Random, name: str, level: float, pairs: int) -> dict[str
         "claim": claim,
         "notes": [],
         "reasons": [{"verdict": "pass", "strategy": "interleaved", "text": explanation}],
-        "progress": {"against": "base", "differences": found, "looks": looks},
+        "progress": {"against": "base", "differences": differences, "looks": looks},
         "history": {
             "sessions": [*range(_SESSIONS)],
             "values": [level * rng.gauss(1, 0.015) for _ in range(_SESSIONS)],
@@ -275,14 +274,14 @@ def _metric(rng: random.Random, name: str, level: float, pairs: int) -> dict[str
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Return how long an action takes."""
+    """Return the seconds that an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def opening_times(page: Path, repeats: int) -> list[float] | None:
-    """Open the page so many times, and return the seconds each took; None without a browser."""
+    """Open the page ``repeats`` times; return the seconds of each, or None without a browser."""
     if shutil.which("chromium") is None or (driver := shutil.which("chromedriver")) is None:
         return None
     from selenium import webdriver

@@ -1,4 +1,4 @@
-"""Work side by side, each piece on processor cores of its own."""
+"""Jobs that run side by side, each on its own processor cores."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pytest_llmperf.cpus import allowed_cpus, usable_cpus
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
-#: Of a CPU: those that are threads of the same core.
+#: File that lists the CPUs that are threads of the same core as a CPU.
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def add_lanes_argument(parser: argparse.ArgumentParser) -> None:
-    """Let a command line ask for lanes."""
+    """Add the option ``--lanes``."""
     parser.add_argument(
         "--lanes", type=int, default=1, help="so many side by side, each on its own cores"
     )
 
 
 def check_lanes(parser: argparse.ArgumentParser, lanes: int, threads: int, gpu: bool) -> None:
-    """End the program where so many lanes would disturb each other."""
+    """End the program if so many lanes would disturb each other."""
     if lanes < 1:
         parser.error(f"--lanes: at least 1, got {lanes}")
     if lanes == 1:
@@ -68,7 +68,7 @@ def side_by_side(
 
     ``work`` is called with the job and variables for the processes it starts, which
     keep sessions of different lanes from waiting for each other's device lock. One
-    lane is not bound to any cores. After a job that failed none is begun.
+    lane is not bound to any cores. After a failed job no other is begun.
     """
     if count == 1:
         for job in jobs:
@@ -77,7 +77,7 @@ def side_by_side(
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(count) as pool:
 
         def in_lane(job: Job, number: int, cpus: set[int]) -> Outcome:
-            # Of this thread alone; the processes it starts inherit it.
+            # For this thread only; the processes it starts inherit it.
             os.sched_setaffinity(0, cpus)
             return work(job, {"LLMPERF_DEVICE_LOCK": str(Path(folder, f"lane{number}.lock"))})
 

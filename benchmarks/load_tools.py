@@ -1,4 +1,4 @@
-"""Load tools for servers, each in an environment of its own, asked the same as this project."""
+"""Other load tools for servers, each in its own environment, given the same work as ours."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class LoadTool(Protocol):
 
     Attributes:
         name: with its version.
-        environment: variables that it needs.
+        environment: environment variables that it needs.
     """
 
     name: str
     environment: Mapping[str, str]
 
     def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
-        """Return the command that sends so many chats with answers of one token."""
+        """Return the command that sends ``requests`` chats with answers of one token."""
         ...
 
 
 def installed(package: str, version: str, what: str = "") -> Path:
-    """Return the interpreter of a tool's own environment; make it when it is first asked for.
+    """Return the interpreter of a tool's own environment, which is made at the first call.
 
     Raises:
         SetupError: it can't be installed here.
@@ -46,7 +46,7 @@ def installed(package: str, version: str, what: str = "") -> Path:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What a tool measured of some answers, in seconds, one value each.
+    """Latencies that a tool measured, in seconds, one value per answer.
 
     Attributes:
         first: to the first token.
@@ -58,7 +58,7 @@ class Latencies:
 
 
 class Paced(NamedTuple):
-    """A request that had a time of its own: Unix seconds.
+    """Times of a request that was sent on a schedule, in Unix seconds.
 
     Attributes:
         due: when it was to be sent.
@@ -71,12 +71,12 @@ class Paced(NamedTuple):
     first: float
 
 
-#: Where GuideLLM writes what it measured.
+#: File to which GuideLLM writes its results.
 _RESULTS = "benchmarks.json"
 
 
 class GuideLlm:
-    """GuideLLM, installed into the cache folder when it is first asked for.
+    """GuideLLM, installed into the cache folder at the first use.
 
     Raises:
         SetupError: it can't be installed here.
@@ -85,7 +85,7 @@ class GuideLlm:
     version = "0.8.1"
     name = f"GuideLLM {version}"
     environment: Mapping[str, str] = {"HF_HUB_OFFLINE": "1"}
-    #: By its source (backends/openai/http.py, schemas/base/request_stats.py).
+    #: Definitions in its source (backends/openai/http.py, schemas/base/request_stats.py).
     definitions: Mapping[str, str] = {
         "first token": "first line with text, when httpx has split it, - start of writing the "
         "request's headers (time.time)",
@@ -98,28 +98,28 @@ class GuideLlm:
     def measure(
         self, url: str, model: str, prompts: Sequence[str], tokens: int, folder: Path
     ) -> Latencies:
-        """Send the prompts one at a time; return its figures.
+        """Send the prompts one at a time; return the measured latencies.
 
         Raises:
             SetupError: it failed.
         """
         requests = request_file(folder, prompts, tokens)
-        asked = specification(url, model, requests, len(prompts), folder / _RESULTS)
-        return latencies_of(self._run(asked, folder))
+        spec = specification(url, model, requests, len(prompts), folder / _RESULTS)
+        return latencies_of(self._run(spec, folder))
 
     def paced(
         self, url: str, rate: float, requests: int, at_once: int, tokens: int, folder: Path
     ) -> list[Paced]:
-        """Send so many requests at random times, few of them in flight; return when each was.
+        """Send requests at random times, at most ``at_once`` in flight; return the times of each.
 
         Raises:
             SetupError: it failed.
         """
         file = request_file(folder, ["hi"] * requests, tokens)
-        asked = specification(url, "m", file, requests, folder / _RESULTS)
-        asked["profile"] = {"kind": "poisson", "rate": [rate], "max_concurrency": at_once}
-        asked["backend"]["validate_backend"] = False
-        return paced_of(self._run(asked, folder))
+        spec = specification(url, "m", file, requests, folder / _RESULTS)
+        spec["profile"] = {"kind": "poisson", "rate": [rate], "max_concurrency": at_once}
+        spec["backend"]["validate_backend"] = False
+        return paced_of(self._run(spec, folder))
 
     def _run(self, asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         results = folder / _RESULTS
@@ -134,18 +134,18 @@ class GuideLlm:
             check=False,
         )
         if not results.exists():
-            said = f"{done.stdout}{done.stderr}".splitlines()[-15:]
-            raise SetupError("\n".join([f"{self.name} wrote no results:", *said]))
-        found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
-        return found
+            printed = f"{done.stdout}{done.stderr}".splitlines()[-15:]
+            raise SetupError("\n".join([f"{self.name} wrote no results:", *printed]))
+        document: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+        return document
 
     def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
-        """Return the command that sends so many chats with answers of one token."""
+        """Return the command that sends ``requests`` chats with answers of one token."""
         file = request_file(folder, ["hi"] * requests, 1)
-        asked = specification(url, "m", file, requests, folder / _RESULTS)
-        asked["profile"] = {"kind": "concurrent", "streams": [at_once]}
-        asked["backend"]["request_format"] = "/v1/chat/completions"
-        return self._command(asked, folder)
+        spec = specification(url, "m", file, requests, folder / _RESULTS)
+        spec["profile"] = {"kind": "concurrent", "streams": [at_once]}
+        spec["backend"]["request_format"] = "/v1/chat/completions"
+        return self._command(spec, folder)
 
     def _command(self, asked: Mapping[str, Any], folder: Path) -> list[str]:
         scenario = folder / "scenario.json"
@@ -155,7 +155,7 @@ class GuideLlm:
 
 
 class AiPerf:
-    """AIPerf, installed into the cache folder when it is first asked for.
+    """AIPerf, installed into the cache folder at the first use.
 
     Raises:
         SetupError: it can't be installed here.
@@ -170,7 +170,7 @@ class AiPerf:
         self._python = installed("aiperf", self.version)
 
     def sending(self, url: str, requests: int, at_once: int, folder: Path) -> list[str]:
-        """Return the command that sends so many chats with answers of one token."""
+        """Return the command that sends ``requests`` chats with answers of one token."""
         words = ["profile", "--model", "m", "--url", url, "--endpoint-type", "chat", "--streaming"]
         words += ["--tokenizer", str(word_tokenizer(folder / "tokenizer"))]
         words += ["--concurrency", str(at_once)]
@@ -205,15 +205,15 @@ def word_tokenizer(folder: Path) -> Path:
 
 
 def request_file(folder: Path, prompts: Sequence[str], tokens: int) -> Path:
-    """Write requests as GuideLLM reads them; return the file."""
+    """Write requests in GuideLLM's format; return the file."""
     file = folder / "requests.json"
-    lines = (json.dumps({"prompt": one, "output_tokens_count": tokens}) + "\n" for one in prompts)
+    lines = (json.dumps({"prompt": text, "output_tokens_count": tokens}) + "\n" for text in prompts)
     file.write_text("".join(lines), encoding="utf-8")
     return file
 
 
 def specification(url: str, model: str, file: Path, count: int, results: Path) -> dict[str, Any]:
-    """Return what GuideLLM is to do: the requests of a file, one at a time."""
+    """Return GuideLLM's settings for sending the requests of a file, one at a time."""
     extras = {"body": {"cache_prompt": False, "temperature": 0.0}}
     return {
         "backend": {
@@ -232,7 +232,7 @@ def specification(url: str, model: str, file: Path, count: int, results: Path) -
 
 
 def answered_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the requests of GuideLLM's results.
+    """Return the answered requests of GuideLLM's results.
 
     Raises:
         SetupError: a request failed, or there is none.
@@ -250,28 +250,28 @@ def answered_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def paced_of(results: Mapping[str, Any]) -> list[Paced]:
     """Return when the requests of GuideLLM's results were due, sent and answered.
 
-    The time to the first token that it reports is from ``request_start`` on.
+    It reports the time to the first token since ``request_start``.
 
     Raises:
         SetupError: a request failed, or there is none.
     """
-    found = []
-    for one in answered_of(results):
-        timings = one["info"]["timings"]
+    requests = []
+    for request in answered_of(results):
+        timings = request["info"]["timings"]
         sent = timings["request_start"]
-        first = sent + one["time_to_first_token_ms"] / 1000.0
-        found.append(Paced(timings["targeted_start"], sent, first))
-    return found
+        first = sent + request["time_to_first_token_ms"] / 1000.0
+        requests.append(Paced(timings["targeted_start"], sent, first))
+    return requests
 
 
 def latencies_of(results: Mapping[str, Any]) -> Latencies:
-    """Return the figures of single requests from GuideLLM's results.
+    """Return the latencies of single requests from GuideLLM's results.
 
     Raises:
         SetupError: a request failed, or there is none.
     """
     answered = answered_of(results)
     return Latencies(
-        tuple(one["time_to_first_token_ms"] / 1000.0 for one in answered),
-        tuple(one["inter_token_latency_ms"] / 1000.0 for one in answered),
+        tuple(request["time_to_first_token_ms"] / 1000.0 for request in answered),
+        tuple(request["inter_token_latency_ms"] / 1000.0 for request in answered),
     )

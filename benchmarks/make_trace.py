@@ -3,8 +3,8 @@
     llmperf calibrate --json aa.json -- benchmarks/live/test_short.py
     python benchmarks/make_trace.py aa.json [--file benchmarks/data/gate_trace.json]
 
-Both sides of an A/A calibration are the same engine, so all its processes are alike: they
-follow each other as they ran, pair by pair.
+Both sides of an A/A calibration are the same engine, so all its processes are alike. The
+trace has them pair by pair, as they ran.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How much the pages that hold a model file in memory change its speed.
+"""How much the kind of memory pages that hold a model file changes its speed.
 
     python benchmarks/model_pages.py [--model FILE] [--pairs 10] [--ways 4KiB scattered]
 
 llama.cpp maps a model file, so weights are read from where the system keeps the file's pages, small
-ones or large ones. Copies with the same bytes that came into memory in different ways run against
-one that was read as a perf session reads a model file first, in pairs that take turns by tokens:
+or large. Copies with the same bytes that came into memory in different ways run against a copy that
+was read as a perf session first reads a model file, in pairs that take turns by tokens:
 
-- read: the same once more;
+- read: in the same way once more;
 - 8MiB, 1MiB, 4KiB: written in pieces of this size;
 - scattered: read page by page, in random order;
 - unmapped: ``use_mmap: false``.
@@ -47,7 +47,7 @@ _KIB, _MIB = 1024, 1024 * 1024
 
 
 def write(source: Path, target: Path, piece: int) -> None:
-    """Copy a file in pieces of so many bytes, onto the disk."""
+    """Copy a file onto the disk in pieces of ``piece`` bytes."""
     with source.open("rb") as read, target.open("wb", buffering=0) as written:
         while part := read.read(piece):
             written.write(part)
@@ -86,7 +86,7 @@ WAYS: dict[str, Callable[[Path, Path], None]] = {
 
 @contextmanager
 def held(file: Path) -> Iterator[float]:
-    """Map a file, so that its pages can't be dropped; yield the share of large ones."""
+    """Map a file, so that its pages can't be dropped; yield the share in large pages."""
     with file.open("rb") as stream:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         with mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
@@ -125,15 +125,15 @@ def main() -> int:
             WAYS[way](source, other)
             own = llm.model_copy(update={"use_mmap": way != "unmapped"})
             candidate, against = (
-                LaunchSpec("llama_cpp", one.resolved(file))
-                for one, file in ((own, other), (llm, base))
+                LaunchSpec("llama_cpp", config.resolved(file))
+                for config, file in ((own, other), (llm, base))
             )
             with held(base), held(other) as large:
                 done = block(candidate, against, plan, "tokens")
             known = f"{large:.0%}" if own.use_mmap else "-"
             for name in METRICS:
-                found = signed_rank_interval(done.differences[name])
-                low, centre, high = map(math.expm1, (found.low, found.centre, found.high))
+                interval = signed_rank_interval(done.differences[name])
+                low, centre, high = map(math.expm1, (interval.low, interval.centre, interval.high))
                 cells = f"{name:<15}{centre:>+8.2%}  [{low:+.2%}, {high:+.2%}]"
                 print(f"{way:<10}{known:>11}  {cells}", flush=True)
             other.unlink()

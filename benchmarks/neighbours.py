@@ -4,20 +4,20 @@
     python benchmarks/neighbours.py --file neighbours.jsonl --report [--tolerance 2%]
 
 Both sides are the same configuration of the embedded model, and their processes take turns of
-tokens. The engine has one thread and so leaves a core to the neighbour: what happens without
-one, ``busy_threads.py`` shows. Blocks of pairs beside every kind of neighbour
-(``busy_neighbour.py``; ``none`` is without one) are measured in random order and kept in the
-file; a later run goes on where this one stopped. The gate then judges sessions made of these
+tokens. The engine has one thread and so leaves a core to the neighbour; ``busy_threads.py`` shows
+what happens otherwise. Blocks of pairs beside every kind of neighbour
+(``busy_neighbour.py``; ``none`` has no neighbour) are measured in random order and kept in the
+file; a later run continues where this one stopped. The gate then judges sessions made of these
 pairs, with the metrics that a perf test gates by default, at one tolerance:
 
-- as measured: one session after the other, each with the pairs that follow those of the last one;
+- as measured: consecutive sessions, each with the pairs that follow those of the one before;
 - resampled: many sessions, each of runs of consecutive pairs, drawn at random, with the sides
-  swapped at random (they are the same). The interval is of what another pool of as many blocks
-  would give: the blocks, too, are drawn at random, many times. It knows nothing of what happens
-  too seldom to be in any block; the interval of the sessions as measured does.
+  swapped at random (they are the same). The interval is what other pools of as many blocks would
+  give: the blocks, too, are drawn at random, many times. It misses events too rare to be in any
+  block; the interval of the sessions as measured allows for them.
 
 Printed for each kind: the robust spread of the pairs' differences, and the shares of sessions with
-a false alarm, both unchanged and where every metric is slower by what counts as negligible.
+a false alarm, both unchanged and with every metric slower by the negligible share.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ NONE = "none"
 RUN = 4
 #: Pools that are drawn for the interval, and sessions of each.
 POOLS, SESSIONS = 200, 200
-#: Evidence for a false alarm of any of the metrics, on the log scale. Of e-Holm the first
-#: threshold, which the first alarm of a session has to reach.
+#: Log evidence for a false alarm of any of the metrics: e-Holm's first threshold, which the
+#: first alarm of a session has to reach.
 LOG_ALARM = math.log(len(METRICS) / ALPHA)
 
 #: Differences of a block's pairs on the log scale, (pairs, metrics).
@@ -81,11 +81,11 @@ def judge(d: Floats, tolerated: float) -> Judged:
     taken = np.full(sessions, pairs)
     going = np.arange(sessions)
     for n in range(FIRST, pairs + 1):
-        found = look(d[going, :, :n], zone, clip_min)
-        worse[going] = np.maximum(worse[going], found.log_worse)
-        fine[going] = np.maximum(fine[going], found.log_fine)
-        called[going] = (worse[going] >= LOG_ALARM) & may_be_called(found, zone)
-        passed[going] = ~called[going] & (fine[going] >= LOG_PASS) & (found.mean < zone.tolerance)
+        latest = look(d[going, :, :n], zone, clip_min)
+        worse[going] = np.maximum(worse[going], latest.log_worse)
+        fine[going] = np.maximum(fine[going], latest.log_fine)
+        called[going] = (worse[going] >= LOG_ALARM) & may_be_called(latest, zone)
+        passed[going] = ~called[going] & (fine[going] >= LOG_PASS) & (latest.mean < zone.tolerance)
         decided = (called[going] | passed[going]).all(axis=1)
         taken[going[decided]] = n
         going = going[~decided]
@@ -95,7 +95,7 @@ def judge(d: Floats, tolerated: float) -> Judged:
 
 
 def in_order(blocks: Sequence[Pairs], tolerated: float) -> Rate:
-    """Return the share of false alarms of sessions that follow one another."""
+    """Return the share of false alarms in consecutive sessions, as measured."""
     pairs = np.concatenate(blocks)
     alarms, sessions, at = 0, 0, 0
     while len(pairs) - at >= FIRST:
@@ -110,9 +110,9 @@ def in_order(blocks: Sequence[Pairs], tolerated: float) -> Rate:
 def resampled(rng: np.random.Generator, blocks: Sequence[Pairs], sessions: int) -> Floats:
     """Draw sessions of MAX pairs from runs of consecutive pairs, (sessions, metrics, MAX)."""
     runs = -(-MAX // RUN)
-    every = np.stack([one[at : at + RUN] for one in blocks for at in range(len(one) - RUN + 1)])
+    every = np.stack([d[at : at + RUN] for d in blocks for at in range(len(d) - RUN + 1)])
     drawn = every[rng.integers(0, len(every), (sessions, runs))]
-    # Within a run the sides stay as they were: what favours one of them for a while counts.
+    # Within a run the sides stay as they were, so that a bias that lasts for a while counts.
     drawn = drawn * rng.choice([-1.0, 1.0], (sessions, runs, 1, 1))
     flat: Floats = drawn.reshape(sessions, runs * RUN, -1)[:, :MAX].transpose(0, 2, 1)
     return flat
@@ -129,7 +129,7 @@ def rates(blocks: Sequence[Pairs], tolerated: float, seed: int) -> list[str]:
         sessions = SESSIONS if number else 10 * SESSIONS
         d = resampled(rng, some, sessions)
         unchanged, edge = judge(d, tolerated), judge(d + negligible, tolerated)
-        pools.append([found.mean() for found in (unchanged.alarm, edge.alarm, unchanged.passed)])
+        pools.append([flags.mean() for flags in (unchanged.alarm, edge.alarm, unchanged.passed)])
         if not number:
             pairs = float(unchanged.pairs.mean())
     own, others = pools[0], np.array(pools[1:])
@@ -152,14 +152,14 @@ def report(outcomes: Sequence[Mapping[str, Any]], tolerated: float, seed: int) -
     print(f"{'unchanged':>25}{'negligible':>25}{'all pass':>25}{'pairs each':>12}", flush=True)
     for kind in (NONE, *KINDS):
         blocks = [
-            np.array([one["differences"][name] for name in METRICS]).T
-            for one in outcomes
-            if one["kind"] == kind and not one["apart"]
+            np.array([outcome["differences"][name] for name in METRICS]).T
+            for outcome in outcomes
+            if outcome["kind"] == kind and not outcome["apart"]
         ]
-        apart = sum(one["kind"] == kind and bool(one["apart"]) for one in outcomes)
+        apart = sum(outcome["kind"] == kind and bool(outcome["apart"]) for outcome in outcomes)
         if apart:
             print(f"{kind}: {apart} blocks left out, whose processes ran one after the other")
-        blocks = [one for one in blocks if len(one) >= RUN]
+        blocks = [d for d in blocks if len(d) >= RUN]
         if not blocks:
             continue
         pairs = np.concatenate(blocks)
@@ -200,7 +200,7 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace, outcomes: Outcomes) -> None:
     """Measure the blocks that are not in the file, as long as the budget allows."""
-    done = {(one["block"], one["kind"]) for one in outcomes.all}
+    done = {(outcome["block"], outcome["kind"]) for outcome in outcomes.all}
     until = time.monotonic() + arguments.budget
     spec = spec_of(arguments.threads)
     workload = record(spec, arguments.tokens)
@@ -210,21 +210,21 @@ def measure(arguments: argparse.Namespace, outcomes: Outcomes) -> None:
             if time.monotonic() > until:
                 return
             seed = random.getrandbits(32)
-            # The first pair runs alone and shows only that both have room.
+            # The first pair runs one process after the other, to show that both fit side by side.
             plan = plan_of(workload, arguments.pairs, 3, seed)
             with busy_neighbour(None if kind == NONE else kind, seed):
-                found = block(spec, spec, plan, "tokens")
+                result = block(spec, spec, plan, "tokens")
             outcomes.add(
                 {
                     "block": number,
                     "kind": kind,
-                    "seconds": found.seconds,
-                    "apart": found.apart,
-                    "differences": {name: list(d) for name, d in found.differences.items()},
+                    "seconds": result.seconds,
+                    "apart": result.apart,
+                    "differences": {name: list(d) for name, d in result.differences.items()},
                 }
             )
             print(
-                f"block {number} {kind}: {found.seconds:.0f} s {found.apart}",
+                f"block {number} {kind}: {result.seconds:.0f} s {result.apart}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,12 +1,12 @@
 """A server that answers at once with chunks as servers send them, each in a write of its own.
 
-It takes as little CPU time as a server can, so that what is measured is the client. As a process,
-which prints its port, and ends when its standard input closes::
+It takes as little CPU time as a server can, so that the client is what is measured. Run as a
+process, it prints its port, and ends when its standard input closes::
 
     .venv/bin/python benchmarks/null_server.py
 
-An answer has as many chunks as its request asks for tokens: one comes at once, more come one each
-``TICK``. ``GET /count`` says how many requests were answered.
+An answer has as many chunks as its request asks for tokens: a single one comes at once, several
+come one per ``TICK``. ``GET /count`` says how many requests were answered.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HEAD = (
 )
 #: Seconds between the chunks of an answer.
 TICK = 0.004
-#: What it is asked for besides answers, by others.
+#: The list of models, for which other tools ask besides answers.
 _MODELS = json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode()
 
 
@@ -48,14 +48,14 @@ def framed(*frames: str) -> bytes:
 
 
 class Answered:
-    """How many requests were answered."""
+    """Counter of the requests that were answered."""
 
     def __init__(self) -> None:
         self.number = 0
 
 
 class Answering(asyncio.Protocol):
-    """Answers each request with as many chunks as it asks for tokens.
+    """Connection that answers each request with as many chunks as it asks for tokens.
 
     Args:
         waiting: chunks that are still to be sent, by connection.
@@ -103,7 +103,7 @@ class Answering(asyncio.Protocol):
         self.transport.write(framed(json.dumps(END), "[DONE]") + b"0\r\n\r\n")
 
     def _tell(self, path: bytes) -> None:
-        """Say the number of answers, or what tools ask a server for before they begin."""
+        """Send the number of answers, or the list of models that tools ask for at their start."""
         body = b"%d" % self._answered.number if path == b"/count" else _MODELS
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
@@ -146,7 +146,7 @@ def null_server() -> Iterator[str]:
 
 
 def answered_by(url: str) -> int:
-    """Return how many requests a null server answered."""
+    """Return how many requests the null server at ``url`` has answered."""
     with urllib.request.urlopen(f"{url}/count", timeout=10) as response:
         return int(response.read())
 

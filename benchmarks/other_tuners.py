@@ -25,7 +25,7 @@ from tools_env import (
 )
 
 VERSIONS = {"llama-optimus": "0.1.9", "fituna": "0.3.6"}
-#: Runs llama-optimus with other ranges of its settings, which it has no options for.
+#: Runs llama-optimus with other ranges of its settings, for which it has no options.
 _OPTIMUS = """
 import json, sys
 from llama_optimus.search_space import SEARCH_SPACE
@@ -43,7 +43,7 @@ class Reached:
     Attributes:
         settings: of ``llm``; empty if it found none.
         seconds: until it named the point.
-        claim: what it says of it.
+        claim: the tuner's own words about the point.
         error: why it found none.
     """
 
@@ -68,7 +68,7 @@ class OtherTuners:
         self._missing = {name: self._installed(name) for name in VERSIONS}
 
     def _installed(self, name: str) -> str:
-        """Install a tuner; return why it can't be, or nothing."""
+        """Install a tuner; return why that failed, or an empty string."""
         pip = [str(self._python), "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
         try:
             run(f"installing {name}", [*pip, f"{name}=={VERSIONS[name]}"], ROOT)
@@ -100,10 +100,10 @@ class OtherTuners:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line.rstrip())
-                if (found := _BEST.match(line)) is not None:
-                    best[found[1]] = ast.literal_eval(found[2])
+                if (match := _BEST.match(line)) is not None:
+                    best[match[1]] = ast.literal_eval(match[2])
                 if line.startswith("Best Stage_3"):
-                    # What follows are two runs of llama-bench to look at.
+                    # Only two runs of llama-bench follow, for the user to look at.
                     seconds, claim = time.monotonic() - began, line.strip()
                     process.terminate()
         if not claim:
@@ -114,7 +114,7 @@ class OtherTuners:
             "n_threads_batch": point["threads"],
             "n_batch": point["batch"],
             "n_ubatch": min(point["u_batch"], point["batch"]),
-            # As the command that it prints has it: of its second stage.
+            # From its second stage, as in the command that it prints.
             "flash_attn": bool(best["2"]["flash_attn"]),
         }
         return Reached(settings, seconds, claim)
@@ -147,8 +147,8 @@ class OtherTuners:
             settings = {"model_path": data["gguf_path"]}
             speed, met = data["bench"]["gen_tok_per_sec"], data["meets_target"]
         except (ValueError, KeyError, TypeError):
-            said = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-            return Reached(seconds=seconds, error="\n".join(said[-5:]))
+            printed = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+            return Reached(seconds=seconds, error="\n".join(printed[-5:]))
         return Reached(
             settings, seconds, f"{speed:.1f} tok/s, the target is {'met' if met else 'missed'}"
         )

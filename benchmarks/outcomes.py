@@ -1,4 +1,4 @@
-"""Outcomes of long benchmarks, one JSON object a line: a later run goes on where this one stops."""
+"""Outcomes of long benchmarks, one JSON object a line, with which a later run can continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Outcomes:
-    """Outcomes of jobs under the same conditions, kept in a file if there is one.
+    """Outcomes of jobs under the same conditions, kept in a file if one is given.
 
     Args:
         file: where they are appended; None keeps none.
@@ -20,12 +20,12 @@ class Outcomes:
     def __init__(self, file: Path | None, conditions: Mapping[str, Any]) -> None:
         self._file = file
         self._conditions = dict(conditions)
-        #: Those of earlier runs and of this one, in order.
+        #: Outcomes of earlier runs and of this run, in order.
         self.all: list[dict[str, Any]] = []
         if file is not None and file.exists():
             lines = file.read_text(encoding="utf-8").splitlines()
-            found = [json.loads(line) for line in lines if line.endswith("}")]
-            self.all += [one["outcome"] for one in found if one["conditions"] == self._conditions]
+            rows = [json.loads(line) for line in lines if line.endswith("}")]
+            self.all += [row["outcome"] for row in rows if row["conditions"] == self._conditions]
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Keep one more outcome."""
@@ -37,7 +37,7 @@ class Outcomes:
 
     @staticmethod
     def add_argument(parser: argparse.ArgumentParser) -> None:
-        """Let a command line name the file."""
+        """Add the option ``--file``."""
         parser.add_argument(
             "--file", type=Path, help="append every outcome here, and go on where the file ends"
         )

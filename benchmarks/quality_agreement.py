@@ -1,4 +1,4 @@
-"""Do our figures of quality agree with llama-perplexity's? Same build, models, text and chunks.
+"""Do our quality figures agree with llama-perplexity's, for the same build, models and text?
 
     python benchmarks/quality_agreement.py [--reference MODEL] [--type-k q4_0 --type-v q4_0]
 
@@ -38,7 +38,7 @@ from pytest_llmperf.quality.passages import SHIPPED_TEXT, Text
 
 @dataclass(frozen=True)
 class Setting:
-    """What both tools are given."""
+    """Settings that both tools are given."""
 
     reference: Path
     candidate: Path
@@ -71,10 +71,10 @@ def run_tool(tools: ToolsEnvironment, setting: Setting, folder: Path) -> Figures
     base.unlink()
 
     def number(pattern: str, group: int = 1) -> float:
-        found = re.search(pattern, output)
-        if found is None:
+        match = re.search(pattern, output)
+        if match is None:
             raise RuntimeError(f"llama-perplexity printed no {pattern!r}:\n{output[-3000:]}")
-        return float(found[group])
+        return float(match[group])
 
     value = r"\s*:\s*(-?[\d.]+(?:e-?\d+)?)\s*±\s*(-?[\d.]+(?:e-?\d+)?)"
     return Figures(
@@ -128,7 +128,7 @@ def run_ours(tools: ToolsEnvironment, setting: Setting, folder: Path, top: int) 
     kinds = {"type_k": setting.type_k, "type_v": setting.type_v}
     config = LlamaCppConfig.model_validate({**common, **kinds})
     spec = LaunchSpec("llama_cpp", config.resolved(setting.candidate), python=str(tools.python))
-    # llama-perplexity takes the file without the newline at its end.
+    # llama-perplexity drops the newline at the end of the file.
     text = Text(setting.text.read_text(encoding="utf-8").removesuffix("\n"))
     other = replace(spec, config=reference)
     return quality_of(spec, other, [text], top=top, folder=folder, say=_note)
@@ -195,8 +195,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="llmperf-quality-") as name:
         folder = Path(name)
         model = (arguments.reference or resolve_model("smollm2-135m", Path.cwd())).absolute()
-        same = arguments.type_k != "f16" or arguments.type_v != "f16"
-        candidate = arguments.candidate or (model if same else coarser(model, folder))
+        same_model = arguments.type_k != "f16" or arguments.type_v != "f16"
+        candidate = arguments.candidate or (model if same_model else coarser(model, folder))
         setting = Setting(
             model,
             candidate.absolute(),

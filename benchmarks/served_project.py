@@ -72,7 +72,7 @@ class Served:
 
 
 def small_model() -> Path:
-    """Return a tiny model of the tests that takes about 2 ms a token, written if it is not there.
+    """Return a tiny model of the tests that takes about 2 ms a token, written if absent.
 
     The tests' own is so fast that a server spends its time on HTTP.
     """
@@ -82,7 +82,7 @@ def small_model() -> Path:
 
 
 def listening(command: Sequence[str], port: int) -> list[str]:
-    """Return a command with its places filled in, as the plugin does it."""
+    """Return a command with its placeholders filled in, as the plugin does it."""
     filled = {"{port}": str(port), "{python}": sys.executable}
     return [filled.get(word, word) for word in command]
 
@@ -139,7 +139,7 @@ class ServedProject:
         self.port = free_port()
 
     def configure(self, name: str, **llm: Any) -> None:
-        """Write a configuration: ``start`` or ``url``."""
+        """Write a configuration whose server is given by ``start`` or ``url``."""
         section = {"engine": "server", "api": "completions", **llm}
         # JSON is YAML.
         text = json.dumps({"llm": section, "perf": self._perf})
@@ -170,5 +170,5 @@ class ServedProject:
         )
         if not report.exists():
             raise SystemExit(f"no report:\n{done.stdout}{done.stderr}")
-        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        return found, time.monotonic() - began
+        document: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return document, time.monotonic() - began

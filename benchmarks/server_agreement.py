@@ -1,12 +1,12 @@
-"""Whether figures of a server agree with its own, and with those of another load tool.
+"""Whether our figures of a server agree with its own and with another load tool's.
 
     .venv/bin/python benchmarks/server_agreement.py [--with guidellm]
 
 llama.cpp's server (package xllamacpp; ``--start`` for another one) says how long it worked on each
 answer: ``timings``. Requests are sent one at a time, and this project's first token and time per
 token stand beside the server's own of the same answers. With ``--with guidellm``, GuideLLM sends
-the same number of like requests to the same server, in turns, from an environment in the cache
-folder. What each figure is defined as is printed, because they differ.
+the same number of similar requests to the same server, in turns, from an environment in the cache
+folder. The definition of each figure is printed, because definitions differ.
 
 Exit status 0 if this project's figures are within 2% of the server's; 1 if not.
 """
@@ -88,7 +88,7 @@ def pair_of(answer: ServerAnswer, tokens: int) -> Pair:
 
 
 def prompts(draw: random.Random, count: int, letters: int) -> Iterator[str]:
-    """Return different prompts of the same length."""
+    """Yield different prompts of the same length."""
     for _ in range(count):
         text = ""
         while len(text) < letters:
@@ -97,7 +97,7 @@ def prompts(draw: random.Random, count: int, letters: int) -> Iterator[str]:
 
 
 async def ask(url: str, texts: Sequence[str], tokens: int) -> list[Pair]:
-    """Send the prompts one at a time."""
+    """Send the prompts one at a time; return the latencies of each."""
     body = {"cache_prompt": False, "temperature": 0.0, "ignore_eos": True}
     settings = ServerSettings(url, api="completions", body=body)
     async with ServerClient(settings) as client:
@@ -118,7 +118,7 @@ def line(figure: str, ours: Sequence[float], others: Sequence[float], name: str)
 
 
 def is_near(ratio: Interval) -> bool:
-    """Whether a ratio is within the share asked for."""
+    """Whether a ratio is within ``SHARE`` of 1."""
     return abs(ratio.centre - 1.0) <= SHARE
 
 
@@ -128,14 +128,14 @@ def show(pairs: Sequence[Pair], turns: Sequence[tuple[Latencies, Latencies]], to
     fine = True
     for figure in FIGURES:
         ours, servers = (
-            [one.ours[figure] for one in pairs],
-            [one.servers[figure] for one in pairs],
+            [pair.ours[figure] for pair in pairs],
+            [pair.servers[figure] for pair in pairs],
         )
         print(line(figure, ours, servers, "the server"))
         fine = fine and is_near(ratio_interval(ours, servers))
     for figure, name in zip(FIGURES, ("first", "per_token"), strict=True):
         if turns:
-            sides = [[median(getattr(one, name)) for one in side] for side in zip(*turns)]  # noqa: B905
+            sides = [[median(getattr(run, name)) for run in side] for side in zip(*turns)]  # noqa: B905
             print(line(figure, sides[0], sides[1], tool))
     print(f"{len(pairs)} answers beside the server's own; {len(turns)} turns beside another tool")
     for figure in FIGURES:
@@ -176,21 +176,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with running(command, free_port(), folder / "log") as url:
-            # What comes first is slower, for anybody.
+            # The first requests are slower for every client.
             asyncio.run(ask(url, texts()[:2], arguments.tokens))
             for number in range(arguments.turns):
-                found: dict[str, Latencies] = {}
+                latencies: dict[str, Latencies] = {}
                 for name in draw.sample(("ours", "other"), 2):
                     if name == "ours":
-                        asked = asyncio.run(ask(url, texts(), arguments.tokens))
-                        pairs += asked
-                        found[name] = Latencies(
-                            *(tuple(one.ours[figure] for one in asked) for figure in FIGURES)
+                        batch = asyncio.run(ask(url, texts(), arguments.tokens))
+                        pairs += batch
+                        latencies[name] = Latencies(
+                            *(tuple(pair.ours[figure] for pair in batch) for figure in FIGURES)
                         )
                     elif tool is not None:
-                        found[name] = tool.measure(url, "m", texts(), arguments.tokens, folder)
+                        latencies[name] = tool.measure(url, "m", texts(), arguments.tokens, folder)
                 if tool is not None:
-                    turns.append((found["ours"], found["other"]))
+                    turns.append((latencies["ours"], latencies["other"]))
                 print(f"turn {number + 1} of {arguments.turns}", file=sys.stderr)
     fine = show(pairs, turns, GuideLlm.name)
     return 0 if fine else 1

@@ -6,14 +6,14 @@ A real llama.cpp server (package xllamacpp) on a tiny model is measured in four 
 
 - ``same server``: both configurations of a session (``--llmperf-against-config``) start the same
   command. Whatever is called slower is a false alarm;
-- ``decode slower``: both configurations start it behind a relay (``slow_relay.py``), which holds
-  the chunks of the candidate's answers back, so that the time between them is longer by 6%. The
-  relay notes by how much it really was;
-- ``attached, same`` and ``attached, slower``: a server that runs already (``llm.url``), measured
-  in blocks and compared with sessions recorded before, a new life of the server for each session.
+- ``decode slower``: both configurations start it behind a relay (``slow_relay.py``), which
+  delays the chunks of the candidate's answers, so that the time between them is 6% longer. The
+  relay records the true slowdown;
+- ``attached, same`` and ``attached, slower``: a server that already runs (``llm.url``), measured
+  in blocks and compared with sessions recorded before; it is restarted for each session.
 
-With ``--file`` a later run goes on where this one stopped. Nothing else should use the cores: what
-a neighbour does to a session is shown as its verdict, ``invalid`` or ``inconclusive``.
+With ``--file``, a later run continues where this one stopped. Nothing else should use the cores: a
+session that a neighbour disturbs ends as ``invalid`` or ``inconclusive``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from slow_relay import true_slowdown
 from pytest_llmperf.arguments import duration, share, whole_number
 from pytest_llmperf.stats.proportions import binomial_interval
 
-#: Kinds of sessions: whether the candidate is slower there.
+#: Whether the candidate is slower, by kind of session.
 KINDS = {
     "same server": False,
     "decode slower": True,
@@ -53,23 +53,23 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def outcome_of(kind: str, number: int, report: Mapping[str, Any], wall: float) -> dict[str, Any]:
-    """Return what a session came to: its verdict, what it called slower, what it measured."""
+    """Return a session's outcome: its verdict, what it called slower, and what it measured."""
     (test,) = report["tests"]
-    gated = [one for one in test["metrics"] if one["gated"]]
+    gated = [metric for metric in test["metrics"] if metric["gated"]]
     return {
         "kind": kind,
         "number": number,
         "verdict": test["verdict"],
-        "called": [one["name"] for one in gated if one["verdict"] == "regressed"],
-        "changes": {one["name"]: one["change"] for one in gated},
-        "explanations": {one["name"]: one["explanation"] for one in gated},
+        "called": [metric["name"] for metric in gated if metric["verdict"] == "regressed"],
+        "changes": {metric["name"]: metric["change"] for metric in gated},
+        "explanations": {metric["name"]: metric["explanation"] for metric in gated},
         "samples": test["pairs"] or test["processes"],
         "seconds": wall,
     }
 
 
 def compared(project: ServedProject, served: Served, share: float | None) -> dict[str, Any]:
-    """Run a session of two configurations; ``share`` is planted in the candidate's."""
+    """Run a session of two configurations; the candidate's decode is slower by ``share``."""
     base, candidate = (project.folder / f"{name}.jsonl" for name in ("base", "candidate"))
     if share is None:
         project.start("config.yaml", served.command())
@@ -84,7 +84,7 @@ def compared(project: ServedProject, served: Served, share: float | None) -> dic
 def planted(
     candidate: Iterable[Mapping[str, Any]], base: Iterable[Mapping[str, Any]] = ()
 ) -> float | None:
-    """Return by how much a relay slowed the candidate, beyond what one did to the base."""
+    """Return how much a relay slowed the candidate, relative to the base; None if unknown."""
     slowed = true_slowdown(candidate)
     if slowed is None:
         return None
@@ -109,7 +109,7 @@ class Sessions:
     Args:
         folder: for their projects.
         served: what they ask.
-        share: by which decode is slower where it is.
+        share: slowdown of decode in the kinds where it is slower.
         recorded: number of sessions recorded before the attached ones.
         perf: further keys of ``perf``.
     """
@@ -145,13 +145,13 @@ class Sessions:
 
 def show(outcomes: Iterable[Mapping[str, Any]]) -> None:
     """Print the table of all sessions."""
-    found = list(outcomes)
+    sessions = list(outcomes)
     print(
         f"\n{'':17} {'called slower':>25} {'passed':>7} {'undecided':>9} {'invalid':>7} "
         f"{'samples':>13} {'seconds':>15} {'planted':>8} {'measured':>9}"
     )
     for kind in KINDS:
-        of_kind = [one for one in found if one["kind"] == kind]
+        of_kind = [session for session in sessions if session["kind"] == kind]
         if of_kind:
             print(row(kind, of_kind))
     print(
@@ -163,16 +163,16 @@ def show(outcomes: Iterable[Mapping[str, Any]]) -> None:
 
 def row(kind: str, outcomes: list[Mapping[str, Any]]) -> str:
     """Return one line of the table."""
-    valid = [one for one in outcomes if one["verdict"] not in ("invalid", "error")]
-    called = sum(bool(one["called"]) for one in valid)
-    # Improved is a pass, too: nothing is called slower.
-    passed = sum(one["verdict"] in ("pass", "improved") for one in valid)
-    undecided = len(valid) - passed - sum(one["verdict"] == "regressed" for one in valid)
+    valid = [session for session in outcomes if session["verdict"] not in ("invalid", "error")]
+    called = sum(bool(session["called"]) for session in valid)
+    # Improved counts as passed: nothing is called slower.
+    passed = sum(session["verdict"] in ("pass", "improved") for session in valid)
+    undecided = len(valid) - passed - sum(session["verdict"] == "regressed" for session in valid)
     low, high = binomial_interval(called, len(valid)) if valid else (0.0, 1.0)
-    changes = [one["changes"].get("tokens_per_sec") for one in valid]
-    known = [one for one in changes if one is not None]
-    true = [one["planted"] for one in valid if one["planted"] is not None]
-    by, measured = (f"{median(one):+.1%}" if one else "-" for one in (true, known))
+    changes = [session["changes"].get("tokens_per_sec") for session in valid]
+    known = [change for change in changes if change is not None]
+    true = [session["planted"] for session in valid if session["planted"] is not None]
+    by, measured = (f"{median(values):+.1%}" if values else "-" for values in (true, known))
     return (
         f"{kind:17} {called:3} of {len(valid):2} ({low:5.1%} to {high:6.1%}) {passed:7} "
         f"{undecided:9} {len(outcomes) - len(valid):7} {_spread(outcomes, 'samples'):>13} "
@@ -182,7 +182,7 @@ def row(kind: str, outcomes: list[Mapping[str, Any]]) -> str:
 
 
 def _spread(outcomes: list[Mapping[str, Any]], key: str) -> str:
-    values = [one[key] for one in outcomes]
+    values = [session[key] for session in outcomes]
     return f"{median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
@@ -215,7 +215,7 @@ def main() -> None:
         "recorded": arguments.recorded,
     }
     outcomes = Outcomes(arguments.file, conditions)
-    done = {(one["number"], one["kind"]) for one in outcomes.all}
+    done = {(outcome["number"], outcome["kind"]) for outcome in outcomes.all}
     until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
         sessions = Sessions(Path(temporary), served, arguments.share, arguments.recorded, perf)
@@ -232,7 +232,7 @@ def main() -> None:
                     f"{outcome['seconds']:6.1f} s  {', '.join(outcome['called'])}",
                     flush=True,
                 )
-    show(one for one in outcomes.all if one["kind"] in kinds)
+    show(outcome for outcome in outcomes.all if outcome["kind"] in kinds)
 
 
 if __name__ == "__main__":

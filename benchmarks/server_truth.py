@@ -1,15 +1,14 @@
-"""Whether figures of a load are true: against a server that notes what it really did.
+"""Whether the figures of a load are true, compared with a server that records what it really did.
 
-The simulator of the tests runs as a process and notes when it had read each request and when it
+The tests' server simulator runs as a process and notes when it had read each request and when it
 wrote each chunk, on the clock that both processes share. Its latencies are the truth; the rate and
 the goodput are computed from its own times. Each figure must agree within 1% or 0.3 ms. Then the
 whole server stops once for two seconds: every request that was due meanwhile must show the wait.
-The latency since the request was sent, which ``vllm bench serve`` and GuideLLM report, stands
-beside it for the same requests, once with a limit on how many are in flight (``vllm bench serve
---max-concurrency``), beyond which they wait in the client. With ``--with guidellm``, GuideLLM
-itself meets such a stop under the same limit. Last, of 10,000 requests, of which a twentieth fails
-in every way there is, none may be lost, and the client's memory may not grow by more than 2 KiB
-for each.
+Printed beside it is the latency since the same requests were sent, which ``vllm bench serve`` and
+GuideLLM report; once with a limit on requests in flight (``vllm bench serve --max-concurrency``),
+beyond which requests wait in the client. With ``--with guidellm``, GuideLLM itself meets such a
+stop under the same limit. Last, 10,000 requests are sent, a twentieth of which fail in every
+possible way: none may be lost, and the client's memory may grow by at most 2 KiB for each.
 
     .venv/bin/python benchmarks/server_truth.py [--with guidellm]
 
@@ -53,14 +52,14 @@ from pytest_llmperf.measure.load_metrics import (
 from pytest_llmperf.measure.load_validity import load_findings
 
 SIMULATOR = Path(__file__).resolve().parent.parent / "tests" / "support" / "server_simulator.py"
-#: Seconds to the first token, from token to token, and tokens per answer.
+#: Seconds to the first token and between tokens; tokens per answer.
 FIRST, GAP, TOKENS = 0.05, 0.01, 33
 SHARE, SECONDS = 0.01, 0.0003
-#: The whole server stops: seconds after the first request, and for how long.
+#: When the whole server stops, in seconds after the first request, and for how long.
 STOP_AT, STOP_FOR = 2.0, 2.0
-#: Requests in flight at most, where that is limited. On average there are 23.
+#: Most requests in flight, where that is limited. On average there are 23.
 AT_ONCE = 32
-#: Bytes by which the client may grow for each request.
+#: Most bytes by which the client's memory may grow for each request.
 MAX_BYTES = 2048
 
 Truths = Sequence[Mapping[str, Any]]
@@ -77,30 +76,30 @@ def simulator(plan: Mapping[str, Any], *options: str) -> Iterator[str]:
 
 
 def fetch_truth(url: str) -> tuple[Truths, Sequence[float]]:
-    """Return what the server did since it was asked last, by request, and when it stopped."""
-    found = _truth(url)
+    """Return the server's record of each request since the last call, and when it stopped."""
+    record = _truth(url)
     forget = urllib.request.Request(f"{url}/truth", method="DELETE")
     urllib.request.urlopen(forget).close()
-    return sorted(found["truths"], key=lambda one: int(one["number"])), found["stopped"]
+    return sorted(record["truths"], key=lambda truth: int(truth["number"])), record["stopped"]
 
 
 def fetch_stop(url: str) -> tuple[float, float]:
-    """Return when the server stopped, and when it went on."""
+    """Return when the server stopped and when it continued."""
     begin, end = _truth(url)["stopped"]
     return begin, end
 
 
 def _truth(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url}/truth") as response:
-        found: dict[str, Any] = json.load(response)
-    return found
+        record: dict[str, Any] = json.load(response)
+    return record
 
 
 def first(number: int, *, in_step: bool = False) -> float:
     """Return the seconds to the first token of a request.
 
-    Every fourth is too slow to be good. No two are in step: of 64 requests that come at the same
-    moment, the server itself would see the last one milliseconds late.
+    Every fourth request is too slow to be good. Unless ``in_step``, the times differ: if 64
+    requests came at the same moment, the server itself would see the last of them ms late.
     """
     return FIRST * (1 if number % 4 else 4) + (0.0 if in_step else GAP * (number * 0.618 % 1.0))
 
@@ -130,17 +129,17 @@ async def load(
 def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     """Return the figures from the server's own times.
 
-    Requests began when it had them, or when they were due.
+    Latencies begin when the server had read a request, or when the request was due.
     """
-    due = {one.number: one.due for one in result.outcomes}
-    firsts = [one["chunks"][0][0] - one["received"] for one in truths]
-    ends = [one["chunks"][-1][0] - one["received"] for one in truths]
+    due = {outcome.number: outcome.due for outcome in result.outcomes}
+    firsts = [truth["chunks"][0][0] - truth["received"] for truth in truths]
+    ends = [truth["chunks"][-1][0] - truth["received"] for truth in truths]
     gaps = [
-        (one["chunks"][-1][0] - one["chunks"][0][0])
-        / (sum(tokens for _, tokens in one["chunks"]) - 1)
-        for one in truths
+        (truth["chunks"][-1][0] - truth["chunks"][0][0])
+        / (sum(tokens for _, tokens in truth["chunks"]) - 1)
+        for truth in truths
     ]
-    seconds = max(one["finished"] for one in truths) - min(one["received"] for one in truths)
+    seconds = max(row["finished"] for row in truths) - min(row["received"] for row in truths)
     good = sum(
         first <= limit_of(firsts) and end <= limit_of(ends)
         for first, end in zip(firsts, ends, strict=True)
@@ -149,8 +148,8 @@ def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
         "first token": median(firsts),
         "time per token": median(gaps),
         "end to end": median(ends),
-        "first from due": median(one["chunks"][0][0] - due[one["number"]] for one in truths),
-        "end from due": median(one["chunks"][-1][0] - due[one["number"]] for one in truths),
+        "first from due": median(truth["chunks"][0][0] - due[truth["number"]] for truth in truths),
+        "end from due": median(truth["chunks"][-1][0] - due[truth["number"]] for truth in truths),
         "requests/s": len(truths) / seconds,
         "tokens/s": len(truths) * TOKENS / seconds,
         "goodput": good / len(truths),
@@ -163,9 +162,9 @@ def limit_of(values: Sequence[float]) -> float:
 
 
 def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
-    """Return the same figures as the client has them."""
-    firsts = [one["chunks"][0][0] - one["received"] for one in truths]
-    ends = [one["chunks"][-1][0] - one["received"] for one in truths]
+    """Return the same figures as measured by the client."""
+    firsts = [truth["chunks"][0][0] - truth["received"] for truth in truths]
+    ends = [truth["chunks"][-1][0] - truth["received"] for truth in truths]
     limits = {"first_token": limit_of(firsts), "end_to_end": limit_of(ends)}
     figures = load_figures(result)
     assert figures.output_tokens is not None
@@ -183,14 +182,14 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
 
 
 def delays(result: LoadResult, truths: Truths) -> Iterator[tuple[float, float]]:
-    """Yield what each first token took on its ways, in seconds: to the server, and back.
+    """Yield the seconds that each request took to the server, and its first chunk took back.
 
-    From when the client was about to write its request to when the server read it, and from when
-    the server was about to write the first chunk to when the client read it. Both clocks are one
-    on Linux. A process reads its connections one after the other: what arrives together is read
-    the later the more of it there is, in the server and in the client.
+    From just before the client writes the request until the server has read it, and from just
+    before the server writes the first chunk until the client has read it. On Linux, both processes
+    share one clock. A process reads its connections one after the other: the more data arrives
+    together, the later the last of it is read, in the server and in the client.
     """
-    by_number = {one["number"]: one for one in truths}
+    by_number = {truth["number"]: truth for truth in truths}
     for outcome in result.answered:
         truth = by_number[outcome.number]
         assert outcome.sent is not None
@@ -198,7 +197,7 @@ def delays(result: LoadResult, truths: Truths) -> Iterator[tuple[float, float]]:
 
 
 def agree(name: str, truth: float, measured: float) -> bool:
-    """Whether a figure is near enough to its truth."""
+    """Whether a figure is close enough to the truth."""
     off = abs(measured - truth)
     return off <= SHARE * truth or ("/s" not in name and name != "goodput" and off <= SECONDS)
 
@@ -213,7 +212,7 @@ def compare(name: str, schedules: Sequence[Schedule], count: int, *, in_step: bo
         for schedule in schedules:
             result = asyncio.run(load(url, schedule, count, in_step=in_step))
             truths, _ = fetch_truth(url)
-            findings += (str(one) for one in load_findings(result))
+            findings += (str(finding) for finding in load_findings(result))
             late += slips(result)
             ways += delays(result, truths)
             measured = measured_figures(result, truths)
@@ -246,39 +245,39 @@ def compare(name: str, schedules: Sequence[Schedule], count: int, *, in_step: bo
 
 
 def showing(within: Sequence[RequestOutcome], since: Since, end: float) -> tuple[int, float]:
-    """Return how many first tokens took at least the rest of a stop, and the median of all.
+    """Return how many first tokens took until the end of a stop or longer, and the median of all.
 
     Args:
         within: requests that were due in the stop.
         since: where their latencies begin.
         end: of the stop, on the client's clock.
     """
-    return shown([(one.due, first_token(one, since) or 0.0) for one in within], end)
+    return shown([(outcome.due, first_token(outcome, since) or 0.0) for outcome in within], end)
 
 
 def shown(within: Sequence[tuple[float, float]], end: float) -> tuple[int, float]:
-    """Return how many of these latencies are at least the rest of a stop, and their median.
+    """Return how many latencies reach to the end of a stop or beyond, and the median of all.
 
     Args:
-        within: when each request was due, and its latency.
+        within: due time and latency of each request that was due in the stop.
         end: of the stop, on the same clock.
     """
     return sum(took >= end - due for due, took in within), median(took for _, took in within)
 
 
 def stop_row(name: str, due: tuple[int, float], sent: tuple[int, float], count: int) -> str:
-    """Return a row of the table: what of a stop is seen from when requests were due and sent."""
+    """Return a table row: how a stop shows in latencies from the due time and the send time."""
     return f"{name:22} {count:10} {due[0]:22} {sent[0]:12} {due[1]:25.3f} s {sent[1]:10.3f} s"
 
 
 def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
-    """Stop the server once; print whether requests due meanwhile show it."""
+    """Stop the server once; print and return whether the requests due meanwhile show it."""
     schedule = poisson(rate, seed=seed, duration=STOP_AT + STOP_FOR + 2.0)
     plan = {"first": FIRST, "gap": GAP}
     with simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url:
         result = asyncio.run(load(url, schedule, len(schedule.due), at_once=at_once))
         _, (begin, end) = fetch_truth(url)
-    within = [one for one in result.outcomes if begin <= one.due < end]
+    within = [outcome for outcome in result.outcomes if begin <= outcome.due < end]
     if not within:
         print("no request was due in the stop")
         return False
@@ -289,7 +288,7 @@ def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
 
 
 def show_tools_stop(tool: GuideLlm, rate: float, at_once: int) -> None:
-    """Stop the server once while another tool sends; print what it reports of that."""
+    """Stop the server once while another tool sends requests; print how that tool sees the stop."""
     requests = round(rate * (STOP_AT + STOP_FOR + 2.0))
     plan = {"first": FIRST, "gap": GAP}
     with (
@@ -300,16 +299,16 @@ def show_tools_stop(tool: GuideLlm, rate: float, at_once: int) -> None:
         stopped = fetch_stop(url)
     to_unix = time.time() - time.perf_counter()
     begin, end = (at + to_unix for at in stopped)
-    within = [one for one in paced if begin <= one.due < end]
+    within = [request for request in paced if begin <= request.due < end]
     if not within:
         raise SetupError("no request was due in the stop")
-    due = shown([(one.due, one.first - one.due) for one in within], end)
-    sent = shown([(one.due, one.first - one.sent) for one in within], end)
+    due = shown([(request.due, request.first - request.due) for request in within], end)
+    sent = shown([(request.due, request.first - request.sent) for request in within], end)
     print(stop_row(f"GuideLLM, {at_once} in flight", due, sent, len(within)))
 
 
 def none_is_lost(count: int) -> bool:
-    """Send many requests of which some fail; print what became of them."""
+    """Send many requests, some of which fail; print and return whether all are accounted for."""
     faults = ("reset", "bad_frame", "status", "error_event", "cut_short", "half_frame", "stall")
     requests = []
     for number in range(count):
@@ -326,10 +325,10 @@ def none_is_lost(count: int) -> bool:
         result = asyncio.run(send(url))
         grown = psutil.Process().memory_info().rss - before
         truths, _ = fetch_truth(url)
-    failed = Counter(one.fault for one in result.outcomes if one.fault is not None)
+    failed = Counter(outcome.fault for outcome in result.outcomes if outcome.fault is not None)
     good = (
         sum(failed.values()) == len(range(0, count, 20))
-        and [one.number for one in result.outcomes] == list(range(count))
+        and [outcome.number for outcome in result.outcomes] == list(range(count))
         and grown <= MAX_BYTES * count
     )
     print(

@@ -4,9 +4,9 @@
 
 Every byte passes as it is. The first chunk of a streamed answer passes at once; each chunk after
 it is held until the time since the first one has grown by the share: the gaps are longer, the
-first token is not. The server works on meanwhile, so it is the rate of its answers that changes,
-and nothing else of it. With ``--log``, a line per answer says how long its chunks took to arrive
-here, and to leave.
+first token is not. The server works on meanwhile, so only the rate of its answers changes. With
+``--log``, a line per answer says how long its chunks took to arrive at the relay, and to leave
+it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _POLL_S = 0.05
 
 
 class Pace:
-    """When the chunks of one connection's answers may go on.
+    """Pace at which the chunks of one connection's answers are passed on.
 
     Args:
         share: by which the time between chunks grows, 0.06 = 6%.
@@ -48,14 +48,14 @@ class Pace:
         self._tail = b""
 
     def due(self, data: bytes, arrived: float) -> float:
-        """Return when bytes that arrived then may go on."""
+        """Return when bytes that arrived at this time may be passed on."""
         if self._first is None:
             return arrived
         # Counted from when the first chunk left, which may have been late.
         return self._first[1] + (1.0 + self._share) * (arrived - self._first[0])
 
     def left(self, data: bytes, arrived: float, left: float) -> Mapping[str, Any] | None:
-        """Note that bytes went on; return what became of the answer, if they are its end."""
+        """Note that bytes were passed on; return the record of the answer if they end it."""
         if _CHUNK in data:
             self._first = self._first or (arrived, left)
             self._last = (arrived, left)
@@ -74,13 +74,13 @@ class Pace:
 
 
 def true_slowdown(answers: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return by which share answers took longer to leave than to arrive; None without any.
+    """Return how much longer answers took to leave than to arrive, as a share; None without any.
 
-    The first answer of a server is its warm-up, and an answer of one chunk has no gap.
+    Answers of one chunk are left out, because they have no gaps.
     """
-    found = [one for one in answers if one["chunks"] > 1]
-    arrived = sum(one["arrived"] for one in found)
-    return sum(one["left"] for one in found) / arrived - 1.0 if arrived else None
+    streamed = [answer for answer in answers if answer["chunks"] > 1]
+    arrived = sum(answer["arrived"] for answer in streamed)
+    return sum(answer["left"] for answer in streamed) / arrived - 1.0 if arrived else None
 
 
 class _Connection:
@@ -91,8 +91,8 @@ class _Connection:
     ) -> None:
         self._client, self._server, self._pace, self._note = client, server, pace, note
         self._arrivals: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
-        for one in (client, server):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for peer in (client, server):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for work in (self._to_server, self._from_server, self._to_client):
             threading.Thread(target=work, daemon=True).start()
 
@@ -122,8 +122,8 @@ class _Connection:
                 if (done := self._pace.left(data, arrived, time.perf_counter())) is not None:
                     self._note(done)
         _shut(self._client)
-        for one in (self._client, self._server):
-            one.close()
+        for peer in (self._client, self._server):
+            peer.close()
 
 
 def _shut(one: socket.socket) -> None:
@@ -132,13 +132,13 @@ def _shut(one: socket.socket) -> None:
 
 
 class Relay:
-    """Accepts connections and relays each to a server.
+    """Relay that accepts connections and passes each on to a server.
 
     Args:
-        port: to listen at; 0 takes a free one.
+        port: to listen on; 0 takes a free port.
         target: the server's port.
         share: by which the time between chunks grows.
-        note: gets what became of each answer.
+        note: called with the record of each answer.
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class Relay:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port
 
 

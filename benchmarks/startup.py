@@ -1,4 +1,4 @@
-"""What does the plugin add to pytest's start-up when no perf test is there?
+"""How much time does the plugin add to pytest's start-up when there is no perf test?
 
     python benchmarks/startup.py [--pairs 60] [--json startup.json]
 
@@ -49,7 +49,7 @@ def arguments_of(*, plugin: bool) -> list[str]:
 
 
 class Times(NamedTuple):
-    """One run, in milliseconds: on the wall, and on the processor (which load disturbs less)."""
+    """Milliseconds that one run took: wall time, and CPU time (which load disturbs less)."""
 
     wall: float
     cpu: float
@@ -73,7 +73,7 @@ def time_once(folder: Path, *, plugin: bool) -> Times:
 
 
 def _children_cpu() -> float:
-    """Return the processor seconds of all children that have ended."""
+    """Return the CPU seconds of all children that have ended."""
     if sys.platform == "win32":
         return 0.0
     import resource
@@ -101,7 +101,7 @@ def _environment() -> dict[str, str]:
 
 
 def measure(folder: Path, pairs: int, seed: int) -> list[tuple[Times, Times]]:
-    """Return (with, without) per pair; two more pairs warm the disk cache."""
+    """Return (with, without) per pair; two extra pairs at the start warm the disk cache."""
     order = random.Random(seed)
     results = []
     for number in range(pairs + 2):

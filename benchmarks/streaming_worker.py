@@ -16,10 +16,10 @@ import llama_cpp
 
 
 def measure(llm: Any, prompt: list[int], max_tokens: int) -> dict[str, float]:
-    """Run one completion.
+    """Run one completion; return its rates, tokens per second, and its number of tokens.
 
     A chunk may hold several tokens (a character split over two of them), so
-    tokens are counted by how far the context has got when a chunk arrives.
+    tokens are counted by how many the context holds when a chunk arrives.
     """
     llm.reset()
     llm._ctx.kv_cache_clear()

@@ -1,11 +1,11 @@
-"""Is a grid of engine settings measured in half the time of a process for each cell?
+"""Does a sweep whose cells share a process measure a grid of settings in half the time?
 
     python benchmarks/sweep_order.py [--pairs 6] [--side 3] [--tokens 1] [--json sweep.json]
 
 A grid of n_batch x n_ctx x n_threads (``--side`` values each) on the embedded model, measured as
 a session measures it, one round: once in the order of a sweep, whose cells share one process and
 its model, and once with a process of its own for every cell. Pairs of both, in random order.
-The request is short: what is saved is the loads, and generating takes both ways as long. One output
+The request is short: loads are saved, and generating takes equally long both ways. One output
 token takes no decode step, in which more threads than cores would wait for one another.
 Exit status 0 if the ratio of the wall times, with its 95% interval, is at most a half; 1 if not;
 2 if it could not be measured.
@@ -48,7 +48,7 @@ VALUES = {
 
 
 class Run(NamedTuple):
-    """One round of the grid: seconds on the wall and inside generation, and its processes."""
+    """One round of the grid: wall time and time spent generating in seconds, and its processes."""
 
     wall: float
     generating: float
@@ -67,7 +67,7 @@ def grid(model: Path, side: int) -> dict[str, LaunchSpec]:
 
 
 def apart(cells: Mapping[str, LaunchSpec]) -> dict[str, LaunchSpec]:
-    """Return the same cells, none of which can share a process with another one."""
+    """Return the same cells, changed so that no two can share a process."""
     return {
         name: replace(spec, env={"SWEEP_CELL": str(number)})
         for number, (name, spec) in enumerate(cells.items())
@@ -75,7 +75,7 @@ def apart(cells: Mapping[str, LaunchSpec]) -> dict[str, LaunchSpec]:
 
 
 def record(spec: LaunchSpec, tokens: int) -> Workload:
-    """Ask once, and return what was asked.
+    """Send one request, and return it as a workload.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -137,16 +137,16 @@ def main() -> int:
         shown = ", ".join(f"{way} {runs[way][-1].wall:.1f} s" for way in ways)
         print(f"pair {number + 1} of {arguments.pairs}: {shown}", file=sys.stderr)
     if arguments.json is not None:
-        data = {way: [run._asdict() for run in found] for way, found in runs.items()}
+        data = {way: [run._asdict() for run in rounds] for way, rounds in runs.items()}
         arguments.json.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     print(f"{len(cells)} cells, {arguments.pairs} pairs; median seconds a round:")
-    for way, found in runs.items():
+    for way, rounds in runs.items():
         print(
-            f"  {way:<6} {median(run.wall for run in found):6.1f} "
-            f"(generating {median(run.generating for run in found):.1f}), "
-            f"{found[0].processes} processes"
+            f"  {way:<6} {median(run.wall for run in rounds):6.1f} "
+            f"(generating {median(run.generating for run in rounds):.1f}), "
+            f"{rounds[0].processes} processes"
         )
-    walls = {way: [run.wall for run in found] for way, found in runs.items()}
+    walls = {way: [run.wall for run in rounds] for way, rounds in runs.items()}
     if arguments.pairs < MIN_PAIRS:
         ratio = median(a / b for a, b in zip(walls["sweep"], walls["apart"], strict=True))
         print(f"sweep / apart: {ratio:.2f}; {MIN_PAIRS} pairs give an interval")

@@ -32,7 +32,7 @@ from pytest_llmperf.units import format_duration
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "model", "synth")
 CORES = 2
 MAX_SECONDS, MAX_MEMORY = 120.0, 2 << 30
-#: Of ru_maxrss, which macOS counts in bytes and Linux in KiB.
+#: Bytes per unit of ru_maxrss, which macOS counts in bytes and Linux in KiB.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 PROMPT = "Hello"
 

@@ -1,4 +1,4 @@
-"""Whether a synthetic model is as fast as the real one that it was made like.
+"""Whether a synthetic model is as fast as the real model that it imitates.
 
     python benchmarks/synthetic_model.py [--model FILE] [--quant Q4_1] [--pairs 16] [--within 2%]
 
@@ -72,18 +72,18 @@ def main() -> int:
             paired=True,
         )
         done = block(candidate, base, plan, "tokens")
-        found = done.differences
+        differences = done.differences
         sizes = [file.stat().st_size for file in (real, made.path)]
     print(f"{real.name}, {sizes[0]:,} bytes, and its synthetic copy, {sizes[1]:,} bytes")
     print(f"{'':<16}{'slower':>8}  {'95% interval':>18}  spread  pairs")
     within = True
     for name in METRICS:
-        interval = signed_rank_interval(found[name])
+        interval = signed_rank_interval(differences[name])
         low, high = (math.expm1(limit) for limit in (interval.low, interval.high))
-        middle = median(found[name])
-        spread = 1.4826 * median(abs(one - middle) for one in found[name])
+        middle = median(differences[name])
+        spread = 1.4826 * median(abs(value - middle) for value in differences[name])
         cells = f"{math.expm1(interval.centre):>+8.2%}  {f'[{low:+.2%}, {high:+.2%}]':>18}"
-        print(f"{name:<16}{cells}  {spread:>6.2%}  {len(found[name]):>5}")
+        print(f"{name:<16}{cells}  {spread:>6.2%}  {len(differences[name]):>5}")
         if name == METRICS[0]:
             within = max(abs(low), abs(high)) <= arguments.within
     print(f"{done.seconds:.0f} s; {'' if within else 'NOT '}within {arguments.within:.1%}")

@@ -1,23 +1,22 @@
-"""What does watching the GPUs cost? Generations with and without the sampler, in turn.
+"""How much sampling the GPUs slows generation, in turns with and without the sampler.
 
     python benchmarks/telemetry_overhead.py [--pairs 60] [--json telemetry.json]
     GGML_VK_VISIBLE_DEVICES=0 python benchmarks/telemetry_overhead.py --python PATH/TO/bin/python
     python benchmarks/telemetry_overhead.py --python PATH/TO/bin/python --own-cards
 
 One real engine process generates the same answer again and again, with the sampler on or off
-in randomised ABBA order; a fresh process follows every few pairs. The cards are the stand-in
-library of the tests, compiled for this run: one card, and eight. With ``--python`` the engine
+in randomised ABBA order; a fresh process follows every few pairs. The cards are simulated by the
+tests' stand-in library, compiled for this run: one card, then eight. With ``--python`` the engine
 is that environment's, with all layers on its device (the Vulkan build on Debian's software
-device); without, it is this environment's on the CPU. ``--own-cards`` samples the machine's own
+device); without it, this environment's on the CPU. ``--own-cards`` samples the machine's own
 cards through the driver's library instead.
 
-Where a token takes less time than passes between two samples, the same generations tell more:
-the token that a sample meets and the one after it, against their neighbours that no sample met,
-less the same for moments at which nobody sampled, in the generations without the sampler. That
-is what a sample costs, and the machine's drift is not in it.
+Where a token takes less time than passes between two samples, single samples are judged, too: the
+token that a sample meets and the next one, against neighbours that no sample met, less the same at
+moments without a sample in the generations without the sampler. This leaves out machine drift.
 
 Exit status 0 if sampling is shown to cost at most 0.5% of decode speed (95%) in every scenario,
-by one or the other; 1 if not; 2 if it could not be measured.
+by either comparison; 1 if not; 2 if it could not be measured.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MACHINE = ROOT / "tests" / "machine"
 SCENARIOS = ("healthy", "eight_devices")
 OWN_CARDS = "own cards"
-#: Least ratio of decode speed, with the sampler to without.
+#: Lowest accepted ratio of decode speeds, with the sampler over without.
 MIN = 0.995
-#: Fewest samples that met a token, and moments without one, to say what a sample costs.
+#: Fewest samples, and fewest moments without a sample, needed to say what a sample costs.
 MOMENTS = 100
 NORMAL_95 = 1.96
 _CHILD, _SCENARIO = "LLMPERF_TELEMETRY_BENCHMARK", "LLMPERF_NVML_SCENARIO"
@@ -71,8 +70,8 @@ class Pair:
     Attributes:
         on, off: decode speed, tokens per second.
         hz: how often the cards were sampled.
-        met: what each sample cost the tokens it met, as a share of one token's time.
-        unmet: the same for moments at which nobody sampled, without the sampler.
+        met: cost of each sample to the tokens it met, as a share of one token's time.
+        unmet: the same at moments without a sample, in the generation without the sampler.
     """
 
     on: float
@@ -97,7 +96,7 @@ def build_library(folder: Path) -> None:
 
 
 def turns(order: random.Random) -> Iterator[tuple[bool, bool]]:
-    """Yield without end whether the sampler is on, for the two generations of a pair: ABBA."""
+    """Yield endlessly whether the sampler is on in each generation of a pair, in ABBA order."""
     while True:
         first = order.random() < 0.5
         yield first, not first
@@ -105,29 +104,29 @@ def turns(order: random.Random) -> Iterator[tuple[bool, bool]]:
 
 
 def generate(client: EngineClient, tokens: int) -> Timeline:
-    """Generate once."""
+    """Generate the answer once; return its timeline."""
     client.reset()
     return client.request(Request(prompt=_PROMPT, max_tokens=tokens)).timeline
 
 
 def costs_of(timeline: Timeline, moments: Sequence[float]) -> list[float]:
-    """Return what each moment cost the token it fell into and the next one.
+    """Return how much longer the token at each moment, and the next token, took than usual.
 
-    In units of a token's time: that of the nearest tokens which no moment touched. Nothing for
-    a moment without such a token beside it.
+    In units of a token's usual time: that of the nearest tokens which no moment touched. Moments
+    without such a token nearby are left out.
     """
     times = timeline.token_times
     gaps = [after - before for before, after in pairwise(times)]
     met = sorted({bisect_right(times, at) - 1 for at in moments if times[0] <= at < times[-2]})
-    touched = {gap for one in met for gap in (one, one + 1)}
-    found = []
-    for one in met:
-        beside = [gap for gap in (one - 2, one - 1, one + 2, one + 3) if gap not in touched]
+    touched = {gap for index in met for gap in (index, index + 1)}
+    costs = []
+    for index in met:
+        beside = [gap for gap in (index - 2, index - 1, index + 2, index + 3) if gap not in touched]
         usual = [gaps[gap] for gap in beside if 0 <= gap < len(gaps)]
-        if usual and one + 1 not in met:
+        if usual and index + 1 not in met:
             level = fmean(usual)
-            found.append((gaps[one] + gaps[one + 1]) / level - 2.0)
-    return found
+            costs.append((gaps[index] + gaps[index + 1]) / level - 2.0)
+    return costs
 
 
 def measure(
@@ -149,21 +148,22 @@ def measure(
                     client.close()
                 client = EngineClient.start(spec)
                 generate(client, arguments.tokens)
-            lines: dict[bool, Timeline] = {}
+            timelines: dict[bool, Timeline] = {}
             for on in sides:
                 sampler = telemetry.watch([client.pid], arguments.hz) if on else None
-                lines[on] = generate(client, arguments.tokens)
+                timelines[on] = generate(client, arguments.tokens)
                 if sampler is not None:
                     sampler.stop()
                     tracks = sampler.tracks()
                     hz = summarise(tracks, sampler.guests, []).hz
             speeds = {
-                on: compute_all(Run.in_order([one]))["tokens_per_sec"] for on, one in lines.items()
+                on: compute_all(Run.in_order([timeline]))["tokens_per_sec"]
+                for on, timeline in timelines.items()
             }
             sampled = [reading.t for reading in tracks[0].readings]
-            # As often, from the same moment of the generation on.
-            moved = [at - lines[True].t_start + lines[False].t_start for at in sampled]
-            met, unmet = costs_of(lines[True], sampled), costs_of(lines[False], moved)
+            # The same moments, counted from the start of the other generation.
+            moved = [at - timelines[True].t_start + timelines[False].t_start for at in sampled]
+            met, unmet = costs_of(timelines[True], sampled), costs_of(timelines[False], moved)
             pairs.append(Pair(speeds[True], speeds[False], hz, met, unmet))
             print(
                 f"{scenario}: pair {number + 1}/{arguments.pairs}  "
@@ -179,7 +179,7 @@ def measure(
 
 
 def verdict(pairs: list[Pair]) -> str:
-    """Say what the intervals prove of the limit."""
+    """Say whether the intervals prove that the limit is kept."""
     ratio, share = compared(pairs), sampled_share(pairs)
     if ratio.low >= MIN or (share is not None and share.high <= 1 - MIN):
         return "shown"
@@ -188,17 +188,17 @@ def verdict(pairs: list[Pair]) -> str:
 
 
 def sampled_share(pairs: list[Pair]) -> Interval | None:
-    """Return which share of the time sampling takes, by what single samples cost, at 95%.
+    """Return the share of time that sampling takes, by the cost of single samples, at 95%.
 
-    None where tokens last so long that samples meet all of them. Of the costs, a twentieth at
-    either end is left out, with the sampler and without: stalls by other programs.
+    None where tokens last so long that samples meet all of them. A twentieth of the costs at
+    either end is left out, with the sampler and without: other programs cause stalls.
     """
     met = [cost for pair in pairs for cost in pair.met]
     unmet = [cost for pair in pairs for cost in pair.unmet]
     if min(len(met), len(unmet)) < MOMENTS:
         return None
     (on, wide), (off, spread) = trimmed(met), trimmed(unmet)
-    # How many tokens pass between two samples makes a share of the time out of a token's.
+    # Samples per token, which turn a share of a token's time into a share of all time.
     per_token = median(pair.hz / pair.on for pair in pairs)
     half = NORMAL_95 * math.hypot(wide, spread)
     return Interval(*(cost * per_token for cost in (on - off, on - off - half, on - off + half)))
@@ -217,7 +217,7 @@ def trimmed(values: Sequence[float]) -> tuple[float, float]:
 
 
 def compared(pairs: list[Pair]) -> Interval:
-    """Return the decode speed with the sampler by that without, and its 95% interval."""
+    """Return the ratio of decode speeds, with the sampler over without, and its 95% interval."""
     return ratio_interval([pair.on for pair in pairs], [pair.off for pair in pairs])
 
 
@@ -280,7 +280,7 @@ def main() -> int:
     """Measure, print, and judge."""
     arguments = parse_arguments()
     if _CHILD not in os.environ and not arguments.own_cards:
-        # The loader reads its path at a process's start: measure in one that has the library.
+        # The loader reads its path when a process starts: measure in a child that has the library.
         with tempfile.TemporaryDirectory() as name:
             build_library(Path(name))
             paths = [name, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]

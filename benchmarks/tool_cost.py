@@ -1,4 +1,4 @@
-"""What a load tool costs: CPU time and requests of its processes while it sends them."""
+"""Cost of a load tool: the CPU time and the request rate of its processes while it sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools_env import SetupError
 
 #: Seconds between two looks at the tool's processes.
 _LOOK_S = 0.25
-#: Shares of the requests between which it is measured: it has started, and does not yet end.
+#: Shares of the requests between which it is measured: after its start, before its end.
 _FROM, _TO = 0.2, 0.9
 #: Seconds that a tool may take.
 _LONGEST_S = 240.0
@@ -57,7 +57,7 @@ def cost_between(looks: Sequence[Look], requests: int) -> Cost:
         SetupError: there were fewer than two looks in that time.
     """
     low, high = _FROM * requests, _TO * requests
-    within = [one for one in looks if low <= one.answered <= high]
+    within = [look for look in looks if low <= look.answered <= high]
     if len(within) < 2 or within[0].answered == within[-1].answered:
         raise SetupError(f"{requests} requests are too few to be looked at twice; send more")
     first, last = within[0], within[-1]
@@ -72,7 +72,7 @@ def cost_of(
     folder: Path,
     environment: Mapping[str, str] | None = None,
 ) -> Cost:
-    """Run a tool that sends so many requests; return what each cost it.
+    """Run a tool that sends ``requests`` requests; return its cost per request.
 
     Args:
         command: the tool's.
@@ -106,9 +106,9 @@ def cost_of(
             _end(process)
     done = answered() - before
     if process.returncode or done < requests:
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         text = f"status {process.returncode}, {done} of {requests} requests were answered:"
-        raise SetupError("\n".join([text, *said]))
+        raise SetupError("\n".join([text, *tail]))
     return cost_between(looks, requests)
 
 
@@ -135,6 +135,6 @@ def _cpu_seconds(pid: int) -> float:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a tool that still runs, with all its processes."""
     if process.poll() is None:
-        for one in _tree(process.pid):
-            one.kill()
+        for member in _tree(process.pid):
+            member.kill()
         process.wait()

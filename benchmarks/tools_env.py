@@ -1,4 +1,4 @@
-"""An environment of its own with llama.cpp's programs and the library they were built with."""
+"""A separate environment with llama.cpp's programs and the library they were built with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from setup import run as run  # noqa: E402
 
 @dataclass(frozen=True)
 class ToolsEnvironment:
-    """Where things are in an installed tools build.
+    """Paths in an installed tools build.
 
     Attributes:
         python: its interpreter, which imports ``llama_cpp``.
@@ -95,7 +95,7 @@ def _installed(note: Path, digest: str) -> bool:
 
 
 def _make_executable(folder: Path) -> None:
-    """A wheel does not say which of its plain files are programs."""
+    """Make programs executable: a wheel does not say which of its plain files are programs."""
     for program in folder.glob("*llama*") if folder.is_dir() else ():
         program.chmod(0o755)
     for program in folder.glob("ggml-*") if folder.is_dir() else ():

@@ -1,4 +1,4 @@
-"""One configuration to tune: its file, its recorded workload, and what is measured of it."""
+"""A configuration to tune: its file, its recorded workload, and measurements of it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.space import Space
 
 WHOLE = get_metric("end_to_end")
-#: Pairs of the last comparison.
+#: Pairs of the final comparison of two settings.
 PAIRS = 8
 
 
@@ -56,11 +56,11 @@ def bad_start() -> dict[str, Any]:
 
 
 class Bench:
-    """One configuration file, its recorded workload, and what is measured of it.
+    """A configuration file, its recorded workload, and measurements of it.
 
     Args:
         folder: for the file and the studies.
-        llm: today's settings.
+        llm: the present settings.
         space: the values to try.
         prompt_tokens, max_tokens: of the workload.
         tune: other settings of the section ``tune``.
@@ -90,7 +90,7 @@ class Bench:
         self._max_tokens = max_tokens
 
     def record(self) -> tuple[RecordedTest, LlmEngine]:
-        """Run the workload once."""
+        """Run the workload once; return the recorded test and its engine."""
 
         def body(engine: LlmEngine) -> None:
             engine.generate(self._prompt, max_tokens=self._max_tokens)
@@ -102,13 +102,13 @@ class Bench:
         return SessionContext(self.setup, FitWait())
 
     def grid(self, space: Space, test: RecordedTest, engine: LlmEngine) -> dict[str, Any]:
-        """Measure every combination that goes together."""
+        """Measure every valid combination; return the best one and the level of each."""
         levels: dict[str, float] = {}
         best, best_level, began = dict[str, Any](), math.inf, time.monotonic()
         combinations = product(*space.choices.values())
         every = [dict(zip(space.choices, row, strict=True)) for row in combinations]
-        # The start's own values are no choice of a grid that somebody would declare.
-        fitting = [one for one in every if not space.why_not(space.changed(one)) and _is_fit(one)]
+        # Nobody would put the bad start's own values into a grid.
+        fitting = [row for row in every if not space.why_not(space.changed(row)) and _is_fit(row)]
         with self.stage(test, engine) as (stage, start_seconds):
             for number, whole in enumerate(fitting, start=1):
                 changed = space.changed(whole)
@@ -136,7 +136,7 @@ class Bench:
         }
 
     def search(self, phases: tuple[Phase, ...] = (1, 2, 3), seed: int = 42) -> TuneResult:
-        """Search from nothing; the study is a new one.
+        """Search from scratch, in a new study.
 
         ``seed``: of its proposals, as ``tune.seed``.
         """
@@ -169,10 +169,10 @@ class Bench:
         with self.stage(test, engine) as (stage, start_seconds):
             plan = self._plan(test, start_seconds, PAIRS, turns="auto", paired=True)
             samples = stage.measure(plan, sides).tests[test.nodeid]
-        found = samples.differences(WHOLE)
-        if not found:
+        differences = samples.differences(WHOLE)
+        if not differences:
             raise SystemExit(f"the last comparison failed: {samples.error or 'no valid pair'}")
-        return clipped_mean(found)
+        return clipped_mean(differences)
 
     @contextmanager
     def stage(self, test: RecordedTest, engine: LlmEngine) -> Iterator[tuple[MeasureStage, float]]:
@@ -211,7 +211,7 @@ class Bench:
 
 
 class Lines(SilentConsole):
-    """Prints lines."""
+    """Console that prints lines and nothing else."""
 
     def line(self, text: str) -> None:
         """Print a line."""

@@ -1,16 +1,16 @@
-"""How near llmperf tune comes to the best of an exhaustive grid, and in what part of its time.
+"""How close llmperf tune comes to the best of an exhaustive grid, in what share of its time.
 
     python benchmarks/tune_efficiency.py [--size small] [--tries 5] [--file outcomes.jsonl]
     python benchmarks/tune_efficiency.py --nothing [--tries 10] [--file outcomes.jsonl]
     python benchmarks/tune_efficiency.py --others [--trials 15] [--file outcomes.jsonl]
 
 The start is bad on purpose: more threads than CPUs, no flash attention, small batches, a large
-context. The grid holds every combination that goes together; each is measured as a perf test is by
-default: three fresh processes, three replays in each after warming up. Then each try searches from
-nothing, with a seed of its own, and its best point runs against the grid's in interleaved pairs.
-Printed for each try: the search's seconds (loading included, the final proof apart), their share of
-the grid's, and the speed of what it found as a share of the grid's best. A good try reaches at
-least 98% in at most a quarter. Exit status 0 if four of five tries are good, else 1.
+context. The grid holds every valid combination; each is measured as a perf test is by default:
+three fresh processes, three replays in each after warming up. Then each try searches from scratch,
+with its own seed, and its best point runs against the grid's in interleaved pairs. Printed for each
+try: the search's seconds (with loading, without the final proof), their share of the grid's, and
+the speed of its best point as a share of the grid's best. A good try reaches at least 98% of the
+speed in at most a quarter of the time. Exit status 0 if four of five tries are good, else 1.
 
 With ``--nothing`` the space holds only settings that change nothing, and every claim of an
 improvement is a false alarm. Exit status 0 if there was none, else 1.
@@ -40,7 +40,7 @@ from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.tune.space import Demand, build_space
 
-#: What a good try reaches, in what part of the grid's time, and how many of all tries are good.
+#: Speed that a good try reaches, its share of the grid's time, and the share of tries to be good.
 SPEED_SHARE, TIME_SHARE, GOOD_SHARE = 0.98, 0.25, 0.8
 
 
@@ -48,19 +48,19 @@ def space_of(size: str) -> dict[str, list[Any]]:
     """Return the values to try, without those of the bad start."""
     cpus = usable_cpus()
     threads = sorted({1, cpus})
-    found: dict[str, list[Any]] = {
+    space: dict[str, list[Any]] = {
         "n_threads": threads,
         "n_threads_batch": [*threads],
         "flash_attn": [False, True],
         "n_batch": [32, 256],
     }
     if size != "small":
-        found["n_batch"] = [32, 128, 512]
-        found["n_ctx"] = [512, 2048, 8192]
+        space["n_batch"] = [32, 128, 512]
+        space["n_ctx"] = [512, 2048, 8192]
     if size == "large":
-        found["type_k"] = ["f16", "q8_0"]
-        found["n_batch"] = [32, 64, 128, 256, 512]
-    return found
+        space["type_k"] = ["f16", "q8_0"]
+        space["n_batch"] = [32, 64, 128, 256, 512]
+    return space
 
 
 def efficiency(arguments: argparse.Namespace, folder: Path) -> int:
@@ -76,7 +76,7 @@ def efficiency(arguments: argparse.Namespace, folder: Path) -> int:
         Demand(arguments.prompt_tokens + arguments.max_tokens, arguments.prompt_tokens),
         usable_cpus(),
     )
-    grids = [one for one in outcomes.all if one["kind"] == "grid"]
+    grids = [outcome for outcome in outcomes.all if outcome["kind"] == "grid"]
     if not grids:
         outcomes.add(bench.grid(space, test, engine))
         grids = [outcomes.all[-1]]
@@ -107,7 +107,7 @@ def efficiency(arguments: argparse.Namespace, folder: Path) -> int:
         )
         tries += 1
         _print_try(outcomes.all[-1])
-    return _summary([one for one in outcomes.all if one["kind"] == "try"])
+    return _summary([outcome for outcome in outcomes.all if outcome["kind"] == "try"])
 
 
 def nothing(arguments: argparse.Namespace, folder: Path) -> int:
@@ -121,7 +121,7 @@ def nothing(arguments: argparse.Namespace, folder: Path) -> int:
         "n_batch": 1024,
         "n_ubatch": 512,
     }
-    # All of them are larger than the workload.
+    # All sizes are larger than the workload needs.
     space = {"use_mmap": [True, False], "n_batch": [1024, 2048], "n_ctx": [1024, 1280]}
     bench = Bench(folder, start, space, arguments.prompt_tokens, arguments.max_tokens)
     outcomes = Outcomes(arguments.file, _conditions(arguments, "nothing"))
@@ -141,8 +141,8 @@ def nothing(arguments: argparse.Namespace, folder: Path) -> int:
             }
         )
         print(f"try {len(outcomes.all)}: {result.conclusion}", flush=True)
-    claimed = sum(one["improved"] for one in outcomes.all)
-    raced = sum(one["took_over"] for one in outcomes.all)
+    claimed = sum(outcome["improved"] for outcome in outcomes.all)
+    raced = sum(outcome["took_over"] for outcome in outcomes.all)
     print(f"{claimed} of {len(outcomes.all)} searches claimed an improvement that is none")
     print(f"{raced} of them had a point that looked better, and had to disprove it")
     return 1 if claimed else 0
@@ -169,14 +169,14 @@ def _print_try(one: Mapping[str, Any]) -> None:
 
 def _summary(tries: Sequence[Mapping[str, Any]]) -> int:
     good = sum(
-        one["speed_share"] >= SPEED_SHARE and one["time_share"] <= TIME_SHARE for one in tries
+        row["speed_share"] >= SPEED_SHARE and row["time_share"] <= TIME_SHARE for row in tries
     )
     print(
         f"{good} of {len(tries)} tries reached {SPEED_SHARE:.0%} in a quarter; median "
-        f"{median(one['speed_share'] for one in tries):.1%} in "
-        f"{median(one['time_share'] for one in tries):.0%} of the time; worst "
-        f"{min(one['speed_share'] for one in tries):.1%}, "
-        f"{max(one['time_share'] for one in tries):.0%}"
+        f"{median(row['speed_share'] for row in tries):.1%} in "
+        f"{median(row['time_share'] for row in tries):.0%} of the time; worst "
+        f"{min(row['speed_share'] for row in tries):.1%}, "
+        f"{max(row['time_share'] for row in tries):.0%}"
     )
     return 0 if good >= GOOD_SHARE * len(tries) else 1
 

@@ -1,11 +1,11 @@
-"""Is any finished point lost if llmperf tune is killed, and does its study go on?
+"""Is any finished point lost if llmperf tune is killed, and does its study continue?
 
     python benchmarks/tune_kills.py [--kills 20] [--seed 1] [--file outcomes.jsonl]
 
 A search in a small project is killed with SIGKILL after a random time, started again, and so on; a
 study that is complete is followed by a new one. Printed for each kill: the moment and what the
 search was doing, the points that it had named as finished until then, those that the next start
-found, and the difference. Exit status 0 if none was lost and every search went on.
+found, and the difference. Exit status 0 if none was lost and every search continued.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Search:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if _STARTS in line:
-                found = _GOES_ON.search(line)
-                self.known = int(found[1]) if found is not None else 0
+                match = _GOES_ON.search(line)
+                self.known = int(match[1]) if match is not None else 0
             self.lines.append(line.strip())
 
     @property
     def finished(self) -> set[int]:
         """Numbers of the points that it named as finished."""
-        return {int(found[1]) for line in [*self.lines] if (found := _POINT.match(line))}
+        return {int(match[1]) for line in [*self.lines] if (match := _POINT.match(line))}
 
     def wait_until_open(self) -> bool:
         """Wait until it opened its study; return whether it did."""
@@ -123,11 +123,11 @@ def kill(folder: Path, study: str, moment: float, before: set[int]) -> dict[str,
         search.process.wait()
     ended = search.process.returncode
     named = before | search.finished
-    again = Search.start(folder, study)
-    went_on = again.wait_until_open()
-    os.kill(again.process.pid, signal.SIGKILL)
-    again.process.wait()
-    after = again.known or 0
+    restarted = Search.start(folder, study)
+    went_on = restarted.wait_until_open()
+    os.kill(restarted.process.pid, signal.SIGKILL)
+    restarted.process.wait()
+    after = restarted.known or 0
     return {
         "moment": moment,
         "doing": search.lines[-1] if search.lines else "starting",
@@ -136,7 +136,7 @@ def kill(folder: Path, study: str, moment: float, before: set[int]) -> dict[str,
         "after": after,
         "lost": max(0, len(named) - after),
         "went_on": went_on,
-        "problem": "" if went_on else "\n".join(again.lines[-3:]),
+        "problem": "" if went_on else "\n".join(restarted.lines[-3:]),
     }
 
 
@@ -163,36 +163,36 @@ def main() -> int:
     outcomes = Outcomes(file, {"what": "kills", "seed": arguments.seed})
     moments = random.Random(arguments.seed)
     print("kill    moment  before  after  lost  last line before it")
-    for number, one in enumerate(outcomes.all, start=1):
+    for number, past in enumerate(outcomes.all, start=1):
         moments.uniform(0.5, SPAN)
-        show(number, one)
+        show(number, past)
     with tempfile.TemporaryDirectory(prefix="llmperf-") as name:
         folder = Path(name)
         os.environ["LLMPERF_CACHE_DIR"] = str(folder / "cache")
-        # How fast anything is does not matter here, so nobody is waited for.
+        # Speed does not matter here, so there is no need to wait for others on the device.
         os.environ["LLMPERF_DEVICE_LOCK"] = str(folder / "device.lock")
         make_project(folder)
         study, known = 1, set[int]()
         while len(outcomes.all) < arguments.kills:
-            found = kill(folder, f"kills-{study}", moments.uniform(0.5, SPAN), known)
-            known = {*found["named"]}
-            if not found["killed"]:
-                # It was complete before the moment came.
+            outcome = kill(folder, f"kills-{study}", moments.uniform(0.5, SPAN), known)
+            known = {*outcome["named"]}
+            if not outcome["killed"]:
+                # The study was complete before the kill.
                 study, known = study + 1, set()
                 continue
-            outcomes.add(found)
-            show(len(outcomes.all), found)
+            outcomes.add(outcome)
+            show(len(outcomes.all), outcome)
         last = Search.start(folder, f"kills-{study}")
         status = last.process.wait()
         points = json.loads((folder / "out.json").read_text())["points"] if not status else []
-    kept = {one["number"] for one in points}
+    kept = {point["number"] for point in points}
     settings = [
-        json.dumps(one["settings"], sort_keys=True)
-        for one in points
-        if one["outcome"] != "out of time"
+        json.dumps(point["settings"], sort_keys=True)
+        for point in points
+        if point["outcome"] != "out of time"
     ]
-    lost = sum(one["lost"] for one in outcomes.all) + len(known - kept)
-    stopped = sum(not one["went_on"] for one in outcomes.all)
+    lost = sum(outcome["lost"] for outcome in outcomes.all) + len(known - kept)
+    stopped = sum(not outcome["went_on"] for outcome in outcomes.all)
     twice = len(settings) - len({*settings})
     print(
         f"{lost} points lost, {stopped} searches that did not go on; the last study ended with "

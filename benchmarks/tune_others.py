@@ -29,13 +29,13 @@ _BATCHES = (32, 128, 512)
 def side_by_side(arguments: argparse.Namespace, folder: Path, outcomes: Outcomes) -> None:
     """Let the tuners search the same spaces, and compare what they reached."""
     tuners = OtherTuners()
-    done = {one["other"] for one in outcomes.all}
+    done = {outcome["other"] for outcome in outcomes.all}
     if "llama-optimus" not in done:
         outcomes.add(_settings(arguments, folder, tuners))
     if "fituna" not in done:
         outcomes.add(_quantizations(arguments, folder, tuners))
-    for one in outcomes.all:
-        _show(one)
+    for outcome in outcomes.all:
+        _show(outcome)
 
 
 def _settings(arguments: argparse.Namespace, folder: Path, tuners: OtherTuners) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _quantizations(
         models=files,
     )
     own = bench.search((2,))
-    today = next(one.value for one in own.before.levels if one.metric == "tokens_per_sec")
-    # What the F16 file does not reach.
+    today = next(level.value for level in own.before.levels if level.metric == "tokens_per_sec")
+    # A target that the F16 file does not reach.
     other = tuners.fituna(model, KINDS, context, 1.2 * today, folder)
     return _compared("fituna", bench, own, other)
 
@@ -132,7 +132,7 @@ def _show(one: Mapping[str, Any]) -> None:
 
 
 def _brief(settings: Mapping[str, Any]) -> str:
-    """Return settings in a line, of a model its file's name."""
+    """Return settings in one line, with a model's file name only."""
     named = {
         key: Path(value).name if key == "model_path" else value for key, value in settings.items()
     }

@@ -1,20 +1,20 @@
-"""A configuration that is bad in every way: diagnosed, mended, and proven.
+"""Whether a configuration that is bad in every way is diagnosed, fixed, and proven better.
 
     python benchmarks/tune_story.py [--layers 6] [--prompt-tokens 200] [--max-tokens 16]
     python benchmarks/tune_story.py --gpu [--prompt-tokens 200] [--max-tokens 200]
 
 On a CPU it has four times as many threads as CPUs, small batches, no mmap, a context of 32k for a
-few hundred tokens, and F16 where Q4_K_M would do. ``llmperf doctor`` is to name the causes in the
-order of what they cost, and ``llmperf tune --summary`` to mend them until three targets are met
-that today's speed misses by far: half as long a first token and answer, and half as many tokens a
-second again.
+few hundred tokens, and F16 where Q4_K_M would do. ``llmperf doctor`` must name the causes,
+costliest first, and ``llmperf tune --summary`` must fix them until three targets are met that the
+present speed misses by far: half the time to the first token and for the answer, and 1.5 times the
+tokens per second.
 
 With ``--gpu`` a model of 7B's shape (4.4 GiB) has all its layers on the CPU, and the targets are 60
 tokens/s, an answer in 5 s and a first token in 500 ms.
 
 All commands are the real ones. Each check is printed. Exit status 0 if every cause was named in the
-right order, every setting was mended, the gain was proven, and all targets were missed before and
-are met now, in the summary, too; else 1. It needs a machine that nobody else uses, and some
+right order, every setting was fixed, the gain was proven, and all targets were missed before and
+are met now, also in the summary; else 1. It needs a machine that nobody else uses, and some
 minutes.
 """
 
@@ -46,14 +46,14 @@ MEMORY_ONLY = {"context_large", "not_mapped"}
 
 @dataclass(frozen=True)
 class Story:
-    """A bad configuration, and what is to be found and mended.
+    """A bad configuration, with its expected causes and fixes.
 
     Attributes:
         llm: its settings.
-        good: values of each bad setting that mend it; tune may try these alone.
+        good: values of each bad setting that fix it; tune may try only these.
         causes: what doctor is to name.
         costliest: which of them costs most.
-        targets: limits in base units; None takes them from today's speed.
+        targets: limits in base units; None derives them from the present speed.
         budget: of the search.
     """
 
@@ -125,15 +125,15 @@ def diagnosed(folder: Path, prompt_tokens: int, max_tokens: int) -> dict[str, An
     """Return what the doctor found."""
     sizes = ["--prompt-tokens", str(prompt_tokens), "--max-tokens", str(max_tokens)]
     run(folder, "doctor", *sizes, "--budget", "4m", "--json", "doctor.json")
-    found: dict[str, Any] = json.loads((folder / "doctor.json").read_text())
-    return found
+    diagnosis: dict[str, Any] = json.loads((folder / "doctor.json").read_text())
+    return diagnosis
 
 
 def tuned(
     folder: Path, prompt_tokens: int, targets: Mapping[str, float]
 ) -> tuple[dict[str, Any], str]:
     """Return the result of the search, and its summary; both empty if it failed."""
-    # About two characters are a token of such a model.
+    # A token of such a model is about two characters.
     prompt = ("A question about the caches of a model. " * prompt_tokens)[: 2 * prompt_tokens]
     limits = ["--set", f"perf.targets={json.dumps(targets)}"]
     if run(folder, "tune", "--prompt", prompt, *limits, "--summary", "--json", "tune.json"):
@@ -142,7 +142,7 @@ def tuned(
 
 
 def targets_from(now: Mapping[str, float]) -> dict[str, float]:
-    """Return targets that today's speed misses by far."""
+    """Return targets that the present speed misses by far."""
     return {
         "tokens_per_sec": 1.5 * now["tokens_per_sec"],
         "first_token": now["first_token"] / 2,
@@ -151,12 +151,12 @@ def targets_from(now: Mapping[str, float]) -> dict[str, float]:
 
 
 def diagnosis_checks(story: Story, found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Yield what is asked of the doctor, and whether it is so."""
+    """Yield each requirement of the diagnosis, and whether it is met."""
     groups = ("findings", "without_gain", "not_tried")
-    named = {one["name"] for group in groups for one in found[group]}
+    named = {cause["name"] for group in groups for cause in found[group]}
     missing = ", ".join(sorted(story.causes - named)) or "none"
     yield f"causes that doctor does not name: {missing}", not story.causes - named
-    costs = [(one["name"], cost_of(one)) for one in found["findings"]]
+    costs = [(finding["name"], cost_of(finding)) for finding in found["findings"]]
     shown = ", ".join(f"{name} {f'{cost:.2f}x' if cost else '-'}" for name, cost in costs)
     measured = [cost for _, cost in costs if cost]
     in_order = measured == sorted(measured, reverse=True)
@@ -170,24 +170,24 @@ def diagnosis_checks(story: Story, found: Mapping[str, Any]) -> Iterator[tuple[s
 
 
 def cost_of(finding: Mapping[str, Any]) -> float:
-    """Return how many times slower a cause makes it, as measured; 0 if no gain was proven."""
+    """Return the factor by which a cause slows the engine; 0 if no gain was proven."""
     gain = finding["gain"]
     if gain is None or gain["outcome"] != "gain":
         return 0.0
-    proven = [one["speedup"] for one in gain["changes"].values() if (one["low"] or 0) > 1]
+    proven = [change["speedup"] for change in gain["changes"].values() if (change["low"] or 0) > 1]
     return max(proven, default=0.0)
 
 
 def search_checks(
     story: Story, result: Mapping[str, Any], summary: str, targets: Mapping[str, float]
 ) -> Iterator[tuple[str, bool]]:
-    """Yield what is asked of the search and of its summary, and whether it is so."""
+    """Yield each requirement of the search and its summary, and whether it is met."""
     yield f"proven: {result.get('conclusion', 'nothing')}", bool(result.get("improved"))
     changed = (result.get("winner") or {}).get("changed", {})
     for key, values in story.good.items():
         now = changed.get(key)
         yield f"{key}: {story.llm[key]} → {now}", now in values
-    states = {one["metric"]: (one["before"], one["after"]) for one in result.get("targets", ())}
+    states = {row["metric"]: (row["before"], row["after"]) for row in result.get("targets", ())}
     for name, limit in targets.items():
         before, after = states.get(name, ("unknown", "unknown"))
         good = (before, after) == ("missed", "met")
@@ -197,7 +197,7 @@ def search_checks(
 
 
 def main() -> int:
-    """Tell the story, and check it."""
+    """Run the story, and print each check."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -218,11 +218,11 @@ def main() -> int:
         else:
             story = on_cpu(folder, arguments.layers, max_tokens)
         story.write(folder)
-        found = diagnosed(folder, arguments.prompt_tokens, max_tokens)
-        targets = story.targets or targets_from(found["metrics"])
+        diagnosis = diagnosed(folder, arguments.prompt_tokens, max_tokens)
+        targets = story.targets or targets_from(diagnosis["metrics"])
         result, summary = tuned(folder, arguments.prompt_tokens, targets)
     checks = [
-        *diagnosis_checks(story, found),
+        *diagnosis_checks(story, diagnosis),
         *search_checks(story, result, summary, targets),
     ]
     print()

@@ -1,19 +1,19 @@
-"""How much the pairs of one engine with itself differ, by what their processes take turns.
+"""How much pairs of an engine with itself differ, depending on how their processes take turns.
 
     python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour [KIND]]
         [--file FILE]
     python benchmarks/turns.py --kept-prompt
 
 Both sides are the same configuration of the embedded model, so every difference is noise, except
-for what ``--plant 5%`` slows the candidate by, in ``--where``: in decode, in the prompt, or in
-every 16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not
+for the slowdown of the candidate by ``--plant 5%`` in ``--where``: in decode, in the prompt, or in
+every 16th token only (sparse). Blocks of pairs that take turns by tokens, by iterations and not
 at all (one process after the other) alternate in random order.
 With ``--kept-prompt`` the candidate restores the prompt before each answer, and the base evaluates
 it. Only decode is compared, by tokens: it must not differ.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
-absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
-square of; seconds a pair; and the share of the wall time spent generating. With a file a later run
-goes on where this one stopped.
+absolute deviation, natural logarithms; the pairs that a verdict takes grow with its square);
+seconds per pair; and the share of the wall time spent generating. With ``--file``, a later run
+continues where this one stopped.
 """
 
 from __future__ import annotations
@@ -62,42 +62,42 @@ WAYS: dict[str, Turns | None] = {"tokens": "tokens", "iterations": "iterations",
 
 
 class NoWatch:
-    """Watches nothing: the noise of the machine is what is measured."""
+    """Watch that observes nothing, because the noise of the machine is what is measured."""
 
     def __init__(self, client: EngineClient) -> None:
-        """Take the engine's process, and leave it alone."""
+        """Ignore the engine's process."""
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Nothing beside the generations."""
+        """Return no metrics."""
         return {}
 
     def turned(self, timelines: Sequence[Timeline]) -> None:
-        """Nothing beside turns."""
+        """Ignore the replay."""
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
-        """Nothing beside them."""
+        """Return no metrics."""
         return {}
 
     def undefined(self) -> Mapping[str, str]:
-        """Nobody asks."""
+        """Return nothing, because there are no metrics."""
         return {}
 
     def telemetry(self) -> None:
-        """No card."""
+        """Summarise no GPU."""
 
     def cpu_mhz(self) -> None:
-        """Nobody compares it."""
+        """Return no clock."""
 
     def sample(self) -> None:
-        """Never lost."""
+        """Take no sample."""
 
     def stop(self) -> Sequence[FitnessFinding]:
-        """Never unfit."""
+        """Return no findings."""
         return ()
 
 
 def spec_of(threads: int) -> LaunchSpec:
-    """Return how an engine of the embedded model on so many threads is started.
+    """Return how to start an engine of the embedded model on ``threads`` threads.
 
     Raises:
         EngineError: the model is not in the cache.
@@ -113,7 +113,7 @@ def spec_of(threads: int) -> LaunchSpec:
 def plan_of(
     workload: Workload, pairs: int, iterations: int, seed: int, start_seconds: float = 0.0
 ) -> Plan:
-    """Return the plan of so many pairs of one test."""
+    """Return a plan for ``pairs`` pairs of one test."""
     perf = PerfConfig(processes=1, max_pairs=pairs, iterations=iterations, warmup_max=2)
     return Plan(
         workloads={"answer": workload},
@@ -127,7 +127,7 @@ def plan_of(
 
 
 def record(spec: LaunchSpec, tokens: int) -> Workload:
-    """Ask once, and return what was asked.
+    """Send one request, and return it as a workload.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -141,7 +141,7 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
 
 
 def start_seconds_of(spec: LaunchSpec) -> float:
-    """Return how long an engine takes to start, which turns are to last as long as.
+    """Return the seconds that an engine takes to start, which is how long turns should last.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -154,7 +154,7 @@ def start_seconds_of(spec: LaunchSpec) -> float:
 
 
 def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
-    """Return a short request and the whole one, which may find the prompt of the first."""
+    """Return a short request, then the whole one, which may reuse the first one's prompt."""
     first = replace(
         answer, request=replace(answer.request, max_tokens=FIRST_TOKENS), output_tokens=FIRST_TOKENS
     )
@@ -163,13 +163,13 @@ def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs that followed one another.
+    """Results of consecutive pairs.
 
     Attributes:
         way: what the processes took turns by.
         differences: of each pair, by metric, on the log scale.
         seconds, generating: wall time, and the part of it spent generating.
-        apart: why the processes took no turns from some pair on; or empty.
+        apart: why the processes stopped taking turns; empty if they did not.
     """
 
     way: str
@@ -186,9 +186,9 @@ def block(
     way: str,
     kept: Workload | None = None,
 ) -> Block:
-    """Measure some pairs.
+    """Measure a block of pairs.
 
-    ``kept``: the candidate's workload, if it differs; only decode is then replayed.
+    ``kept``: the candidate's workload, if it differs; only decode is then compared.
 
     Raises:
         EngineError: fewer than two could be measured.
@@ -207,10 +207,10 @@ def block(
     if samples.error:
         raise EngineError(samples.error)
     if samples.pairs < 2:
-        raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
+        raise EngineError(f"too few pairs: {[sample.void for sample in samples.voided]}")
     names = METRICS if kept is None else METRICS[:1]
-    found = {name: samples.differences(get_metric(name)) or () for name in names}
-    return Block(way, found, measurement.seconds, measurement.generating_seconds, measurement.apart)
+    logs = {name: samples.differences(get_metric(name)) or () for name in names}
+    return Block(way, logs, measurement.seconds, measurement.generating_seconds, measurement.apart)
 
 
 def main() -> int:
@@ -250,9 +250,9 @@ def main() -> int:
     conditions = {key: value for key, value in vars(arguments).items() if key not in ignored}
     outcomes = Outcomes(arguments.file, conditions)
     blocks: dict[str, list[Block]] = {way: [] for way in arguments.ways}
-    for one in outcomes.all:
-        if one["way"] in blocks:
-            blocks[one["way"]].append(Block(**one))
+    for outcome in outcomes.all:
+        if outcome["way"] in blocks:
+            blocks[outcome["way"]].append(Block(**outcome))
     with busy_neighbour(arguments.neighbour):
         for number in range(arguments.blocks):
             left = [way for way in arguments.ways if len(blocks[way]) <= number]
@@ -270,15 +270,15 @@ def main() -> int:
         f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in metrics) + "  pairs  s/pair  gen"
     )
     for way, done_of_way in blocks.items():
-        values = [[d for one in done_of_way for d in one.differences[name]] for name in metrics]
-        seconds = sum(one.seconds for one in done_of_way)
-        # The first pair of a block shows only that both have room.
+        values = [[d for part in done_of_way for d in part.differences[name]] for name in metrics]
+        seconds = sum(part.seconds for part in done_of_way)
+        # The first pair of a block only shows that both engines fit side by side.
         pairs = len(done_of_way) * (BLOCK + (WAYS[way] is not None))
         print(
             f"{way:<12}"
             + "".join(f"  {f'{median(d):+.1%} ({spread(d):.2%})':>18}" for d in values)
             + f"  {len(values[0]):>5}  {seconds / pairs:>6.1f}"
-            + f"  {sum(one.generating for one in done_of_way) / seconds:.0%}"
+            + f"  {sum(part.generating for part in done_of_way) / seconds:.0%}"
         )
     return 0
 

@@ -1,16 +1,16 @@
-"""Whether rates divided by a yardstick's differ less between a machine's good and bad hours.
+"""Whether rates relative to a yardstick vary less between a machine's good and bad hours.
 
-    python benchmarks/yardstick.py --file yardstick.jsonl             # a session: every hour, say
+    python benchmarks/yardstick.py --file yardstick.jsonl             # a session, say hourly
     python benchmarks/yardstick.py --file yardstick.jsonl --report    # over all sessions
 
 ``benchmarks/data/yardstick.jsonl`` holds the sessions of docs/findings.md.
 A session takes under half a minute. In turns with replays of the test (the embedded model on
-``--threads``) it measures on as many threads
+``--threads``) it measures, on the same number of threads:
 
 - stream: how fast memory is streamed through (``a = b + c`` over arrays larger than the caches);
-- same: the embedded model in a fixed small context, which stands for an engine that is kept as it
-  was when everything else changes;
-- tiny: a model of one layer with random weights, of which most stays in the caches.
+- same: the embedded model in a fixed small context, which stands for an engine that stays the
+  same when everything else changes;
+- tiny: a model of one layer with random weights, most of which stay in the caches.
 
 The medians of a session are one line of the file. The report gives, over all sessions, the spread
 (1.4826 times the median absolute deviation of natural logarithms) of the test's own rates and of
@@ -49,12 +49,12 @@ from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.models.synthetic import synthesize
 from pytest_llmperf.run import Run
 
-#: Rates of the test, which the yardstick of the same engine measures, too.
+#: Rates of the test, which the yardsticks with an engine measure, too.
 RATES = ("tokens_per_sec", "prefill_tokens_per_sec")
 YARDSTICKS = ("stream", "same", "tiny")
 #: Output tokens of the test, and of the yardsticks' engines.
 TOKENS, SHORT = 32, 16
-#: Context of the latter.
+#: Context of the yardsticks' engines.
 SMALL = 128
 #: Bytes of each of the three arrays that are streamed through, and passes over them.
 ARRAY, PASSES = 64 << 20, 6
@@ -63,7 +63,7 @@ MIN_ROUNDS = 3
 #: Sessions needed for a report, and draws of its intervals.
 MIN_SESSIONS, DRAWS = 4, 2000
 
-#: What is measured in a turn: values by name.
+#: Measures one turn; returns values by name.
 Turn = Callable[[], Mapping[str, float]]
 
 
@@ -71,27 +71,27 @@ def engine_turn(client: EngineClient, name: str, tokens: int) -> Mapping[str, fl
     """Replay once; return the rates."""
     client.reset()
     generation = client.request(Request(prompt=PROMPT, max_tokens=tokens))
-    found = compute_all(Run.in_order([generation.timeline]))
-    return {f"{name} {rate}": found[rate] for rate in RATES}
+    metrics = compute_all(Run.in_order([generation.timeline]))
+    return {f"{name} {rate}": metrics[rate] for rate in RATES}
 
 
 def stream_turn(threads: int) -> Mapping[str, float]:
-    """Stream through memory; nothing where the threads do not get their cores."""
+    """Stream through memory; return nothing if the threads did not get their cores."""
     try:
-        found = stream(threads, ARRAY, PASSES)
+        result = stream(threads, ARRAY, PASSES)
     except BandwidthError:
         return {}
-    return {"stream": found.median_bytes_per_s}
+    return {"stream": result.median_bytes_per_s}
 
 
 def session(threads: int, seconds: float) -> Mapping[str, float]:
-    """Measure the test and the yardsticks in turns for so long; return the median of each value.
+    """Measure the test and the yardsticks in turns for ``seconds``; return each value's median.
 
     Raises:
         EngineError: an engine cannot be loaded.
     """
     test = spec_of(threads)
-    found: dict[str, list[float]] = {}
+    samples: dict[str, list[float]] = {}
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny.gguf"
         synthesize("smollm2-135m", "Q4_1", tiny, layers=1)
@@ -110,36 +110,36 @@ def session(threads: int, seconds: float) -> Mapping[str, float]:
         until, number = time.monotonic() + seconds, 0
         while number <= MIN_ROUNDS or time.monotonic() < until:
             for turn in random.sample(turns, len(turns)):
-                # Until the threads of the engine before have gone to sleep.
+                # Wait until the threads of the previous engine have gone to sleep.
                 time.sleep(SPIN_SECONDS)
                 values = turn()
                 # The first round warms up.
                 for name, value in values.items() if number else ():
-                    found.setdefault(name, []).append(value)
+                    samples.setdefault(name, []).append(value)
             number += 1
-    return {name: median(values) for name, values in found.items()}
+    return {name: median(values) for name, values in samples.items()}
 
 
 def ratios(rate: str) -> dict[str, str]:
-    """Return by yardstick the name of the value that a rate is divided by."""
-    return {one: one if one == "stream" else f"{one} {rate}" for one in YARDSTICKS}
+    """Return, by yardstick, the name of the value that a rate is divided by."""
+    return {name: name if name == "stream" else f"{name} {rate}" for name in YARDSTICKS}
 
 
 def report(sessions: Sequence[Mapping[str, Any]]) -> None:
     """Print the spreads over all sessions."""
-    hours = [one["time"] for one in sessions]
+    hours = [row["time"] for row in sessions]
     print(f"{len(sessions)} sessions from {hours[0]} to {hours[-1]}; spread between them, % [95%]")
     print(f"{'rate':<24}{'divided by':<12}{'sessions':>9}{'spread':>9}{'share of the rate':>24}")
     for rate in RATES:
         own = {
-            number: math.log(one["values"][f"test {rate}"]) for number, one in enumerate(sessions)
+            number: math.log(row["values"][f"test {rate}"]) for number, row in enumerate(sessions)
         }
         print(f"{rate:<24}{'-':<12}{len(own):>9}{spread(list(own.values())):>9.2%}")
         for yardstick, divisor in ratios(rate).items():
             logs = {
-                number: own[number] - math.log(one["values"][divisor])
-                for number, one in enumerate(sessions)
-                if divisor in one["values"]
+                number: own[number] - math.log(row["values"][divisor])
+                for number, row in enumerate(sessions)
+                if divisor in row["values"]
             }
             if len(logs) < MIN_SESSIONS:
                 print(f"{'':<24}{yardstick:<12}{len(logs):>9}  too few sessions")

@@ -1,7 +1,7 @@
 """pytest_llmperf: a pytest plugin that measures LLM inference speed and gates CI.
 
 ``configuration``, ``measure_workload``, ``compare_configurations``, ``read_sessions`` and ``table``
-do the same without pytest (``api.py``).
+are its API for use without pytest (``api.py``).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Measuring without pytest: configurations, workloads, comparisons, stored sessions.
+"""The API for measuring without pytest: configurations, workloads, comparisons, stored sessions.
 
 ::
 
@@ -52,7 +52,7 @@ __all__ = [
     "table",
 ]
 
-#: A prompt, as text or token ids, several, or a function that makes any requests to an engine.
+#: A prompt, several prompts (text or token ids), or a function that makes requests to an engine.
 Requests = str | Sequence[str | list[int]] | Callable[[LlmEngine], object]
 
 _log = logging.getLogger("pytest_llmperf")
@@ -69,10 +69,10 @@ _REMEDIES = Remedies(
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or a notebook's stop button, with the measurement so far.
+    """Ctrl-C, or a notebook's stop button; carries the result so far.
 
     Attributes:
-        result: as of a finished session; its verdicts are those of the processes measured so far.
+        result: as from a finished session; its verdicts judge the processes measured so far.
     """
 
     def __init__(self, result: SessionResult) -> None:
@@ -90,11 +90,11 @@ def configuration(
     """Read a configuration, check it, and find its model; nothing is loaded.
 
     Args:
-        file: as ``config.yaml``; None takes the current project's,
-            or the defaults.
-        llm: engine settings that override it, such as ``{"n_ctx": 512}``.
+        file: such as ``config.yaml``; None takes the current project's ``config.yaml`` if there
+            is one, else the defaults.
+        llm: engine settings that override the file's, such as ``{"n_ctx": 512}``.
         perf: settings for measuring and judging, such as ``{"targets": {"tokens_per_sec": 60}}``.
-        quality: what answers are compared with, and on which text, such as
+        quality: the reference and the text for comparing answers, such as
             ``{"reference": {"model_path": "model-F16.gguf"}}``.
 
     Raises:
@@ -126,9 +126,9 @@ def measure_workload(
 
     Args:
         config: the configuration to measure; its ``perf`` section has the targets.
-        workload: a prompt, several, or a function that is called once with an engine.
-        name: its name in the result and stored sessions; needed where the session is stored.
-        max_tokens: output tokens of each prompt; None takes ``llm.max_tokens``.
+        workload: a prompt, several prompts, or a function that is called once with an engine.
+        name: the workload's name in the result and in stored sessions; required with ``record``.
+        max_tokens: output tokens for each prompt; None takes ``llm.max_tokens``.
         record: store the session as a baseline.
         console: output for progress; None shows none.
 
@@ -136,9 +136,9 @@ def measure_workload(
         The session's result, with one test.
 
     Raises:
-        ValueError: the workload makes no request to the engine, or has no name to be stored by.
-        TypeError: an argument of the wrong type, or ``max_tokens`` for a function, which passes
-            it to the engine itself.
+        ValueError: the workload makes no request to the engine, or has no name to be stored under.
+        TypeError: an argument has the wrong type, or ``max_tokens`` is given for a function,
+            which passes it to the engine itself.
         EngineError: the engine can't be loaded, or refuses a request.
         BaselineError: stored sessions can't be used.
         GitError: the project's repository can't be read.
@@ -147,7 +147,7 @@ def measure_workload(
     _check_arguments(name, config=config)
     if record and name is None:
         raise ValueError("a stored session needs a name for its workload: name=...")
-    # Suspects are not confirmed: that would need the same workload at another commit.
+    # Suspected regressions are not confirmed: that takes the same workload at another commit.
     context = _context(config, SessionRequest(record=record), console)
     return _run(context, *_recorded(context, config, workload, name or _NAME, max_tokens))
 
@@ -169,7 +169,7 @@ def compare_configurations(
         workload, name, max_tokens, console: as for ``measure_workload``.
 
     Returns:
-        The candidate's result; ``regressed`` is slower than ``base`` by more than the tolerance.
+        The candidate's result; ``regressed``: slower than ``base`` by more than the tolerance.
 
     Raises:
         ValueError, TypeError, EngineError, BaselineError, GitError, Interrupted: as
@@ -191,7 +191,7 @@ def compare_configurations(
 def table(result: SessionResult, width: int = 100, verbose: bool = False) -> str:
     """Return a result as the table that pytest prints, in lines of at most ``width`` columns.
 
-    ``verbose``: with intervals, evidence and the metrics that are not gated, as with ``-v``.
+    ``verbose``: include intervals, evidence and ungated metrics, as with ``-v``.
     """
     lines = render_table(result, width, verbosity=int(verbose), remedies=_REMEDIES)
     return "\n".join([*lines, *result.problems])
@@ -201,8 +201,8 @@ def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
     """Return the stored sessions of a folder, by machine, oldest first.
 
     Raises:
-        BaselineError: there is no such folder, it is a machine's folder, or files can't be used;
-            all such files are named.
+        BaselineError: there is no such folder, it is a machine's folder, or files can't be used
+            (the message names all of them).
     """
     root = Path(folder)
     if not root.exists():
@@ -213,11 +213,11 @@ def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
     if root.is_file():
         raise BaselineError(f"{root}: is a file; name the folder that holds the machines' folders")
     store = BaselineStore(root)
-    found = [stored for machine in store.machines() for stored in store.read_machine(machine)]
-    if not found and next(root.glob("[0-9]*T[0-9]*Z_*.json"), None) is not None:
+    sessions = [stored for machine in store.machines() for stored in store.read_machine(machine)]
+    if not sessions and next(root.glob("[0-9]*T[0-9]*Z_*.json"), None) is not None:
         above = root.resolve().parent
         raise BaselineError(f"{root}: is a machine's folder; name the one above it: {above}")
-    return found
+    return sessions
 
 
 def _context(
@@ -243,7 +243,7 @@ def _run(context: SessionContext, test: RecordedTest, engine: LlmEngine) -> Sess
 
 
 def _interrupted(result: SessionResult, request: SessionRequest) -> SessionResult:
-    """Say in an interrupted session's result what was therefore not stored."""
+    """Return the result with a problem if an interrupted session was to be recorded."""
     problems = result.problems
     if request.record and result.recorded_to is None:
         problems = (*problems, "the session was interrupted before it was recorded")
@@ -277,7 +277,7 @@ def _recorded(
 
 
 def _overrides(sections: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[Problem]]:
-    """Return settings as ``section.key=value``, and the problems of those that can't be."""
+    """Return settings as ``section.key=value``, and problems with the others."""
     overrides: list[str] = []
     problems: list[Problem] = []
     for section, values in sections.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def setting_text(value: object) -> str:
-    """Return a setting's value as JSON: of paths their text, of numpy's numbers Python's.
+    """Return a setting's value as JSON; paths become text, numpy's numbers Python's.
 
     Raises:
         TypeError, ValueError: JSON can't express it; the message says what is expected.
@@ -19,10 +19,10 @@ def setting_text(value: object) -> str:
 
 
 def prompts_of(workload: Any) -> list[str | list[int]] | Callable[..., object]:
-    """Return the list of a workload's prompts, or its function.
+    """Return a workload's prompts as a list, or its function.
 
     Raises:
-        TypeError: it is neither a prompt, nor several, nor a function.
+        TypeError: it is not a prompt, several prompts, or a function.
     """
     if callable(workload):
         function: Callable[..., object] = workload

@@ -1,4 +1,4 @@
-"""Types for argparse: whole numbers, shares, tolerances and durations."""
+"""Argument types for argparse: whole numbers, shares, tolerances and durations."""
 
 from __future__ import annotations
 

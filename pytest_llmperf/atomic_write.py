@@ -20,8 +20,8 @@ def atomic_write(path: Path, content: str | bytes, like: os.stat_result | None =
     Text is written as UTF-8. A killed writer may leave a hidden ``.llmperf-*.tmp``.
 
     Args:
-        path: the file; of a link, its target is replaced.
-        content: of the file.
+        path: the file; if it is a link, its target is replaced.
+        content: content of the file.
         like: the file gets this mode and, where the system allows it, this owner.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Number of CPUs that this process may use, with affinity and cgroup quotas."""
+"""Number of CPUs that this process may use, given its affinity and cgroup quotas."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def control_groups(
     They are the process's own group and its ancestors; their folders may not exist.
 
     Args:
-        controller: of v1, ``cpu`` or ``memory``.
+        controller: a controller of v1: ``cpu`` or ``memory``.
         root: where ``proc`` and ``sys/fs/cgroup`` are looked up.
         pid: the process; None is this one.
     """
@@ -88,7 +88,7 @@ def _quota_v2(folder: Path) -> Iterator[float]:
 
 
 def _quota_v1(folder: Path) -> Iterator[float]:
-    # Without a limit the file holds -1, which is read as no number.
+    # Without a limit the file holds -1, which number_of does not accept.
     quota, period = number_of(folder / "cpu.cfs_quota_us"), number_of(folder / "cpu.cfs_period_us")
     if quota is not None and period:
         yield quota / period

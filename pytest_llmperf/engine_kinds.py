@@ -1,6 +1,6 @@
 """Kinds of engines: their needs in the configuration, and their capabilities.
 
-``llm.engine`` names a kind. Ours and those of other packages are found through
+``llm.engine`` names a kind. The kinds of this and other packages are found through
 the entry-point group ``pytest_llmperf.engines`` (docs/extending.md); the code
 checks a kind's capabilities, never its name.
 """
@@ -37,9 +37,9 @@ OWN = {
     "llama_cpp": "pytest_llmperf.engine.kinds:LLAMA_CPP",
     "server": "pytest_llmperf.engine.kinds:SERVER",
 }
-#: The backend in records of an engine that does not report one.
+#: The backend in the records of engines that report no backend.
 UNKNOWN_BACKEND = "app"
-#: ``package.module:name``, of a class or a callable.
+#: Form of the path of a class or a callable: ``package.module:name``.
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -49,35 +49,35 @@ class EngineKindError(LookupError):
 
 @dataclass(frozen=True)
 class EngineKind:
-    """A kind of engine and its capabilities: by default a process of its own, and no more.
+    """A kind of engine and its capabilities, by default as few as possible.
 
     Attributes:
         name: its name in ``llm.engine``.
-        engine: its class, ``package.module:Class``, which follows the protocol ``Engine``. It is
-            imported in the engine's process only, and built there with the resolved ``llm``
-            section as a dict of plain JSON types.
+        engine: its class, ``package.module:Class``, which follows the protocol ``Engine``. The
+            class is imported only in the engine's process, and built there with the resolved
+            ``llm`` section as a dict of plain JSON types.
         needs: ``model``: a GGUF file that ``llm.model_path`` names; ``target``: a callable that
             ``llm.target`` names; None: neither.
         options: pydantic model of its options in ``llm.extra``; None takes any.
-        refused_options: function from names in ``llm.extra`` to those that it refuses, with the
-            reasons.
+        refused_options: function from names in ``llm.extra`` to the refused ones, each with the
+            reason.
         identity: function from the resolved ``llm`` section to a name that distinguishes
             baselines without a model file or target; the kind's name by default.
-        names_model: what answers is known only once it runs: ``info()`` names it (``model_name``),
-            and distinguishes baselines by it.
-        variant: function from the ``llm`` section to the kind with the capabilities that its
-            engine has; None: they are the same for every section.
+        names_model: the model is known only once the engine runs: ``info()`` names it
+            (``model_name``), and baselines are distinguished by that name.
+        variant: function from the ``llm`` section to the kind with that engine's capabilities;
+            None: they are the same for every section.
         package: the package with its class, for messages about its import.
-        backend: returns its backend (``cpu``, ``cuda``, ...) before it is started; None if
-            that is unknown.
+        backend: function that returns its backend (``cpu``, ``cuda``, ...) before it is started;
+            None if the backend is unknown.
         uses_llama_settings: it uses ``llm.n_threads``, ``n_gpu_layers``, ``n_ctx`` and the other
             settings of llama.cpp: they decide how many cores it needs, and the doctor may judge
             and change them.
         restarts: a fresh process of it can be started for every sample, so that samples are
             independent.
         resets: its ``reset()`` empties every cache; otherwise it is not called between replays.
-        computes_here: it computes in its own process and in those that this one starts;
-            otherwise no process of this machine is its own, and none is watched as such.
+        computes_here: it computes in its own process and that process's descendants; otherwise
+            none of this machine's processes is watched as the engine's own.
         takes_token_ids: a prompt may be token ids, and a generation reports those of its prompt.
         reports_layers: ``info()`` reports where the layers are (``gpu``).
         reports_prefill: its timelines report when the prompt was read.
@@ -87,27 +87,27 @@ class EngineKind:
         pauses: its ``generate`` takes a third argument, ``pause``, which it calls between tokens
             (``Pause`` in ``pytest_llmperf.extension``), so that two processes can take turns within
             a generation.
-        restores_prompts: a request with ``cache="keep"`` whose prompt the request before had, too,
+        restores_prompts: a request with ``cache="keep"`` and the same prompt as the request before
             evaluates only its last token, and decode is the same work as after the whole prompt.
-            Where a model can't, ``prompt_tokens_evaluated`` reports more.
+            If a model can't do that, ``prompt_tokens_evaluated`` reports more.
         loads: its class has ``load(requests, schedule)``, which sends requests by a schedule,
-            several at a time, and returns what became of each (``LoadResult``).
-        counts: its class has ``counters()``, which returns by address what servers count
-            themselves (the fields of ``ServerCounters``), or None.
+            several at a time, and returns the outcome of each (``LoadResult``).
+        counts: its class has ``counters()``, which returns the servers' own counters by address
+            (the fields of ``ServerCounters``), or None.
         scores: its class has ``vocabulary``, ``tokenize`` and ``score``, which give the
             probabilities of a text's tokens (``Scoring`` in ``pytest_llmperf.extension``), so that
             its quality can be measured.
         runs_project_code: its process imports the project's own modules, as the tests do.
         takes_delay: its class takes ``delay=``, which slows its token loop on purpose.
-        takes_glance: its class takes ``glance=``, to be called once in each request, after its
-            first token, which detects active tracers and debug modes.
+        takes_glance: its class takes ``glance=``, a function to call once in each request, after
+            its first token, to detect active tracers and debug modes.
         context_settings: settings of ``llm`` (``n_ctx``, ``extra.rope_freq_base``) that a running
             engine can change without loading its model again, by its method ``configure(config)``;
-            none: other settings take another process.
+            other settings take another process.
 
     Raises:
-        ValueError: an argument is not of its type, ``engine`` is not such a path, or ``needs`` not
-            such a word.
+        ValueError: an argument has the wrong type, or ``engine`` or ``needs`` another form than
+            described.
     """
 
     name: str
@@ -172,10 +172,10 @@ class EngineKind:
         """
         if self.variant is None:
             return self
-        found = self._call("variant", self.variant, config)
-        if not isinstance(found, EngineKind):
-            raise self._fault("variant", f"expected an EngineKind, got {found!r}")
-        return found
+        kind = self._call("variant", self.variant, config)
+        if not isinstance(kind, EngineKind):
+            raise self._fault("variant", f"expected an EngineKind, got {kind!r}")
+        return kind
 
     def title(self, config: Mapping[str, Any]) -> str:
         """Return the engine's name in messages; for an application its target."""
@@ -183,7 +183,7 @@ class EngineKind:
         return str(target) if target is not None else f"the {self.name} engine"
 
     def load_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that a process is started with and keeps, those of extra apart."""
+        """Return the settings that a running process can't change; ``extra.NAME`` for extra's."""
         settings = {name: value for name, value in config.items() if name != "extra"}
         settings |= {f"extra.{name}": value for name, value in config.get("extra", {}).items()}
         kept = settings.keys() - self.context_settings
@@ -197,13 +197,13 @@ class EngineKind:
         """
         if self.refused_options is None or not extra:
             return {}
-        found: object = self._call("refused_options", self.refused_options, extra)
-        if not isinstance(found, Mapping):
-            raise self._fault("refused_options", f"expected a dict, got {found!r}")
-        return found
+        refused: object = self._call("refused_options", self.refused_options, extra)
+        if not isinstance(refused, Mapping):
+            raise self._fault("refused_options", f"expected a dict, got {refused!r}")
+        return refused
 
     def answers_with(self, config: Mapping[str, Any]) -> str:
-        """Return the identity of this configuration's engine without a model file.
+        """Return the identity of this configuration's engine if it has no model file.
 
         Raises:
             EngineKindError: ``identity`` failed.
@@ -213,10 +213,10 @@ class EngineKind:
         return self._text("identity", self.identity, config) if self.identity else self.name
 
     def _text(self, argument: str, function: Callable[..., object], *given: object) -> str:
-        found = self._call(argument, function, *given)
-        if not isinstance(found, str):
-            raise self._fault(argument, f"expected text, got {found!r}")
-        return found
+        text = self._call(argument, function, *given)
+        if not isinstance(text, str):
+            raise self._fault(argument, f"expected text, got {text!r}")
+        return text
 
     def _call(self, argument: str, function: Callable[..., object], *given: object) -> object:
         try:
@@ -233,7 +233,7 @@ class EngineKind:
 
 
 def _expected(annotation: str, value: object) -> str:
-    """Return what an argument of this annotation must be, if the value is not; else ''."""
+    """Return the expected type for this annotation if the value has another type; else ''."""
     if annotation == "bool" and not isinstance(value, bool):
         return "True or False"
     if annotation == "str" and not isinstance(value, str):
@@ -259,15 +259,15 @@ def engine_kind(name: str) -> EngineKind:
 @lru_cache(maxsize=32)
 def _engine_kind(name: str, _path: tuple[str, ...]) -> EngineKind:
     entry_points = _entry_points()
-    found = entry_points.get(name)
-    if found is None:
+    named = entry_points.get(name)
+    if named is None:
         raise EngineKindError(_unknown(name, entry_points))
     try:
-        kind = load_only(found, "engine")
+        kind = load_only(named, "engine")
         if not isinstance(kind, EngineKind):
-            raise broken(found[0], "engine", f"expected an EngineKind, got {type(kind).__name__}")
+            raise broken(named[0], "engine", f"expected an EngineKind, got {type(kind).__name__}")
         if kind.name != name:
-            raise broken(found[0], "engine", f"its EngineKind is called {kind.name!r}")
+            raise broken(named[0], "engine", f"its EngineKind is called {kind.name!r}")
     except EntryPointError as error:
         raise EngineKindError(str(error)) from error
     return kind
@@ -276,11 +276,11 @@ def _engine_kind(name: str, _path: tuple[str, ...]) -> EngineKind:
 def _entry_points() -> dict[str, tuple[EntryPoint, ...]]:
     from importlib.metadata import EntryPoint
 
-    found = dict(installed(GROUP))
+    by_name = dict(installed(GROUP))
     for name, value in OWN.items():
-        others = [one for one in found.get(name, ()) if _canonical(package_of(one)) != _PACKAGE]
-        found[name] = (EntryPoint(name, value, GROUP), *others)
-    return found
+        others = [ep for ep in by_name.get(name, ()) if _canonical(package_of(ep)) != _PACKAGE]
+        by_name[name] = (EntryPoint(name, value, GROUP), *others)
+    return by_name
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

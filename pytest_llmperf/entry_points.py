@@ -1,4 +1,4 @@
-"""Entry points of other installed packages that extend the plugin."""
+"""Finds and loads the entry points of installed packages that extend the plugin."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def installed(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
 def _installed(group: str, _path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
     from importlib.metadata import entry_points
 
-    found: dict[str, tuple[EntryPoint, ...]] = {}
-    for one in entry_points(group=group):
-        found[one.name] = (*found.get(one.name, ()), one)
-    return dict(sorted(found.items()))
+    by_name: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry_point in entry_points(group=group):
+        by_name[entry_point.name] = (*by_name.get(entry_point.name, ()), entry_point)
+    return dict(sorted(by_name.items()))
 
 
 def package_of(entry_point: EntryPoint) -> str:
@@ -42,7 +42,7 @@ def load_only(found: tuple[EntryPoint, ...], kind: str) -> Any:
     """Import and return the object behind the entry points of one name.
 
     Args:
-        found: all of one name and group, at least one.
+        found: all entry points of one name and group, at least one.
         kind: its noun in errors: ``engine`` or ``metric``.
 
     Raises:

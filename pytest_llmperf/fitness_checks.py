@@ -14,8 +14,8 @@ from typing import Literal, get_args
 Severity = Literal["note", "warn", "invalid"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
-#: Origin of a problem. One of the ``machine``, or one that voids a ``measurement``, may be
-#: invalid; one of the ``configuration`` (or the commit) is judged, and named as the cause.
+#: Origin of a problem. A problem of the ``machine`` or the ``measurement`` may be invalid; an
+#: effect of the ``configuration`` (or the commit) is judged, and named as the cause.
 Doing = Literal["machine", "measurement", "configuration"]
 
 
@@ -28,10 +28,10 @@ class FitnessCheck:
         severity: maximum severity by default; a finding may be less severe.
         doing: origin of the problem.
         what: its meaning in one line.
-        hits_both: it hits two processes alike that take turns of a fraction of a second, so it
-            does not void the difference between them.
-        needs_both: it voids a pair only if it is found on both sides: on one side it is what the
-            comparison is about.
+        hits_both: two processes that alternate within a fraction of a second are hit alike, so
+            the difference between them stays valid.
+        needs_both: it voids a pair only if found on both sides; on one side alone it is a
+            difference that the comparison is about.
     """
 
     name: str
@@ -193,7 +193,7 @@ CHECKS: dict[str, FitnessCheck] = {
 
 
 def disturbs(name: str, severity: str) -> bool:
-    """Whether a finding is a disturbance by the machine, which a session lists before any speed."""
+    """Whether a finding is a disturbance by the machine, which reports list before any speed."""
     check = CHECKS.get(name)
     return severity != "note" and (check is None or check.doing == "machine")
 

@@ -1,4 +1,4 @@
-"""When each fitness check finds something, and where it reads that, for the reference."""
+"""Conditions and data sources of the fitness checks, for the reference."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class CheckText(NamedTuple):
-    """What the documentation says about a fitness check.
+    """Text of the documentation about a fitness check.
 
     Attributes:
-        found: when it finds something, thresholds included.
-        source: where it reads that.
+        found: condition under which it finds something, with thresholds.
+        source: where it gets its data.
     """
 
     found: str
     source: str
 
 
-#: By the check's name; Markdown.
+#: Check's name -> its text, as Markdown.
 CHECK_TEXTS: dict[str, CheckText] = {
     "busy_cores": CheckText(
         "other processes left the engine's threads 0.3 of a core or more short; `warn` from a "

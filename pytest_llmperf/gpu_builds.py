@@ -1,4 +1,4 @@
-"""Builds of llama-cpp-python with GPU code: the command to compile one, and its variables."""
+"""Builds of llama-cpp-python with GPU code: compile command and environment variables."""
 
 from __future__ import annotations
 

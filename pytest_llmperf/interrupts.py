@@ -1,4 +1,4 @@
-"""Signals that end work early, with what was done so far."""
+"""Turns signals into exceptions, so that work can end early and keep its results so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def sigterm_raises(error: BaseException) -> Iterator[None]:
-    """Raise an error on SIGTERM, which else ends Python at once; only the main thread can."""
+    """Raise an error on SIGTERM, which otherwise ends Python at once; in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

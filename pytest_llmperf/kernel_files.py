@@ -1,6 +1,6 @@
 """Reads the files in which Linux shows its counters, settings and processes.
 
-One that is missing or hidden, or whose process is gone, is read as empty.
+A file that is missing or hidden, or whose process is gone, is read as empty.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def number_of(path: Path) -> int | None:
 
 def numbers_of(path: Path, separator: str | None = None) -> dict[str, int]:
     """Return the numbers of a file of ``name number`` lines, by name."""
-    found = {}
+    numbers = {}
     for line in text_of(path).splitlines():
         words = line.split(separator)
         if len(words) > 1 and words[1].strip().isdecimal():
-            found[words[0].strip()] = int(words[1])
-    return found
+            numbers[words[0].strip()] = int(words[1])
+    return numbers
 
 
 def process_stats() -> Iterator[tuple[int, str, list[str]]]:
-    """Yield pid, name and, from the state on, the further fields of every visible process.
+    """Yield pid, name and further fields, beginning with the state, of every visible process.
 
     Five times cheaper than psutil. Source: proc_pid_stat(5).
     """

@@ -53,8 +53,8 @@ class Metric:
         beside: the value is measured outside of the generation (by the GPU's counters, or
             with the machine's bandwidth), so ``compute`` returns None.
         resolution: the smallest value distinguishable from zero, in ``unit``; on the log
-            scale smaller values count as it. None if the metric is never zero.
-        largest: the largest value that it can have; None if there is none.
+            scale it replaces smaller values. None if the metric is never zero.
+        largest: the largest possible value; None if there is none.
     """
 
     name: str

@@ -4,7 +4,7 @@ Nothing else in the code knows a direction or a formula. A metric is computed
 from one run: rates pool tokens and time over its requests, first token is
 the median over requests, end to end is the sum.
 
-``register_metric`` adds one of a project or a package, and so does the entry-point group
+Projects and packages add metrics by ``register_metric`` or the entry-point group
 ``pytest_llmperf.metrics`` (docs/extending.md).
 """
 
@@ -57,7 +57,7 @@ ALWAYS_SHOWN: tuple[str, ...] = (
     "first_token",
     "end_to_end",
 )
-#: The same of tests under load. How much an open load gets through is given by its rate.
+#: The same for tests under load. The throughput of an open load is given by its rate.
 DEFAULT_GATED_UNDER_LOAD: tuple[str, ...] = ("first_token", "request_latency")
 DEFAULT_GATED_IN_FLIGHT = ("output_tokens_per_sec", *DEFAULT_GATED_UNDER_LOAD)
 ALWAYS_SHOWN_UNDER_LOAD = (
@@ -70,7 +70,7 @@ ALWAYS_SHOWN_UNDER_LOAD = (
 
 #: Metrics with percentiles, such as ``inter_token_p95``.
 PERCENTILE_OF = ("inter_token", "first_token", "request_latency")
-#: What their values are, pooled over requests.
+#: The values that these percentiles are taken of, pooled over requests.
 _POOLED = {
     "inter_token": "the gaps t_{i+1} - t_i",
     "first_token": "t_1 - t_start",
@@ -91,7 +91,7 @@ def percentile_name(name: str, percent: float) -> str:
 
 
 def between_chunks(metric: Metric) -> Metric:
-    """Return a metric as it is called where answers come in chunks, which are not tokens."""
+    """Return a metric with the label and formula for answers in chunks, which are not tokens."""
     return replace(
         metric,
         label=metric.label.replace("inter-token", "chunk gap"),
@@ -222,11 +222,11 @@ def register_metric(
 def load_installed_metrics() -> list[str]:
     """Register the metrics of installed packages; return a message for each unusable one."""
     problems = []
-    for name, found in installed(GROUP).items():
+    for name, providers in installed(GROUP).items():
         try:
             if name in _OWN:
                 raise MetricError(
-                    f"the package {package_of(found[0])} provides a metric {name!r}, but that "
+                    f"the package {package_of(providers[0])} provides a metric {name!r}, but that "
                     "name belongs to pytest-llmperf; the built-in one is used"
                 )
             _add(_installed_metric(name))
@@ -236,25 +236,25 @@ def load_installed_metrics() -> list[str]:
 
 
 def _installed_metric(name: str) -> Metric:
-    found = _load_metric(name, tuple(map(str, sys.path)))
-    if isinstance(found, EntryPointError):
-        raise found
-    return found
+    loaded = _load_metric(name, tuple(map(str, sys.path)))
+    if isinstance(loaded, EntryPointError):
+        raise loaded
+    return loaded
 
 
 @lru_cache(maxsize=64)
 def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
     """Load a package's metric, or return its error; cached."""
-    found = installed(GROUP)[name]
+    providers = installed(GROUP)[name]
     try:
-        metric = load_only(found, "metric")
+        metric = load_only(providers, "metric")
     except EntryPointError as error:
         return error
     if not isinstance(metric, Metric):
         why = f"expected a Metric, got {type(metric).__name__}; name what register_metric returned"
-        return broken(found[0], "metric", why)
+        return broken(providers[0], "metric", why)
     if metric.name != name:
-        return broken(found[0], "metric", f"its Metric is called {metric.name!r}")
+        return broken(providers[0], "metric", f"its Metric is called {metric.name!r}")
     return metric
 
 
@@ -275,13 +275,13 @@ def _add(metric: Metric) -> Metric:
 
 
 def _definition(metric: Metric) -> tuple[object, ...]:
-    """Return a key for equal definitions, also after a module was imported again."""
+    """Return a key that is equal for equal definitions, even if a module is imported again."""
     rest = replace(metric, compute=not_in_runs)
     return rest, _where(metric), _code(getattr(metric.compute, "__code__", None))
 
 
 def _code(value: object) -> object:
-    """Return what a function's code computes, without the place of its source."""
+    """Return a comparable form of a function's code, without its place in the source."""
     if not isinstance(value, CodeType):
         return type(value), value
     return value.co_code, value.co_names, tuple(map(_code, value.co_consts))
@@ -300,7 +300,7 @@ def _member(kind: type[_Kind], given: _Kind | str, name: str, argument: str) -> 
     try:
         return kind(given)
     except ValueError:
-        known = ", ".join(repr(one.value) for one in kind)
+        known = ", ".join(repr(member.value) for member in kind)
         raise MetricError(
             f"metric {name!r}: {argument}: expected one of {known}, got {given!r}"
         ) from None

@@ -1,7 +1,7 @@
 """The plugin's own metrics, in the order in which tables show them, and their formulas.
 
-A formula takes a run, or only the timelines of its requests; None is undefined, and so is a time
-below the clock's resolution, read as zero.
+A formula takes a run, or only the timelines of its requests. It returns None if the metric is
+undefined, also for a time of zero, which is below the clock's resolution.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Child processes that lead a process group: running, waiting without reaping, ending the group.
 
-The system keeps a child's process id for it until its parent has waited for it. From then on
-the id may belong to another process, and so may the group of that number. So whether a leader has
-ended is looked up without reaping it, its group is signalled first, and it is reaped last.
+The system reserves a child's process id until its parent has waited for it. After that, the id
+may belong to another process, and the group's number to another group. So a leader's end is
+looked up without reaping it, its group is signalled first, and the leader is reaped last.
 
 A leader is started with ``start_new_session=True``. Windows has no such groups: there only the
 process itself is ended.
@@ -32,11 +32,11 @@ def has_ended(process: subprocess.Popen[Any]) -> bool:
     if not hasattr(os, "waitid"):
         return _is_zombie(process.pid)
     try:
-        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         # Reaped elsewhere: SIGCHLD is ignored, or other code waits for any child.
         return True
-    return found is not None
+    return status is not None
 
 
 def wait_until_ended(process: subprocess.Popen[Any], timeout: float | None = None) -> bool:

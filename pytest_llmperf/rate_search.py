@@ -1,4 +1,4 @@
-"""The search for the highest rate at which something still holds."""
+"""Search for the highest rate at which a condition still holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: Whether it holds at a rate: shown, refuted, or neither.
+#: Whether the condition holds at a rate: shown, refuted, or neither.
 Answer = Literal["kept", "missed", "undecided"]
 #: Significant digits of the rates that are tried.
 _DIGITS = 3
@@ -14,16 +14,16 @@ _DIGITS = 3
 
 @dataclass
 class RateSearch:
-    """A search that doubles or halves the rate until the edge is between two, then narrows it.
+    """A search that doubles or halves the rate until two rates enclose the edge, then bisects.
 
-    What holds at a rate is taken to hold at every lower one. Where some rates are not decided there
-    are two edges: the highest rate that was kept, and the lowest that was missed.
+    A condition that holds at a rate is assumed to hold at every lower rate. If some rates stay
+    undecided there are two edges: above the highest rate kept, and below the lowest missed.
 
     Attributes:
         start: first rate to try.
         precision: the search ends when both edges are known up to this share of the rate.
-        lowest, highest: no other rates are tried.
-        answers: so far, by rate.
+        lowest, highest: bounds of the rates that are tried.
+        answers: answers so far, by rate.
     """
 
     start: float
@@ -34,13 +34,13 @@ class RateSearch:
 
     @property
     def kept(self) -> float | None:
-        """Highest rate at which it was shown to hold; None if at none."""
-        return max((rate for rate, one in self.answers.items() if one == "kept"), default=None)
+        """Highest rate at which the condition was shown to hold; None if there is none."""
+        return max((rate for rate, got in self.answers.items() if got == "kept"), default=None)
 
     @property
     def missed(self) -> float | None:
-        """Lowest rate at which it was refuted; None if at none."""
-        return min((rate for rate, one in self.answers.items() if one == "missed"), default=None)
+        """Lowest rate at which the condition was refuted; None if there is none."""
+        return min((rate for rate, got in self.answers.items() if got == "missed"), default=None)
 
     @property
     def next(self) -> float | None:
@@ -48,20 +48,20 @@ class RateSearch:
         if not self.answers:
             return self.start
         kept, missed = self.kept, self.missed
-        not_kept = [rate for rate, one in self.answers.items() if one != "kept"]
-        not_missed = [rate for rate, one in self.answers.items() if one != "missed"]
+        not_kept = [rate for rate, got in self.answers.items() if got != "kept"]
+        not_missed = [rate for rate, got in self.answers.items() if got != "missed"]
         above = min((rate for rate in not_kept if rate > (kept or 0.0)), default=None)
         below = max((rate for rate in not_missed if rate < (missed or math.inf)), default=None)
         edges = ((kept, above), (below, missed))
-        found = (self._between(low, high) for low, high in edges)
-        return next((rate for rate in found if rate is not None), None)
+        rates = (self._between(low, high) for low, high in edges)
+        return next((rate for rate in rates if rate is not None), None)
 
     def answer(self, rate: float, answer: Answer) -> None:
-        """Note what was found at a rate."""
+        """Add the answer for a rate."""
         self.answers[rate] = answer
 
     def _between(self, low: float | None, high: float | None) -> float | None:
-        """Return the rate to try between two, or beyond the one that is known; None if none."""
+        """Return the rate to try between two rates, or beyond the known one; None if none."""
         if low is not None and high is not None:
             wanted = math.sqrt(low * high)
             if high <= low * (1 + self.precision):

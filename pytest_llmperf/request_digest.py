@@ -1,10 +1,10 @@
 """Digests of requests, which show where two requests differ without revealing their prompts.
 
-A prompt is kept as its length, a digest of the whole, and marks: one hexadecimal digit for every
-few tokens (or characters, if an engine reports no tokens), a digest of everything before it.
-Prompts differ from the first different mark on; a mark is equal by chance once in sixteen times,
-so the position is approximate. One digit for four tokens is far less than a text holds, so the
-marks do not give away a prompt that its whole digest does not.
+A prompt is stored as its length, a digest of the whole, and marks. A mark stands after every few
+tokens (or characters, if an engine reports no tokens): one hexadecimal digit of the digest of
+everything before it. Prompts differ before their first different mark; as one mark in sixteen is
+equal by chance, that position is approximate. One digit for four tokens holds far less than the
+text, so marks do not reveal a prompt that the whole digest does not reveal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_llmperf.stored_json import Whole, expect, unexpected
 
 #: Maximum number of requests of a workload with a digest.
 MAX_REQUESTS = 64
-#: What to do about work that is never the same.
+#: Advice for tests whose work is never the same.
 ADVICE = "a test must make the same requests every time: fix a random prompt or its seed"
 _MAX_MARKS = 64
 _STEPS = {"token": 4, "character": 16}
@@ -39,7 +39,7 @@ class RequestDigest:
         output_tokens: number of output tokens.
         prompt: digest of the whole prompt.
         step: number of units between two marks.
-        marks: a hexadecimal digit after each step, see above.
+        marks: a hexadecimal digit for each step, see above.
         settings: cache, stream, seed, grammar (its digest) and sampling, without defaults.
         content: the prompt itself, in memory only; it is not stored.
     """
@@ -66,8 +66,8 @@ class RequestDigest:
         while len(asked) // step > _MAX_MARKS:
             step *= 2
         whole, marks = hashlib.sha256(), ""
-        for number, one in enumerate(asked, 1):
-            whole.update(f"{one}\0".encode(errors="surrogatepass"))
+        for number, part in enumerate(asked, 1):
+            whole.update(f"{part}\0".encode(errors="surrogatepass"))
             if number % step == 0:
                 marks += whole.copy().hexdigest()[0]
         settings = {
@@ -99,8 +99,8 @@ class RequestDigest:
 
 
 def _of_row(row: Any) -> dict[str, Any]:
-    """Convert a row to named values; a newer version's row may be longer."""
-    names = [one.name for one in fields(RequestDigest) if one.name != "content"]
+    """Convert a row to values by name; a newer version's row may be longer."""
+    names = [item.name for item in fields(RequestDigest) if item.name != "content"]
     try:
         data = dict(zip(names, row[: len(names)], strict=True))
         data["settings"] = json.loads(data["settings"])
@@ -171,8 +171,8 @@ def _where(a: RequestDigest, b: RequestDigest) -> str:
 
 def _marks_at(one: RequestDigest, step: int) -> str:
     """Return the marks at a distance of ``step`` units."""
-    each = step // one.step
-    return one.marks[each - 1 :: each]
+    stride = step // one.step
+    return one.marks[stride - 1 :: stride]
 
 
 def _sizes(a: RequestDigest, b: RequestDigest, name: str) -> str:

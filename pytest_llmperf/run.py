@@ -1,4 +1,4 @@
-"""A run: one replay of a workload, with its requests' timelines and when each was due and sent."""
+"""A run: one replay of a workload, with the timelines, due times and send times of its requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_llmperf.timeline import Timeline
 
 
 class Dispatch(NamedTuple):
-    """When a request was due, and when it was sent: seconds on the timelines' clock."""
+    """Due time and send time of a request: seconds on the timelines' clock."""
 
     due: float
     sent: float
@@ -23,10 +23,10 @@ class Run(Sequence[Timeline]):
     A run reads as the sequence of its timelines, so a formula over timelines takes it as it is.
 
     Attributes:
-        timelines: of its requests, in the workload's order.
-        schedule: of its requests, in the same order.
+        timelines: timelines of its requests, in the workload's order.
+        schedule: due and send times of its requests, in the same order.
         window: start of the first request and end of the last answer, seconds on the timelines'
-            clock. Pauses between turns are taken out of ``own``'s.
+            clock; the window of ``own()`` has no pauses between turns.
         sent: number of requests of a load, those without a complete answer included; None if the
             requests were sent one at a time.
         good: number of a load's answers within the test's own limits; None if it has none.
@@ -40,13 +40,13 @@ class Run(Sequence[Timeline]):
 
     @classmethod
     def in_order(cls, timelines: Iterable[Timeline]) -> Run:
-        """Return the run of requests sent one at a time, each due when the one before had ended."""
-        found = tuple(timelines)
-        ends = [_end(one) for one in found]
-        due = [one.t_start for one in found[:1]] + ends[:-1]
-        schedule = (Dispatch(at, one.t_start) for at, one in zip(due, found, strict=True))
-        window = (found[0].t_start, ends[-1]) if found else (0.0, 0.0)
-        return cls(found, tuple(schedule), window)
+        """Return the run of requests sent one at a time, each due when the last had ended."""
+        given = tuple(timelines)
+        ends = [_end(timeline) for timeline in given]
+        due = [timeline.t_start for timeline in given[:1]] + ends[:-1]
+        schedule = (Dispatch(at, timeline.t_start) for at, timeline in zip(due, given, strict=True))
+        window = (given[0].t_start, ends[-1]) if given else (0.0, 0.0)
+        return cls(given, tuple(schedule), window)
 
     @property
     def seconds(self) -> float:
@@ -55,13 +55,13 @@ class Run(Sequence[Timeline]):
 
     def own(self) -> Run:
         """Return the run of the engine's own turns, without the pauses between them."""
-        pauses = [pause for one in self.timelines for pause in one.pauses]
+        pauses = [pause for timeline in self.timelines for pause in timeline.pauses]
         if not pauses:
             return self
         begin, end = self.window
         return replace(
             self,
-            timelines=tuple(one.own() for one in self.timelines),
+            timelines=tuple(timeline.own() for timeline in self.timelines),
             window=(begin, end - sum(b - a for a, b in pauses)),
         )
 

@@ -1,4 +1,4 @@
-"""Recognizes headers and arguments that hold a key, which no file or message may contain."""
+"""Recognizes headers and arguments with secret values, which no file or message may contain."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 def holds_a_key(name: str) -> bool:
-    """Whether what has this name usually holds a key: ``Authorization``, ``api-key``."""
+    """Whether a header or argument of this name usually holds a key, such as ``api-key``."""
     return _SECRET.search(name) is not None

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: No conversions: ``"1"`` and ``1.0`` are not integers, 0 is not false.
+#: Types without conversions: ``"1"`` and ``1.0`` are not integers, 0 is not false.
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 
-#: Metadata of a field that files may lack: its default is used.
+#: Metadata of a field that may be missing in files: its default is used.
 MAY_LACK: Mapping[str, str] = {"stored": "may lack"}
-#: The same, and the default is not written.
+#: The same for a field whose default is not written.
 LEFT_OUT: Mapping[str, str] = {"stored": "left out"}
 #: Metadata of a field that is never in a file.
 NOT_STORED: Mapping[str, str] = {"stored": "never"}
 
 _LONGEST_SHOWN = 60
-#: Expectations by the type of pydantic's error.
+#: Type of pydantic's error -> the expected kind of value.
 _EXPECTED = {
     "bool_type": "true or false",
     "dataclass_type": "an object",
@@ -46,7 +46,7 @@ _EXPECTED = {
 
 
 class ShapeError(ValueError):
-    """An item is missing or of the wrong kind; str() names it, what was expected and what it is."""
+    """An item is missing or of the wrong kind; str() names it and both kinds."""
 
 
 class ItemError(ValueError):
@@ -92,8 +92,8 @@ def expect(expected: str, fits: Callable[[Any], object]) -> AfterValidator:
 
 #: Larger numbers are no measurement, and charts would overflow.
 LARGEST_NUMBER = 1e100
-Bounded = Annotated[Number, expect("a number up to 1e+100", lambda one: abs(one) <= LARGEST_NUMBER)]
-Positive = Annotated[Whole, expect("a number above 0", lambda one: one > 0)]
+Bounded = Annotated[Number, expect("a number up to 1e+100", lambda x: abs(x) <= LARGEST_NUMBER)]
+Positive = Annotated[Whole, expect("a number above 0", lambda x: x > 0)]
 Name = Annotated[str, expect("a name", bool)]
 
 
@@ -120,13 +120,13 @@ def read(kind: type[T], data: Any) -> T:
     """Build a ``kind``, a dataclass of ``Stored``, from parsed JSON.
 
     Raises:
-        ShapeError: which item is wrong, what was expected and what it is.
+        ShapeError: an item is missing or wrong.
     """
     try:
-        found: T = _adapter(cast(Any, kind)).validate_python(data)
+        value: T = _adapter(cast(Any, kind)).validate_python(data)
     except ValidationError as error:
         raise ShapeError(_sentence(error.errors(include_url=False)[0])) from None
-    return found
+    return value
 
 
 def dump(value: Stored) -> dict[str, Any]:
@@ -173,23 +173,23 @@ def _default(field: Field[Any]) -> Any:
 def _sentence(error: ErrorDetails) -> str:
     """Convert an error of pydantic to a readable sentence."""
     where, cause = error["loc"], error.get("ctx", {})
-    found = cause.get("error")
-    if not isinstance(found, ItemError):
+    problem = cause.get("error")
+    if not isinstance(problem, ItemError):
         kind = error["type"]
         expected = _EXPECTED.get(kind) or cause.get("expected", "").replace("'", "")
         if kind == "missing":
-            found = ItemError("missing")
+            problem = ItemError("missing")
         elif expected:
-            found = unexpected(expected, error["input"])
+            problem = unexpected(expected, error["input"])
         else:
-            found = ItemError(str(cause.get("error", error["msg"])))
-    return f"{_path((*where, *found.path)) or 'the file'}: {found}"
+            problem = ItemError(str(cause.get("error", error["msg"])))
+    return f"{_path((*where, *problem.path)) or 'the file'}: {problem}"
 
 
 def _path(parts: tuple[str | int, ...]) -> str:
     """Format a path as ``tests['tests/test_a.py::test'].metrics.first_token.samples[0][1]``."""
-    found = ""
+    path = ""
     for part in parts:
         plain = isinstance(part, str) and part.isidentifier()
-        found += f".{part}" if plain else f"[{part!r}]"
-    return found.removeprefix(".")
+        path += f".{part}" if plain else f"[{part!r}]"
+    return path.removeprefix(".")

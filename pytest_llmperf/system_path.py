@@ -1,4 +1,4 @@
-"""Conversion of typed text and paths, independent of the encoding Python was started with.
+"""Conversion of typed text and paths, independent of the encoding that Python started with.
 
 With ``LC_ALL=C`` (and Python's UTF-8 mode off) Python reads file names as ASCII and keeps
 other bytes as lone surrogates, which no file, YAML or model library accepts as text.

@@ -8,10 +8,10 @@ import shlex
 import unicodedata
 from collections.abc import Sequence
 
-#: Categories that can move the cursor, hide text or can't be encoded: they are shown escaped.
+#: Unicode categories that move the cursor, hide text or can't be encoded: shown escaped.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-#: Between the parts of one line.
+#: Separator of the parts of one line.
 DOT = " · "
 
 # A node id breaks after a folder, after "::" or before its parameters first,
@@ -21,17 +21,17 @@ _WEAK_BREAK = re.compile(r"(?<=[-_,.: ])")
 
 
 def json_text(data: object) -> str:
-    """Return JSON that people can read, too."""
+    """Return data as indented JSON, for programs and people."""
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def count(number: int, noun: str) -> str:
-    """A count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
+    """Return a count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
     return f"1 {noun}" if number == 1 else f"{number} {plural(noun)}"
 
 
 def plural(noun: str) -> str:
-    """Plural of a noun: ``processes``, ``checks``, ``groups of pairs``."""
+    """Return the plural of a noun: ``processes``, ``checks``, ``groups of pairs``."""
     first, of, rest = noun.partition(" of ")
     return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
@@ -49,19 +49,19 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str, indent: str = "") -> str:
-    """Return text of several lines, each made printable, the later ones indented."""
+    """Return text with each of its lines made printable, and all but the first indented."""
     return f"\n{indent}".join(map(printable, text.splitlines()))
 
 
 def in_short(text: str) -> str:
-    """Return a reason in one line: its first line, and the exception of a traceback below it."""
+    """Return a reason in one line: its first line, and the exception if a traceback follows."""
     first, *others = text.splitlines() or [""]
     raised = [line[1:].strip() for line in others if line.startswith("E ")]
     return " ".join([first, *raised[:1]])
 
 
 def display_width(text: str) -> int:
-    """Columns that printable ``text`` takes on a terminal (wide characters take two)."""
+    """Return the columns that printable ``text`` takes on a terminal (two for wide characters)."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)

@@ -20,22 +20,22 @@ class Timeline:
     engine; only differences are meaningful.
 
     Attributes:
-        t_start: just before the prompt was tokenized.
+        t_start: time just before the prompt was tokenized.
         token_times: arrival of each output token, in order; length n. Where ``tokens`` is given,
             arrival of each chunk of output instead.
         prompt_tokens: length of the prompt in tokens, or None if unknown.
         prompt_tokens_evaluated: number of them that the engine evaluated (fewer than
             ``prompt_tokens`` when a cache served the rest), or None if unknown.
-        t_prefill_start: just before the first prompt batch was submitted, or None.
-        t_prefill_end: after the device finished the last prompt batch, or None.
+        t_prefill_start: time just before the first prompt batch was submitted, or None.
+        t_prefill_end: time after the device finished the last prompt batch, or None.
         pauses: start and end of each pause between two turns, in order: the engine was idle
             while another process had its turn.
         tokens: number of output tokens of an answer that came in chunks, each of which may hold
-            several tokens or a part of one; None: each token came by itself.
+            several tokens or a part of a token; None: each token came by itself.
         t_first_answer: arrival of the first token of the answer, after any reasoning; None if
-            the engine does not tell them apart.
-        prompt_tokens_cached: number of the prompt's tokens that a server took from its cache, by
-            its own account, also where it may; None if it does not say.
+            the engine does not tell reasoning and answer apart.
+        prompt_tokens_cached: number of the prompt's tokens that a server took from its cache, as
+            it reports, even if the cache may be used; None if it does not report that.
     """
 
     t_start: float
@@ -56,16 +56,16 @@ class Timeline:
 
     @property
     def hides_cache(self) -> bool:
-        """Whether how much of the prompt came from a cache is unknown, and its length is not."""
+        """Whether the prompt's length is known, but not how much of it came from a cache."""
         parts = (self.prompt_tokens_evaluated, self.prompt_tokens_cached)
         return self.prompt_tokens is not None and parts == (None, None)
 
     def gaps(self) -> tuple[float, ...]:
-        """Inter-token latencies in seconds, length n - 1; between chunks where it came in such."""
+        """Return inter-token (or inter-chunk) latencies in seconds, length n - 1."""
         return tuple(b - a for a, b in pairwise(self.token_times))
 
     def own(self) -> Timeline:
-        """Return the timeline of the engine's own turns: without pauses, so later times move up."""
+        """Return the timeline of the engine's own turns: later times are reduced by the pauses."""
         if not self.pauses:
             return self
         begins = [begin for begin, _ in self.pauses]
@@ -88,17 +88,17 @@ class Timeline:
         )
 
     def decode_turns(self) -> tuple[float, ...]:
-        """Seconds per decode step in each turn after the first token, in order."""
+        """Return seconds per decode step in each turn after the first token, in order."""
         times, last = self.own().token_times, len(self.token_times) - 1
         before = (bisect_right(self.token_times, begin) - 1 for begin, _ in self.pauses)
         edges = sorted({0, last, *(token for token in before if token > 0)}) if last > 0 else []
         return tuple((times[b] - times[a]) / (b - a) for a, b in pairwise(edges))
 
     def flaw(self, longest: float) -> str | None:
-        """Describe a time that no working clock can have read, or None.
+        """Return a description of a time that no working clock can have read, or None.
 
         Args:
-            longest: seconds that the whole request took on the caller's clock.
+            longest: seconds that the request took on the caller's clock, the upper bound.
         """
         prefill = [t for t in (self.t_prefill_start, self.t_prefill_end) if t is not None]
         paused = [t for pause in self.pauses for t in pause]

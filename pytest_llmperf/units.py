@@ -41,11 +41,11 @@ _BYTES = {
 }
 _FRACTION_WORDS = "a percentage such as 5% or a fraction below 1 such as 0.05"
 _TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
-#: The tolerance where none is configured, and where a calibration is to give it and there is none.
+#: The tolerance if none is configured, or if it is ``auto`` and there is no calibration.
 DEFAULT_TOLERANCE = 0.05
-#: A tolerance as it is configured: a fraction, or ``auto`` for the one that a calibration gives.
+#: A configured tolerance: a fraction, or ``auto`` for the tolerance from a calibration.
 ToleranceSetting = float | Literal["auto"]
-#: What is expected of a quantity in each base unit, and the units it may be written in.
+#: Base unit -> the expected form of a quantity, in words, and the units to write it in.
 _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
     Unit.SECONDS: ("a duration such as 500ms, 5s", _DURATIONS),
     Unit.BYTES: ("a size such as 512MiB, 8GiB", _BYTES),
@@ -62,7 +62,7 @@ _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
 
 
 class UnitError(ValueError):
-    """A quantity could not be understood; the message has the expected and the actual value."""
+    """A value is not a valid quantity; the message has the expected form and the actual value."""
 
     def __init__(self, expected: str, value: object, why: str = "") -> None:
         super().__init__(f"expected {expected}, got {shown(value)}{f' ({why})' if why else ''}")
@@ -164,7 +164,7 @@ def parse_tolerance_setting(value: object) -> ToleranceSetting:
 
 
 def without_calibration(setting: ToleranceSetting) -> float:
-    """Return a configured tolerance as a fraction; ``auto`` is the default."""
+    """Return a configured tolerance as a fraction; ``auto`` gives the default tolerance."""
     return DEFAULT_TOLERANCE if setting == "auto" else setting
 
 
@@ -236,7 +236,7 @@ def format_interval(
 ) -> tuple[str, str, str, str]:
     """Return value, low, high and the unit's text, all in the scale of ``value``.
 
-    Up to two more digits than ``precision`` are given if both ends of a narrow
+    Up to two digits more than ``precision`` are used if both ends of a narrow
     interval would otherwise look the same.
     """
     if not all(map(math.isfinite, (value, low, high))):

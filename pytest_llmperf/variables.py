@@ -1,4 +1,4 @@
-"""The environment variables that users set, with their meaning."""
+"""The environment variables that users set, with their meaning, and those for internal use."""
 
 from __future__ import annotations
 

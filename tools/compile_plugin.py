@@ -19,10 +19,10 @@ PROGRAMS = ("__main__", "bootstrap")
 
 
 class Importer:
-    """Imports every module where pytest would run tests: by then it rewrites what is imported."""
+    """Plugin that imports all modules instead of running tests, while pytest rewrites imports."""
 
     def pytest_cmdline_main(self) -> int:
-        """Import them all, and run nothing."""
+        """Import all modules, and run nothing."""
         for module in pkgutil.walk_packages([str(PACKAGE)], f"{PACKAGE.name}."):
             if not module.name.endswith(PROGRAMS):
                 importlib.import_module(module.name)

@@ -22,7 +22,7 @@ _HEAD = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
 
 
 def configuration() -> list[str]:
-    """Return a section with a table for each section of the file."""
+    """Return the lines of a section with a table for each section of the file."""
     lines: list[str] = []
     for section, field in Config.model_fields.items():
         model = _model(field)
@@ -72,10 +72,10 @@ def _model(field: FieldInfo) -> type[BaseModel]:
 
 def _expected(field: FieldInfo) -> str:
     """Return the words that an error message uses for a valid value."""
-    found = [one.words for one in _metadata(field) if isinstance(one, Expected)]
-    if not found:
+    words = [item.words for item in _metadata(field) if isinstance(item, Expected)]
+    if not words:
         raise AssertionError(f"no Expected in {field!r}")
-    return found[0]
+    return words[0]
 
 
 def _metadata(node: Any) -> Iterator[Any]:

@@ -1,12 +1,12 @@
-"""Fills in the tables of the documentation that are generated from the code.
+"""Fill in the tables of the documentation that are generated from the code.
 
-A page names a table between two comments; what stands between them is replaced::
+Two comments mark the place of a table in a page; the text between them is replaced::
 
     <!-- generated: metrics -->
     <!-- end -->
 
 ``python tools/docs_reference.py`` rewrites the pages; ``--check`` names stale ones.
-Something in the code without a description ends it with the names of all such things.
+If anything in the code has no description, it ends with the names of all such things.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def markers() -> list[str]:
         # Commas in a list separate its values.
         arguments = re.findall(r"(?:^|, )(\w+)", re.sub(r"\[[^\]]*\]", "", match[2]))
         try:
-            rows = [(f"`{one}`", argument_text(name, one)) for one in arguments]
+            rows = [(f"`{argument}`", argument_text(name, argument)) for argument in arguments]
         except KeyError as error:
             raise UndescribedError(f"marker {name}: argument {error} has no description") from None
         lines += table(("argument", "meaning"), rows)
@@ -74,7 +74,7 @@ def markers() -> list[str]:
 
 
 class _Options:
-    """Collects what the plugin adds to pytest's parser."""
+    """Stands in for pytest's parser, and collects the options that the plugin adds."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, ...]] = []
@@ -93,9 +93,9 @@ def options() -> list[str]:
     """Return the options that the plugin adds to pytest."""
     from pytest_llmperf.plugin.options import add_options
 
-    found = _Options()
-    add_options(found)  # type: ignore[arg-type]
-    return table(("option", "meaning"), found.rows)
+    collected = _Options()
+    add_options(collected)  # type: ignore[arg-type]
+    return table(("option", "meaning"), collected.rows)
 
 
 def commands() -> list[str]:
@@ -148,7 +148,7 @@ def _command(name: str, parser: argparse.ArgumentParser, text: str) -> list[str]
 
 
 def _argument(action: argparse.Action) -> str:
-    """Return an argument as it is typed: ``--budget TIME``."""
+    """Return an argument as a user types it: ``--budget TIME``."""
     value = action.metavar or (
         "|".join(map(str, action.choices)) if action.choices else action.dest
     )
@@ -165,15 +165,15 @@ def metrics() -> list[str]:
     """Return the built-in metrics."""
     rows = [
         (
-            f"`{one.name}`",
-            one.label,
-            one.unit.value,
-            one.direction.value,
-            f"`{one.limit_kind}=`",
-            one.formula,
-            one.source,
+            f"`{metric.name}`",
+            metric.label,
+            metric.unit.value,
+            metric.direction.value,
+            f"`{metric.limit_kind}=`",
+            metric.formula,
+            metric.source,
         )
-        for one in OWN_METRICS
+        for metric in OWN_METRICS
     ]
     return table(("name", "in tables", "unit", "better", "target", "formula", "source"), rows)
 
@@ -191,13 +191,13 @@ def fitness() -> list[str]:
 
 def causes() -> list[str]:
     """Return the causes that the doctor knows, by theme."""
-    _same_names("cause", {one.name for one in CAUSES}, set(CAUSE_TEXTS))
+    _same_names("cause", {cause.name for cause in CAUSES}, set(CAUSE_TEXTS))
     lines: list[str] = []
     for theme in dict.fromkeys(cause.theme for cause in CAUSES):
         rows = [
-            (f"`{one.name}`", one.title, *CAUSE_TEXTS[one.name])
-            for one in CAUSES
-            if one.theme == theme
+            (f"`{cause.name}`", cause.title, *CAUSE_TEXTS[cause.name])
+            for cause in CAUSES
+            if cause.theme == theme
         ]
         title = theme if theme.isupper() else theme.capitalize()
         lines += [f"### {title}", "", *table(("cause", "what it is", "shown by", "change"), rows)]
@@ -207,8 +207,8 @@ def causes() -> list[str]:
 def verdicts() -> list[str]:
     """Return the verdicts in their order of precedence."""
     kinds = list(verdict.VerdictKind)
-    rows = [(f"`{one.value}`", verdict.MEANINGS.get(one, ""), _outcome(one)) for one in kinds]
-    if bare := [one.value for one in kinds if one not in verdict.MEANINGS]:
+    rows = [(f"`{kind.value}`", verdict.MEANINGS.get(kind, ""), _outcome(kind)) for kind in kinds]
+    if bare := [kind.value for kind in kinds if kind not in verdict.MEANINGS]:
         raise UndescribedError(f"no description: verdict {', '.join(bare)}")
     return table(("verdict", "what is known", "the test"), rows)
 
@@ -259,8 +259,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 def pages(root: Path = ROOT) -> list[Path]:
     """Return the pages that have generated tables."""
-    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    return [page for page in found if "<!-- generated: " in page.read_text(encoding="utf-8")]
+    candidates = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return [page for page in candidates if "<!-- generated: " in page.read_text(encoding="utf-8")]
 
 
 def rendered(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Builds the documentation site from docs/ and the README, and checks it.
+"""Build the documentation site from docs/ and the README, and check it.
 
 Run as ``python tools/docs_site.py [FOLDER]`` (default: build/docs). The README becomes the front
 page. The build is strict: a link to a page or a heading that does not exist ends it. Afterwards
@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Files of the repository that are pages besides those in docs/, by the name of the page.
+#: Further pages besides those in docs/: file in the repository, by the name of the page.
 ROOT_PAGES = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
@@ -28,9 +28,9 @@ ROOT_PAGES = {
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
 _NAV_PAGE = re.compile(r'^\s*\{ "[^"]+" = "([^"]+)" \},\n', re.MULTILINE)
 _EMPTY_SECTION = re.compile(r'^  \{ "[^"]+" = \[\n  \] \},\n', re.MULTILINE)
-#: What search takes from the file system; zensical would have every reader fetch it.
+#: Script for searching from the file system; zensical would have every reader fetch it.
 _WORKER = "https://unpkg.com/iframe-worker/shim"
-#: Classes for which the theme's script fetches another one from another host.
+#: Classes for which the theme's script fetches another script from another host.
 _LOADING = {"mermaid", "glightbox", "pyodide"}
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
 _CSS_URL = re.compile(r"@import\s+[\"']([^\"']+)|url\(\s*[\"']?([^\"')]+)")
@@ -41,7 +41,7 @@ class SiteError(Exception):
 
 
 def on_site(link: str) -> str:
-    """Return the page of the site that a link from a file in the root folder means."""
+    """Return the page of the site to which a link from a file in the root folder leads."""
     names = {source: page for page, source in ROOT_PAGES.items()}
     return names.get(link, link.removeprefix("docs/"))
 
@@ -155,11 +155,11 @@ def main(arguments: list[str]) -> int:
     """Build and check the site."""
     folder = Path(arguments[0]) if arguments else ROOT / "build" / "docs"
     site = build(folder)
-    found = list(faults(site))
-    for fault in found:
+    problems = list(faults(site))
+    for fault in problems:
         print(fault)
-    print(f"{site / 'index.html'}: {'wrong' if found else 'built'}")
-    return 1 if found else 0
+    print(f"{site / 'index.html'}: {'wrong' if problems else 'built'}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The wheel cache: one llama-cpp-python wheel per version, engine, build flags and platform.
 
 pip's own cache ignores CMAKE_ARGS, so a wheel of another build can come back
-from it. Here the flags are part of the folder's name, and what is handed out is
-checked against the SHA-256 noted when it was built. Standard library only.
+from it. Here the flags are part of the folder's name, and a wheel is checked
+against the SHA-256 noted when it was built. Standard library only.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _BUILD_TIMES = {
 }
 #: Environment variables that change what the compiler produces.
 _COMPILER_VARIABLES = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS")
-#: Would add flags that the folder's name does not know about.
+#: Variables that would add flags missing from the folder's name.
 _DROPPED_VARIABLES = ("SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE", "PIP_NO_BINARY")
 
 _HINTS = (
@@ -80,7 +80,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Build:
-    """What decides a wheel's content.
+    """Inputs that decide a wheel's content.
 
     Attributes:
         engine: a key of ``ENGINE_FLAGS``.
@@ -96,7 +96,7 @@ class Build:
 
     @property
     def key(self) -> str:
-        """Folder name. The wheel holds no Python extension, so one serves every Python 3."""
+        """Folder name. A wheel holds no Python extension, so it serves every Python 3."""
         text = "\0".join((*self.flags, *self.compiler))
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         libc = "".join(platform.libc_ver())
@@ -105,7 +105,7 @@ class Build:
 
 
 def plan_build(engine: str, version: str, environ: dict[str, str]) -> Build:
-    """Return what to build.
+    """Return the build of an engine, with the flags and compiler of the environment.
 
     Raises:
         SetupError: unknown engine, or CMAKE_ARGS_EXTRA cannot be split into words.
@@ -145,7 +145,7 @@ def sha256_of(path: Path) -> str:
 
 
 def cached_wheel(root: Path, build: Build) -> tuple[Path, str] | None:
-    """Return the wheel and its SHA-256, or None if there is none or it is not what was built."""
+    """Return the wheel and its SHA-256, or None if it is missing or no longer what was built."""
     folder = root / "wheels" / build.key
     try:
         note = json.loads((folder / "build.json").read_text(encoding="utf-8"))
@@ -186,9 +186,9 @@ def ensure_wheel(
 
     Args:
         root: the cache folder.
-        build: what decides the wheel's content.
+        build: the inputs that decide the wheel's content.
         python: the interpreter whose pip builds it.
-        needs: called before a build: brings what it needs, returns variables for it.
+        needs: called before a build: fetches its requirements, returns variables for it.
 
     Raises:
         SetupError: the build failed; the message holds the log's tail and path.
@@ -196,10 +196,10 @@ def ensure_wheel(
     wheels = root / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     with FileLock(wheels / f"{build.key}.lock", "the same engine build"):
-        found = cached_wheel(root, build)
-        if found:
+        cached = cached_wheel(root, build)
+        if cached:
             print(f"engine: {ENGINE_PACKAGE} {build.version} ({build.engine}) from the wheel cache")
-            return found
+            return cached
         for leftover in wheels.glob(f".{build.key}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         variables = needs()

@@ -33,7 +33,7 @@ else:
 
 
 class FileLock:
-    """Hold ``path`` exclusively inside a ``with``; says once that it waits, and for what."""
+    """Exclusive lock on ``path`` inside a ``with``; prints once that it waits, and for what."""
 
     def __init__(self, path: Path, holder: str) -> None:
         self._path = path

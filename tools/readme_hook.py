@@ -1,8 +1,8 @@
-"""Makes the package's description from the README, for a package index.
+"""Build hook that makes the package's description, for a package index, from the README.
 
-A package index shows the README alone, so a relative link in it leads nowhere. Such a link becomes
-one into the repository, if ``[project.urls]`` names it (``Repository``); otherwise its text stays
-without a link.
+A package index shows only the README, so its relative links lead nowhere. They become links into
+the repository, if ``[project.urls]`` names it (``Repository``); otherwise their text stays without
+a link.
 """
 
 from __future__ import annotations

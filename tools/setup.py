@@ -3,8 +3,8 @@
 Run as ``python tools/setup.py [ENGINE] [ENVIRONMENT]`` (the Makefile does). The
 environment is a folder of the checkout: .venv, or .venv-gpu, which is for engines
 with GPU code. Standard library only, so that any Python 3.10 or newer can run it.
-A stamp in the environment records what was installed; while nothing of it changed,
-a run only checks and says so.
+A stamp in the environment records what was installed; if nothing has changed, a run
+only checks and says so.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def inputs_hash(root: Path, build: Build, python_version: str) -> str:
 
 
 def engine_identity(record: str) -> str:
-    """Hash what a wheel's RECORD says of its files; pip keeps those lines when it installs it.
+    """Hash the entries of files in a wheel's RECORD; pip keeps them when it installs the wheel.
 
     pip's own note of a wheel's hash (direct_url.json) is missing in older versions.
     """
@@ -114,7 +114,7 @@ def environment_name(engine: str, named: list[str]) -> str:
     """Return the environment's folder (.venv where none is named) if it may hold this engine.
 
     Raises:
-        SetupError: it is no folder for an environment, or not for this engine.
+        SetupError: the folder is not for environments, or not for this engine.
     """
     name = named[0] if named else ".venv"
     if name not in ENVIRONMENTS:
@@ -129,7 +129,7 @@ def environment_name(engine: str, named: list[str]) -> str:
 
 
 def read_stamp(venv: Path) -> dict[str, Any]:
-    """Return what the last finished set-up recorded, or an empty dict."""
+    """Return the record of the last finished set-up, or an empty dict."""
     try:
         stamp = json.loads((venv / "llmperf-setup.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -286,7 +286,7 @@ def main(arguments: list[str]) -> int:
         if is_current(venv, wanted):
             return 0
         stamp = venv / "llmperf-setup.json"
-        # Gone while we work: an interrupted set-up is then done again.
+        # Removed while we work, so that an interrupted set-up is done again.
         stamp.unlink(missing_ok=True)
         installed = install(venv, ROOT, build, cache)
         record = {

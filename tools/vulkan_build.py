@@ -1,10 +1,10 @@
-"""What a Vulkan build needs besides a compiler: glslc, the loader, headers; a driver to run on.
+"""Requirements of a Vulkan build besides a compiler: glslc, the loader, headers and a driver.
 
-Debian 12's Vulkan headers are too old for llama.cpp. There, Debian 13's header
-packages are brought into the cache folder: by apt itself, which checks their
-signatures, from the machine's own sources with only the suite replaced, with
-apt's configuration and state in a folder of this set-up's own. The system's apt
-is not touched, nothing is installed, and no root is needed. Standard library only.
+Debian 12's Vulkan headers are too old for llama.cpp. There, apt itself downloads
+Debian 13's header packages into the cache folder, and checks their signatures. It
+uses the machine's own sources with only the suite replaced, and keeps its
+configuration and state in a folder of this set-up. The system's apt is not
+touched, nothing is installed, and no root is needed. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from engine_wheel import SetupError
 from locks import FileLock
 
-#: The oldest headers that are known to do; 1.3.239 (Debian 12) are known not to.
+#: The oldest headers that are known to work; 1.3.239 (Debian 12) are known not to.
 OLDEST_HEADERS = (1, 3, 275)
 _PACKAGES = ("libvulkan-dev", "spirv-headers")
 _NEWER_SUITE = {"bookworm": "trixie"}
@@ -40,10 +40,10 @@ _HINTS = (
 
 
 def vulkan_needs(cache: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables a Vulkan build needs, bringing headers where the system's are too old.
+    """Return the variables a Vulkan build needs; fetch headers if the system's are too old.
 
     Headers are named in variables and not in CMake's flags, so that the same
-    build has the same name in the wheel cache wherever they lie.
+    build has the same name in the wheel cache wherever the headers lie.
 
     Raises:
         SetupError: naming every package that is missing.
@@ -82,14 +82,14 @@ def header_version(prefix: Path) -> tuple[int, int, int] | None:
 
 
 def ensure_headers(cache: Path, loader: Path) -> Path:
-    """Return a folder of the cache with Debian's Vulkan and SPIR-V headers, bringing them once.
+    """Return a folder of the cache with Debian's Vulkan and SPIR-V headers, fetched once.
 
     Args:
         cache: the cache folder.
         loader: the system's libvulkan.so.1, which the build is to link with.
 
     Raises:
-        SetupError: they can't be had here.
+        SetupError: the headers can't be fetched here.
     """
     home = cache / "vulkan-headers"
     with FileLock(cache / "locks/vulkan-headers.lock", "another set-up that brings the headers"):
@@ -105,7 +105,7 @@ def ensure_headers(cache: Path, loader: Path) -> Path:
             tree = scratch / "tree"
             for package in packages:
                 _run(["dpkg", "-x", str(package), str(tree)], scratch)
-            # The package's own link points to a library that is not in it.
+            # The package's own link points to a library that the package lacks.
             for folder in tree.glob("usr/lib/*-linux-*"):
                 link = folder / "libvulkan.so"
                 link.unlink(missing_ok=True)
@@ -157,11 +157,11 @@ def own_sources(files: Mapping[str, str], codename: str, suite: str) -> str:
     """Return apt's sources of ``codename`` main, as deb822 text that says ``suite`` instead.
 
     Args:
-        files: what apt's source files hold, by name; those named ``*.sources`` are deb822.
+        files: the texts of apt's source files, by name; those named ``*.sources`` are deb822.
         codename: of the running release.
-        suite: to put in its place.
+        suite: that replaces the codename.
     """
-    found = []
+    rewritten = []
     for name, text in files.items():
         stanzas = _deb822(text) if name.endswith(".sources") else _one_line(text)
         for stanza in stanzas:
@@ -179,8 +179,8 @@ def own_sources(files: Mapping[str, str], codename: str, suite: str) -> str:
                 }
                 if "signed-by" in stanza:
                     own["Signed-By"] = stanza["signed-by"]
-                found.append("\n".join(f"{key}: {value}" for key, value in own.items()))
-    return "".join(f"{stanza}\n\n" for stanza in dict.fromkeys(found))
+                rewritten.append("\n".join(f"{key}: {value}" for key, value in own.items()))
+    return "".join(f"{stanza}\n\n" for stanza in dict.fromkeys(rewritten))
 
 
 def _deb822(text: str) -> Iterator[dict[str, str]]:
@@ -191,7 +191,7 @@ def _deb822(text: str) -> Iterator[dict[str, str]]:
         field = ""
         for line in block.splitlines():
             if line[:1].isspace() and field:
-                # A key may lie in the file itself, over many lines.
+                # A signing key may lie in the file itself, over many lines.
                 stanza[field] += f"\n{line}"
             elif ":" in line:
                 field, _, value = line.partition(":")
@@ -220,19 +220,19 @@ def _one_line(text: str) -> Iterator[dict[str, str]]:
 
 
 def _sources() -> dict[str, str]:
-    """Return what the machine's apt source files hold."""
+    """Return the texts of the machine's apt source files, by name."""
     command = ["apt-config", "shell", "ONE", "Dir::Etc::sourcelist/f"]
     command += ["MANY", "Dir::Etc::sourceparts/d"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    places = dict(word.partition("=")[::2] for word in shlex.split(said))
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    places = dict(word.partition("=")[::2] for word in shlex.split(output))
     many = Path(places.get("MANY", "/etc/apt/sources.list.d"))
     files = [Path(places.get("ONE", "/etc/apt/sources.list"))]
     files += sorted([*many.glob("*.list"), *many.glob("*.sources")])
-    found = {}
+    texts = {}
     for file in files:
         with contextlib.suppress(OSError):
-            found[str(file)] = file.read_text(encoding="utf-8", errors="replace")
-    return found
+            texts[str(file)] = file.read_text(encoding="utf-8", errors="replace")
+    return texts
 
 
 def _apt_settings(scratch: Path) -> str:
@@ -286,7 +286,7 @@ def _run(command: list[str], cwd: Path) -> None:
 
 
 def os_release() -> dict[str, str]:
-    """Return what the system says it is (os-release), or nothing where it does not say."""
+    """Return the system's description of itself (os-release); empty if it has none."""
     try:
         return platform.freedesktop_os_release()
     except OSError:
@@ -312,13 +312,13 @@ def _loader() -> Path | None:
     )
     for prefix in (Path("/usr/local"), Path("/usr")):
         for pattern in patterns:
-            for found in prefix.glob(pattern):
-                return found
+            for library in prefix.glob(pattern):
+                return library
     return None
 
 
 def _system_has_headers(environ: Mapping[str, str]) -> bool:
-    """Whether Vulkan headers that will do, and the SPIR-V headers, lie where CMake looks."""
+    """Whether CMake will find new enough Vulkan headers, and the SPIR-V headers."""
     named = [environ.get("VULKAN_SDK", "")]
     named += environ.get("CMAKE_PREFIX_PATH", "").replace(";", os.pathsep).split(os.pathsep)
     prefixes = [Path(prefix) for prefix in (*named, "/usr/local", "/usr") if prefix]

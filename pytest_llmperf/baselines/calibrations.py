@@ -49,11 +49,11 @@ class StoredCheck(Stored):
     """The part of a calibrated check that later sessions need.
 
     Attributes:
-        level: of the side without a planted slowdown, base unit.
-        within, between, pair: its noise.
-        mde: the smallest slowdown that a session calls.
-        holds: the smallest tolerance that sessions of some lengths hold.
-        settings: of its test's cell of a sweep, plain JSON.
+        level: the metric's level on the side without a planted slowdown, in the base unit.
+        within, between, pair: noise within a process, between processes, and within a pair.
+        mde: the smallest slowdown that nine of ten sessions call regressed.
+        holds: session length -> the smallest tolerance that sessions of that length hold.
+        settings: engine settings of the test's cell of a sweep, plain JSON.
     """
 
     nodeid: str
@@ -79,12 +79,12 @@ class StoredCalibration(Stored):
     """A stored calibration, with the parts that later sessions need.
 
     Attributes:
-        recorded: when, UTC.
+        recorded: time of the calibration, UTC.
         plant: the slowdown that was planted, empty for an A/A run.
         model: SHA-256 of the model file, or the model's name without a file.
-        config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        iterations, turns: of ``perf``.
-        path: the file.
+        config: the resolved engine settings it ran with, plain JSON; ``extra`` as hashes.
+        iterations, turns: the ``perf`` settings it ran with.
+        path: its file.
     """
 
     schema: Whole
@@ -103,19 +103,19 @@ class StoredCalibration(Stored):
         return f"{FOLDER}/{self.path.name}"
 
     def measured_like(self, perf: PerfConfig) -> bool:
-        """Whether its pairs were measured as ``perf`` has it."""
+        """Whether it was measured with the iterations and turns that ``perf`` sets."""
         return (self.iterations, self.turns) == (perf.iterations, perf.turns)
 
     def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
-        """Whether this calibration is of a model (its ``model_key``) with these engine settings."""
+        """Whether it calibrated the model with this ``model_key`` and these engine settings."""
         return self.model == model and same_settings(self.config, config)
 
     def checks_of(
         self, nodeid: str, workload: str, settings: Mapping[str, Any]
     ) -> list[StoredCheck]:
-        """Return the checks of a test with this workload, by its hash.
+        """Return the checks of a test with this workload hash.
 
-        ``settings``: of the test's cell in a sweep; empty for a test that is in none.
+        ``settings`` are those of the test's cell in a sweep; empty for a test in no sweep.
         """
         return [
             check
@@ -125,7 +125,7 @@ class StoredCalibration(Stored):
         ]
 
     def summary(self) -> dict[str, Any]:
-        """The part that a baseline records of the calibration it was judged with."""
+        """Return the part that the record of a session judged with this calibration keeps."""
         return {
             "file": self.source,
             "recorded": self.recorded,
@@ -140,14 +140,14 @@ class StoredCalibration(Stored):
 
 
 def model_key(model: ModelIdentity) -> str:
-    """Identity of a model: the hash of the file's bytes, or the name without a file."""
+    """Return the identity of a model: the hash of its file, or its name if it has no file."""
     return model.sha256 or model.name
 
 
 def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two resolved engine configurations are alike, the model's path aside.
+    """Whether two resolved engine configurations are the same, apart from the model's path.
 
-    They are compared in stored form: settings read from a file are rounded.
+    They are compared in stored form, because settings read from a file are rounded.
     """
     plain = [
         {key: value for key, value in without_extra_values(config).items() if key != "model_path"}
@@ -155,7 +155,7 @@ def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))
-    except ValueError:  # never stored, because it cannot be
+    except ValueError:  # cannot be stored, so it equals no stored configuration
         return False
 
 
@@ -185,12 +185,12 @@ def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, An
 
 
 def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], list[str]]:
-    """Return a machine's calibrations, oldest first, and why any file can't be used.
+    """Return a machine's calibrations, oldest first, and a message for each unusable file.
 
-    A calibration judges nothing, so a broken one stops nothing.
+    An unusable file raises no error, because a calibration alone decides no verdict.
     """
     folder = machine_folder / FOLDER
-    found: list[StoredCalibration] = []
+    calibrations: list[StoredCalibration] = []
     problems: list[str] = []
     try:
         paths = sorted(folder.iterdir())
@@ -200,27 +200,27 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
         if path.suffix != ".json" or path.name.startswith("."):
             continue
         try:
-            found.append(read_calibration(path))
+            calibrations.append(read_calibration(path))
         except (OSError, ValueError) as error:
             reason = why_not(error) if isinstance(error, ValueError) else error
             problems.append(
                 f"{path}: not a calibration that can be used ({reason}); "
                 "restore it from git, or remove it and calibrate again"
             )
-    return sorted(found, key=lambda one: (one.recorded, one.path.name)), problems
+    return sorted(calibrations, key=lambda stored: (stored.recorded, stored.path.name)), problems
 
 
 def read_calibration(path: Path) -> StoredCalibration:
-    """Return the calibration of a file.
+    """Read the calibration in a file.
 
     Raises:
-        OSError, ValueError: it can't be read, or holds something else.
+        OSError, ValueError: it can't be read, or holds no calibration that can be used.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("too long for a calibration")
-    found = read(StoredCalibration, parse(path.read_bytes()))
-    if found.schema > SCHEMA_VERSION:
+    calibration = read(StoredCalibration, parse(path.read_bytes()))
+    if calibration.schema > SCHEMA_VERSION:
         raise ShapeError(
-            f"schema {found.schema} of a newer plugin; this one reads {SCHEMA_VERSION}"
+            f"schema {calibration.schema} of a newer plugin; this one reads {SCHEMA_VERSION}"
         )
-    return replace(found, path=path)
+    return replace(calibration, path=path)

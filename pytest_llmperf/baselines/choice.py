@@ -36,7 +36,7 @@ class BaselineFolder:
 
 
 def find_baseline_folder(named: Path | None) -> BaselineFolder:
-    """Return the folder that is named, or else that of the current project.
+    """Return the named folder of baselines, or else the current project's.
 
     Raises:
         BaselineError: there is no such folder.
@@ -83,34 +83,34 @@ def choose_machines(store: BaselineStore, asked: str | None) -> dict[str, Shelf]
             raise WrongArgumentError(unknown("machine", asked, keys, str(store.root)))
         keys = [asked]
     shelves = {key: store.read_shelf(key) for key in keys}
-    found = {key: shelf for key, shelf in shelves.items() if shelf.records}
-    if not found:
+    recorded = {key: shelf for key, shelf in shelves.items() if shelf.records}
+    if not recorded:
         where = store.root if asked is None else store.root / asked
         raise BaselineError(
             f"{where}: no session is recorded there\n  record one: pytest -m perf --llmperf-record"
         )
-    return found
+    return recorded
 
 
 def choose_machine(store: BaselineStore, asked: str | None) -> tuple[str, Shelf]:
     """Read the sessions of the requested machine, or of the only one.
 
-    Machines of imported sessions only count where they are all that there is.
+    Machines of imported sessions are considered only if there are no others.
 
     Raises:
-        WrongArgumentError: no such machine, or none named among several.
+        WrongArgumentError: there is no such machine, or several and none is named.
         BaselineError: nothing is recorded, or files cannot be used.
     """
-    from pytest_llmperf.baselines.match import own_records  # pydantic: not before it is needed
+    from pytest_llmperf.baselines.match import own_records  # imports pydantic, which is slow
 
-    found = choose_machines(store, asked)
-    own = {key: shelf for key, shelf in found.items() if own_records(shelf.records)}
+    shelves = choose_machines(store, asked)
+    own = {key: shelf for key, shelf in shelves.items() if own_records(shelf.records)}
     if len(own) == 1:
         return next(iter(own.items()))
-    if len(found) > 1:
-        listed = "\n".join(f"  --machine {key}" for key in found)
+    if len(shelves) > 1:
+        listed = "\n".join(f"  --machine {key}" for key in shelves)
         raise WrongArgumentError(f"{store.root} holds several machines; name one:\n{listed}")
-    return next(iter(found.items()))
+    return next(iter(shelves.items()))
 
 
 def choose_session(shelf: Shelf, asked: str | None) -> StoredRecord:
@@ -136,7 +136,7 @@ def choose_tests(
 ) -> tuple[str, ...] | None:
     """Return the node ids that ``asked`` names; None if it is empty.
 
-    A test is named by its node id, or by its end from the file name on.
+    A test is named by its node id, or by the end of its node id after any ``/``.
 
     Raises:
         WrongArgumentError: a test is unknown, or a name fits several.
@@ -159,7 +159,7 @@ def choose_tests(
 
 
 def unknown(what: str, asked: str, known: Iterable[str], where: str) -> str:
-    """Write the message for an unknown name, with the closest known ones, or else a few."""
+    """Return the message for an unknown name, with the closest known names, or else a few."""
     names = sorted(known)
     near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
     if near:

@@ -36,8 +36,8 @@ class Decision(Stored):
     """A user's decision about one recorded session.
 
     Attributes:
-        kind: ``accept``: later sessions are compared with its level, and earlier sessions
-            no longer judge. ``anchor``: it is the fixed point that slow creeping is measured
+        kind: ``accept``: later sessions are compared with its level, and no longer with
+            earlier sessions. ``anchor``: it is the fixed point that slow creeping is measured
             from.
         decided: time, UTC, as ``2026-11-22T23:59:26.123Z``.
         session: file name of the session's record, in the same machine's folder.

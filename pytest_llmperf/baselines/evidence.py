@@ -25,14 +25,14 @@ class BaselineSamples:
 
     Attributes:
         status: whether there are samples to compare with.
-        sessions: base units, shape (sessions, processes, iterations), oldest first; of other
-            work where the status says so, to be shown and not compared.
+        sessions: base units, shape (sessions, processes, iterations), oldest first; if the
+            workload changed, those of the old one, which are shown but not compared.
         sources: each session's description for a reader: file, date, commit.
         detail: why there are no samples, in one line; may be empty.
-        anchor: as ``sessions``: the fixed level that slow creeping is measured from. It
-            overlaps the window while there are few sessions.
-        anchor_sources: description of each.
-        records, anchor_records: the stored session of each; empty for the base side.
+        anchor: samples, as ``sessions``, of the fixed level that slow creeping is measured from;
+            they overlap ``sessions`` while there are few.
+        anchor_sources: description of each session in ``anchor``.
+        records, anchor_records: the stored sessions themselves; empty for the base side.
         skipped_invalid: sessions left out because they are invalid.
     """
 
@@ -67,15 +67,15 @@ def evidence_for(
     """Collect the newest ``WINDOW`` valid sessions of the same workload, and the anchor.
 
     ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
-    Sessions of another workload never count; when there are only those, the workload
-    changed. Nor do sessions before the one whose level was accepted last.
+    Sessions of another workload are left out; if there are no others, the workload
+    changed. Sessions before the one whose level was accepted last are left out, too.
 
     The anchor is the session that the latest anchor decision names, or else the oldest
     up to three valid sessions since the acceptance; an acceptance later than the anchor
     decision moves the anchor to the accepted level.
 
-    ``settings`` are those of the test's cell, empty for a test in no sweep: sessions of other
-    ones never count. With None any do.
+    ``settings`` are those of the test's cell, empty for a test in no sweep: sessions with other
+    settings are left out. None accepts any settings.
 
     ``summary`` and ``requests`` describe the current workload, so that its changes can be named;
     ``name`` describes a session to a reader.
@@ -86,7 +86,7 @@ def evidence_for(
         return BaselineSamples("missing", detail=detail)
     if settings is not None:
         others = holding
-        holding = [one for one in holding if is_cell(one.record.tests[nodeid].settings, settings)]
+        holding = [s for s in holding if is_cell(s.record.tests[nodeid].settings, settings)]
         if not holding:
             return BaselineSamples("missing", detail=_other_settings(others[-1], nodeid))
     if all(stored.record.tests[nodeid].workload != workload_hash for stored in holding):
@@ -116,12 +116,12 @@ def _samples(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> tupl
 
 def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDigest]) -> str:
     """Describe how a test's workload differs from its newest baseline."""
-    found = difference(stored.requests, requests, "the baseline") if stored.requests else ""
+    change = difference(stored.requests, requests, "the baseline") if stored.requests else ""
     if stored.summary != summary:
         measured = f"the baseline measured {stored.summary}"
-        return f"{measured}; {found}" if found else measured
-    if found:
-        return f"{found}; {ADVICE}"
+        return f"{measured}; {change}" if change else measured
+    if change:
+        return f"{change}; {ADVICE}"
     return (
         f"the baseline measured other work of the same size ({stored.summary}), and its file does "
         f"not say what differs; {ADVICE}"
@@ -129,7 +129,7 @@ def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDi
 
 
 def _other_settings(stored: StoredRecord, nodeid: str) -> str:
-    """Say that only sessions of other engine settings hold a test."""
+    """Return the message that a test was only measured with other engine settings."""
     own = stored.record.tests[nodeid].settings
     listed = ", ".join(f"{name}={value}" for name, value in own.items()) or "the session's own"
     return f"this test's baselines were measured with other engine settings ({listed})"

@@ -30,7 +30,7 @@ _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class FileKind(Generic[T]):
-    """One kind of stored file.
+    """A kind of stored file.
 
     Attributes:
         noun: name of such a file in messages.
@@ -38,7 +38,7 @@ class FileKind(Generic[T]):
         schema: newest version that this plugin reads.
         build: builds the content from parsed JSON; raises ShapeError.
         named: whether the user names such a file. It may be any file then, so no error
-            advises to delete it.
+            advises deleting it.
     """
 
     noun: str
@@ -67,12 +67,12 @@ DECISION: FileKind[Decision] = FileKind(
 
 
 def read_record(path: Path) -> BaselineRecord:
-    """Read and check one record; errors as ``read_file``."""
+    """Read and check one record; raises as ``read_file`` does."""
     return read_file(path, RECORD)
 
 
 def read_decision(path: Path) -> Decision:
-    """Read and check one decision; errors as ``read_file``."""
+    """Read and check one decision; raises as ``read_file`` does."""
     return read_file(path, DECISION)
 
 

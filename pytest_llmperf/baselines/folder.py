@@ -1,4 +1,4 @@
-"""A folder of baselines on disk: its layout, and new files in it, never over existing ones."""
+"""A folder of baselines on disk: its layout, and how files are added without overwriting any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DECISIONS_FOLDER = "decisions"
 #: Size limit in bytes, far above any real record.
 MAX_BYTES = 64 << 20
 
-#: Our temporary files: hidden, and naming who writes them.
+#: Our temporary files: hidden, and named after the process that writes them.
 _TEMPORARY = re.compile(r"^\.llmperf-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
 _RESERVATION = re.compile(r"^\.llmperf-reserved-.+$")
 #: Age in seconds at which a leftover is removed if its writer's fate cannot be checked.
@@ -35,7 +35,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 def add_file(folder: Path, stem: str, content: bytes) -> Path:
     """Write ``content`` as ``STEM.json``, or ``STEM-2.json`` and so on if that is taken.
 
-    Makes the folder, and removes what killed writers left in it. A reader sees the whole file
+    Creates the folder, and removes what killed writers left in it. A reader sees the whole file
     or none, even if this process is killed; two writers never get the same name.
 
     Raises:
@@ -77,8 +77,8 @@ def _claim(temporary: Path, final: Path) -> bool:
 def _claim_without_links(temporary: Path, final: Path) -> bool:
     """Rename the file under a reservation that only one writer can create.
 
-    Killed in between, it leaves a hidden reservation: that name stays unused,
-    the next writer takes the next one.
+    A writer killed in between leaves a hidden reservation: that name stays unused,
+    and the next writer takes the next name.
     """
     reservation = final.with_name(f".llmperf-reserved-{final.name}")
     try:
@@ -109,7 +109,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _place() -> str:
-    """Identify the host and pid namespace in which this process's number is valid."""
+    """Return an id of the host and pid namespace in which this process's pid is valid."""
     try:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:

@@ -13,9 +13,9 @@ from typing import Any
 
 _INDENT = "  "
 SIGNIFICANT_DIGITS = 9
-#: Digits of the longest whole number: no count, size or seed is longer, and a float holds it.
+#: Most digits of a whole number: no count, size or seed is longer, and a float holds it.
 _MAX_DIGITS = 20
-#: Characters of a key that a message quotes.
+#: Most characters of a key that a message quotes.
 _LONGEST_KEY = 60
 
 
@@ -75,7 +75,7 @@ class StrictError(ValueError):
     """JSON that stored files may not contain; ``str()`` says why.
 
     Args:
-        why: reason for a reader.
+        why: the reason, for the user.
         token: the offending text of the file; empty if there is no single one.
     """
 
@@ -114,14 +114,14 @@ def why_not(error: ValueError) -> str:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise StrictError(f"the key {repeated_key(pairs)} appears twice in one object")
-    return found
+    return result
 
 
 def repeated_key(pairs: Sequence[tuple[str, Any]]) -> str:
-    """Return the first key that an object repeats, quoted; of a long one the beginning."""
+    """Return the first key that an object repeats, quoted, and cut if it is long."""
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Settings that locate the model's file: its SHA-256 is compared instead.
 _NOT_COMPARED = {"model_path"}
-#: Settings that name what an engine runs.
+#: Settings that name the program or the model that an engine runs.
 _RUN = ("target", "model_path")
 _NAMED = ("engine", "engine_version", "plugin", "python")
 _EXTRA = "llm.extra."
@@ -37,7 +37,7 @@ _NOT_SET = "not set"
 
 @dataclass(frozen=True)
 class Refused:
-    """A record that does not match, and every strict item that differs."""
+    """A record of another machine or model, and every strict item that differs."""
 
     path: Path
     differences: tuple[Difference, ...]
@@ -53,7 +53,7 @@ class BaselineSet:
     """The stored records for this machine and model.
 
     Attributes:
-        records: matching ones, oldest first.
+        records: those that match, oldest first.
         refused: records in this machine's folder that do not match.
         near: the closest record of another machine, if no record matches.
         other_backend: the records are of this hardware, but used another backend.
@@ -68,7 +68,7 @@ class BaselineSet:
 
 
 def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) -> BaselineSet:
-    """Look up the records that may judge ``machine`` running ``model``.
+    """Look up the records that ``machine`` running ``model`` may be compared with.
 
     Sessions that another tool measured are not among them.
 
@@ -79,9 +79,9 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
     refused: list[Refused] = []
     shelf = store.read_shelf(machine.key)
     for stored in own_records(shelf.records):
-        found = _strict(stored, machine, model)
-        if found:
-            refused.append(Refused(stored.path, found))
+        differing = _strict(stored, machine, model)
+        if differing:
+            refused.append(Refused(stored.path, differing))
         else:
             records.append(stored)
     other = None if records else _of_other_backend(store, machine, model)
@@ -99,7 +99,7 @@ def own_records(records: Iterable[StoredRecord]) -> list[StoredRecord]:
 
 
 def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
-    """Split records into groups that may judge each other: one machine and model each.
+    """Split records into groups that may be compared: one machine and model each.
 
     Each group keeps the order; the group of the newest record comes first.
     """
@@ -116,20 +116,20 @@ def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
 
 
 def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
-    found = differences(machine, stored.record.machine)
+    differing = differences(machine, stored.record.machine)
     stored_model = stored.record.model
     if _other_model(stored_model, model):
-        found.append(Difference("model", _model(stored_model), _model(model)))
-    return tuple(found)
+        differing.append(Difference("model", _model(stored_model), _model(model)))
+    return tuple(differing)
 
 
 def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Shelf | None:
-    """Return the records of this hardware with another backend, the one used last.
+    """Return the records of this hardware with another backend: of several, the one used last.
 
     A build without GPU code must not count as another machine: the most common slow run
     would not be judged.
     """
-    found: list[Shelf] = []
+    shelves: list[Shelf] = []
     for key in store.machines():
         if key == machine.key:
             continue
@@ -141,8 +141,8 @@ def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdenti
             and not _other_model(stored.record.model, model)
         )
         if records:
-            found.append(replace(shelf, records=records))
-    return max(found, key=lambda shelf: shelf.records[-1].record.recorded, default=None)
+            shelves.append(replace(shelf, records=records))
+    return max(shelves, key=lambda shelf: shelf.records[-1].record.recorded, default=None)
 
 
 def _other_model(stored: ModelIdentity, model: ModelIdentity) -> bool:
@@ -159,7 +159,7 @@ def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Re
         own_records(store.read_machine(key)) for key in store.machines() if key != machine.key
     ]
     newest = [records[-1] for records in others if records]
-    candidates = [Refused(one.path, _strict(one, machine, model)) for one in newest]
+    candidates = [Refused(s.path, _strict(s, machine, model)) for s in newest]
     return min(candidates, key=lambda near: (len(near.differences), near.key), default=None)
 
 
@@ -172,7 +172,7 @@ def notes(
 ) -> list[Difference]:
     """Return the differences from a matching record that may explain a test's change of speed.
 
-    They are engine settings, versions, and facts about the machine that are only recorded.
+    They are engine settings, versions, and facts about the machine that need not match.
     """
     return [
         *work_differences(stored, provenance, config, nodeid),
@@ -183,7 +183,7 @@ def notes(
 def work_differences(
     stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any], nodeid: str = ""
 ) -> list[Difference]:
-    """Return which engine settings and versions differ from those of a matching record's test."""
+    """Return the engine settings and versions that differ from a matching record's test."""
     return [
         *_changed_settings(_flat(config), _flat(stored.record.config_of(nodeid))),
         *compare(_versions(provenance), _versions(stored.record.provenance)),
@@ -195,11 +195,11 @@ def _versions(provenance: Provenance) -> dict[str, Any]:
 
 
 def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether a stored test's own settings are those of a cell; without any, not of a sweep.
+    """Whether a stored test belongs to this cell of a sweep; without a cell, whether to no sweep.
 
     Args:
-        stored: of the stored test, those that follow from a cell's settings included.
-        settings: of the cell, in the same form; empty for a test that is in no sweep.
+        stored: the stored test's own settings, with those that follow from its cell's.
+        settings: the cell's settings, in the same form; empty for a test in no sweep.
     """
     known, wanted = _flat(stored), _flat(settings)
     same = not compare(wanted, {item: known.get(item, _NOT_SET) for item in wanted})
@@ -207,10 +207,10 @@ def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
-    """Return which engine settings of two configurations differ, the model's path included.
+    """Return the engine settings that differ in two configurations, including the model's path.
 
-    Of two kinds of engines only those that both have, and what they run. Numbers and switches in
-    ``extra`` are shown.
+    For two different engines, only settings that both have and the program or model they run
+    are compared. Numbers and switches in ``extra`` are shown.
     """
     flat = [
         {
@@ -227,7 +227,7 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
 
 
 def _shown_extra(extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the numbers and switches among additional arguments, unless their name is a key's."""
+    """Return the numbers and switches in ``extra``, except those named like a secret key."""
     return {
         f"{_EXTRA}{name}": value
         for name, value in (extra or {}).items()

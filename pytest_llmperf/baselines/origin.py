@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
 
-#: Branches that a branch may have started from; the first that exists counts.
+#: Branches that a branch may have started from; the first that exists is used.
 _MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 
 
@@ -38,9 +38,9 @@ def origin_of(
 ) -> Origin:
     """Return the commit that a session measured.
 
-    Where it had uncommitted changes, or the commit is not in this repository any
-    more (squashed, rebased), the commit that added the session's file, else the
-    merge base with the main branch.
+    If it had uncommitted changes, or the commit is no longer in this repository
+    (squashed, rebased), return the commit that added the session's file, or else
+    the merge base with the main branch.
 
     Raises:
         RevisionError: no commit is available; the message says why, and in a
@@ -64,8 +64,8 @@ def origin_of(
         return Origin(resolve(repository, added), f"the commit that added {name} ({why})")
     base = _merge_base(repository, environ)
     if base is not None:
-        found, branch = base
-        return Origin(resolve(repository, found), f"the merge base with {branch} ({why})")
+        ancestor, branch = base
+        return Origin(resolve(repository, ancestor), f"the merge base with {branch} ({why})")
     raise RevisionError(f"{why}, and no commit added its file")
 
 

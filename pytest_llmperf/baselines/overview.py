@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
     from pytest_llmperf.metrics import Metric
 
-#: A float can hold the exponential of logarithms up to this.
+#: Largest logarithm whose exponential fits in a float.
 _LARGEST = 700.0
 
 
@@ -38,10 +38,10 @@ class MetricOverview:
         level: median over sessions of each session's median, in ``unit``.
         spread: standard deviation of the logarithms of session levels; None for one session.
         drift: how much slower the window is than the anchor (0.02 = 2%); None without a metric.
-        found_from: smallest true slowdown that the sessions alone would call regressed at
-            least half of the time if this were the only check; None without a metric.
-        passes_to: largest measured slowdown that they let pass, below 0 where an unchanged
-            test does not pass; None without a metric.
+        found_from: smallest true slowdown that would be called regressed at least half of the
+            time, from these sessions alone and as the only check; None without a metric.
+        passes_to: largest measured slowdown that passes, below 0 if even an unchanged test
+            does not pass; None without a metric.
     """
 
     name: str
@@ -97,12 +97,12 @@ def overview(
 
     ``tolerance`` is a fraction; ``alpha`` the false-alarm rate of a check.
     """
-    found = []
+    overviews = []
     for group in alike(shelf.records):
         for nodeid in sorted({name for stored in group for name in stored.record.tests}):
             if tests is None or nodeid in tests:
-                found.append(_test(group, nodeid, shelf, tolerance, alpha))
-    return found
+                overviews.append(_test(group, nodeid, shelf, tolerance, alpha))
+    return overviews
 
 
 def _test(
@@ -140,8 +140,8 @@ def _metric(sessions: BaselineWindow, name: str, tolerance: float, alpha: float)
     # Only the width is used, so it does not matter which direction is worse.
     prediction = predict(np.array(logs))
     anchor = _levels(sessions.anchor(name), sessions.nodeid, name)
-    moved_on = {one.path for one in window} - {one.path for one in sessions.anchor(name)}
-    # Once creeping is looked for too, each of the two comparisons has half of the rate.
+    moved_on = {s.path for s in window} - {s.path for s in sessions.anchor(name)}
+    # Once the anchor is compared with too, each of the two comparisons gets half of the rate.
     called = decides_from(prediction, tolerance, alpha / 2 if moved_on else alpha)
     return MetricOverview(
         name=name,
@@ -159,7 +159,7 @@ def _metric(sessions: BaselineWindow, name: str, tolerance: float, alpha: float)
 
 
 def _lead(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> float:
-    """Mean lead, over sessions, of the fastest process (the one judged) over the median (log)."""
+    """Return the mean lead of the fastest process (the one judged) over the median, as a log."""
     leads = []
     known = get_metric(metric)
     for stored in sessions:

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
 
-#: Newest sessions of each test that stay, unless asked otherwise.
+#: Default number of newest sessions of each test that stay.
 KEEP = 20
-#: Fewer would remove sessions that are still compared with.
+#: Smallest allowed number: fewer would remove sessions that tests are still compared with.
 MIN_KEEP = WINDOW
 
 
 def unneeded(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
     """Return the sessions that may be removed, oldest first.
 
-    A session stays if it is among the newest ``keep`` of any test it holds, judges or is
-    an anchor of one, holds the acceptance that counts, or is named by a decision. Tests
-    count by node id, model and machine; workloads that the newest ``keep`` sessions of a
-    test no longer measured are not counted.
+    A session stays if, for any test in it, it is among the newest ``keep``, is compared
+    with, is an anchor or holds the latest acceptance, or if a decision names it. Tests are
+    told apart by node id, model and machine; a workload that none of the newest ``keep``
+    sessions of a test measured is ignored.
 
     Raises:
         ValueError: ``keep`` is below ``MIN_KEEP``.
@@ -65,14 +65,14 @@ def _metrics(sessions: Sequence[StoredRecord], nodeid: str) -> set[str]:
 def remove(store: BaselineStore, key: str, sessions: Sequence[StoredRecord]) -> Iterator[Path]:
     """Remove session files, yielding each path once it is gone.
 
-    Interrupted between any two, it leaves a valid store. A session that a new
-    decision names stays.
+    The store is valid after each removal, so this may be interrupted. A session that
+    a new decision names stays.
 
     Raises:
         BaselineError: a file could not be removed, or the store was damaged meanwhile.
     """
     for stored in sessions:
-        named = {one.decision.session for one in store.read_decisions(key)}
+        named = {made.decision.session for made in store.read_decisions(key)}
         if stored.path.name in named:
             continue
         try:

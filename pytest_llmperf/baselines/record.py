@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: Format of ``recorded``, always UTC.
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-#: The keys of machines that imported sessions are stored under start like this, and no others do.
+#: Prefix of the machine keys of imported sessions, and of no others.
 KEY_PREFIX = "imported-"
 _SHORT = 12
-#: Annotates a mapping that is written in the order of its keys.
-_SORTED = WrapSerializer(lambda found, written: dict(sorted(written(found).items())))
+#: Annotates a mapping that is written sorted by key.
+_SORTED = WrapSerializer(lambda mapping, dumped: dict(sorted(dumped(mapping).items())))
 
 
 def _is_time(text: str) -> bool:
@@ -54,7 +54,7 @@ def _is_time(text: str) -> bool:
 
 
 def _hex(digits: int) -> Any:
-    """Expect a number of hexadecimal digits, or 64 (a commit of a SHA-256 repository)."""
+    """Expect this many hexadecimal digits, or 64 (a commit of a SHA-256 repository), or null."""
     pattern = re.compile(rf"[0-9a-f]{{{digits}}}|[0-9a-f]{{64}}")
     return expect(
         f"{digits} hexadecimal digits or null", lambda text: text is None or pattern.fullmatch(text)
@@ -67,12 +67,12 @@ class Provenance(Stored):
 
     Attributes:
         commit: 40 hexadecimal digits, or None outside a repository.
-        dirty: tracked files had changes that are in no commit.
-        branch: or None (detached, no repository).
+        dirty: whether tracked files had uncommitted changes.
+        branch: None if HEAD was detached or there was no repository.
         plugin, python, engine, engine_version, backend: the software that measured.
-        code: a digest of the project's files, baselines excepted; None outside a repository.
+        code: a digest of the project's files without the baselines; None outside a repository.
         environment: a digest of the installed packages and of the variables that an engine's
-            speed depends on; None as ``code``.
+            speed depends on; None where ``code`` is.
     """
 
     commit: Annotated[str | None, _hex(40)]
@@ -89,13 +89,13 @@ class Provenance(Stored):
 
 @dataclass(frozen=True)
 class ModelIdentity(Stored):
-    """Identity of a model: the hash of its files counts, the name is for readers.
+    """Identity of a model: the hash of its files, or its name if it has none.
 
     Attributes:
-        name: shown to readers.
+        name: for display, if there is a hash.
         sha256: of the file (of several, over all of them), 64 hexadecimal digits; None for an
             engine without a model file.
-        size_bytes, quantization: for readers; None if unknown.
+        size_bytes, quantization: for display; None if unknown.
     """
 
     name: str
@@ -105,7 +105,7 @@ class ModelIdentity(Stored):
 
     @property
     def label(self) -> str:
-        """The name for a reader: with the quantization where the name lacks it."""
+        """The name to display, with the quantization unless the name has it."""
         if self.quantization and self.quantization not in self.name:
             return f"{self.name} {self.quantization}"
         return self.name
@@ -116,12 +116,12 @@ class RecordedSession(Stored):
     """Measurement settings and findings of a recorded session.
 
     Attributes:
-        seed: of the order of tests in each round.
+        seed: random seed of the order of tests in each round.
         processes, iterations: planned numbers; the samples have the actual ones.
         findings: problems noticed on the machine, as reported to the user.
-        calibration: the machine's noise that the session was judged with, plain JSON; None
-            where the machine had not been calibrated.
-        fitness: the fitness checks that found something, each with the worst severity.
+        calibration: the machine's calibration that the session was judged with, plain JSON;
+            None if the machine had not been calibrated.
+        fitness: the fitness checks that found something, each with its worst severity.
     """
 
     seed: Whole
@@ -133,7 +133,7 @@ class RecordedSession(Stored):
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the hashes of ``extra``; its values are in no file."""
+    """Check the hashes of ``extra``, and drop its values, which are never stored."""
     hashes = settings.get(EXTRA_HASHES, {})
     if not isinstance(hashes, dict):
         raise unexpected("an object", hashes, EXTRA_HASHES)
@@ -154,8 +154,8 @@ class Loaded(Stored):
     """Layers, threads and build that an engine reported; None or empty if it did not.
 
     Attributes:
-        layers_on_gpu: layers on any GPU, the output layer counted.
-        total_layers: layers of the model, the output layer counted.
+        layers_on_gpu: layers on any GPU, including the output layer.
+        total_layers: layers of the model, including the output layer.
         placement: why not all of them are on a GPU, in words.
         threads, threads_batch: CPU threads that decode and prefill.
         build: compile options, as the engine prints them.
@@ -202,14 +202,14 @@ class SourceFile(Stored):
 
 @dataclass(frozen=True)
 class ImportOrigin(Stored):
-    """Where an imported session comes from.
+    """Origin of an imported session.
 
     Attributes:
         tool: the tool that measured.
-        version: the tool's; empty if its file does not say.
+        version: the tool's version; empty if its file does not say.
         files: the files that the runs come from.
         runs: a digest of each run as the file has it, by which it is recognised later.
-        notes: what the files do not say, and what the user stated instead.
+        notes: facts that the files do not contain, and what the user stated instead.
     """
 
     tool: str
@@ -220,7 +220,7 @@ class ImportOrigin(Stored):
 
     @property
     def label(self) -> str:
-        """The tool and its version for a reader."""
+        """The tool and its version, for display."""
         return f"{self.tool} {self.version}".strip()
 
     def __str__(self) -> str:
@@ -232,7 +232,7 @@ class ImportOrigin(Stored):
 #: Processes x iterations, in the metric's base unit.
 Samples = Annotated[
     tuple[tuple[Number, ...], ...],
-    PlainSerializer(lambda samples: [[float(x) for x in one] for one in samples]),
+    PlainSerializer(lambda samples: [[float(x) for x in process] for process in samples]),
 ]
 
 
@@ -287,19 +287,19 @@ class TestRecord(Stored):
     """One recorded test: its workload and its metrics. The fields are in the file's order.
 
     Attributes:
-        workload: its hash.
+        workload: hash of the workload.
         summary: the workload in words.
-        invalid: why these samples may not judge anything; empty when they may.
-        accepted: why this session's level was accepted as the new one, or None; older
-            sessions of the same workload then no longer judge.
-        requests: digests of the workload's requests, to tell what changed; of very many only the
-            first ones.
+        invalid: why these samples may not be used for verdicts; empty if they may.
+        accepted: why this session's level was accepted as the new one, or None; tests are then
+            no longer compared with older sessions of the same workload.
+        requests: digests of the workload's requests, to name what changed; only the first ones
+            if there are very many.
         settings: the engine settings that this test's cell of a sweep has instead of the
             session's ``config``: those that it names, and those that follow from them. Empty
             for a test with the session's own.
-        loaded: state of the engine loaded with them; None without ``settings``.
-        tolerances: by metric, those that a calibration gave (``tolerance: auto``), whether pairs
-            or stored sessions judged; empty for all others.
+        loaded: state of the engine loaded with ``settings``; None if they are empty.
+        tolerances: by metric, those that a calibration gave (``tolerance: auto``), whether the
+            session was judged by pairs or by stored sessions; empty without a calibration.
     """
 
     __test__ = False
@@ -323,10 +323,10 @@ class BaselineRecord(Stored):
 
     Attributes:
         recorded: time, UTC, as ``2026-11-22T23:59:26Z``.
-        config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
+        config: the resolved engine settings, plain JSON; ``extra`` as hashes.
         loaded: state of the loaded engine; None where every test is a cell of a sweep.
-        imported: where it comes from if another tool measured it; such a session never judges a
-            test of this plugin.
+        imported: its origin if another tool measured it; tests of this plugin are never
+            compared with such a session.
         tests: by node id.
     """
 

@@ -106,9 +106,9 @@ class BaselineStore:
         Raises:
             BaselineError: every bad decision of that machine, in one message.
         """
-        found, bad = self._read_decisions(key, ())
+        made, bad = self._read_decisions(key, ())
         _raise_all(bad)
-        return found
+        return made
 
     def check_all(self) -> None:
         """Read every record and decision of every machine.
@@ -152,7 +152,7 @@ class BaselineStore:
     def _read_decisions(
         self, key: str, records: Sequence[StoredRecord]
     ) -> tuple[list[StoredDecision], list[BaselineError]]:
-        found: list[StoredDecision] = []
+        made: list[StoredDecision] = []
         bad: list[BaselineError] = []
         # Sessions are looked up by name only, so no decision can lead out of the folder.
         names = {path.name for path in _list(self.root / key)}
@@ -166,10 +166,10 @@ class BaselineStore:
                     raise _session_gone(path, self.root / key / decision.session)
                 if decision.session in sessions:
                     _check_tests(path, decision, sessions[decision.session])
-                found.append(decisions.StoredDecision(path, decision))
+                made.append(decisions.StoredDecision(path, decision))
             except BaselineError as error:
                 bad.append(error)
-        return sorted(found, key=lambda one: (one.decision.moment, one.path.name)), bad
+        return sorted(made, key=lambda stored: (stored.decision.moment, stored.path.name)), bad
 
 
 def _session_gone(path: Path, session: Path) -> BadRecordError:

@@ -13,11 +13,11 @@ from pytest_llmperf.units import DEFAULT_TOLERANCE
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.calibrations import StoredCalibration
 
-#: No smaller tolerance is taken: simulations of the gate's error rates go no further down.
+#: Smallest tolerance in use: the gate's error rates were not simulated for smaller ones.
 MIN_TOLERANCE = 0.02
 
 _Share = Annotated[Number, expect("a number above 0 and below 1", lambda share: 0 < share < 1)]
-#: Length of a session in seconds, as text -> the smallest tolerance that it holds; None if none.
+#: Length of a session in seconds, as text -> smallest tolerance that it holds, or None.
 Holds = Annotated[
     Mapping[str, _Share | None],
     expect("lengths of sessions in seconds as keys", lambda holds: all(map(_is_length, holds))),
@@ -36,12 +36,12 @@ class CalibratedTolerance(Stored):
     """The tolerance that a calibration gives to a check.
 
     Attributes:
-        tolerance: of pairs of two sides, a fraction.
-        holds: the smallest one that the calibration's sessions of ``seconds`` hold; None if none,
-            so that the default is taken.
+        tolerance: for comparing two sides by pairs, a fraction.
+        holds: the smallest tolerance that the calibration's sessions of ``seconds`` hold; None
+            if they hold none, and ``tolerance`` is the default.
         seconds: the length of those sessions.
-        calibration: its file, relative to the machine's folder.
-        recorded: when it was made, UTC.
+        calibration: the calibration's file, relative to the machine's folder.
+        recorded: time of the calibration, UTC.
     """
 
     tolerance: _Share
@@ -54,8 +54,8 @@ class CalibratedTolerance(Stored):
     def against_stored(self) -> float:
         """The tolerance of a comparison with stored sessions.
 
-        A calibration's figure is about pairs. Stored sessions also differ by what changed between
-        them, and even ten that are alike hold no tolerance far below the default.
+        A calibration measures pairs. Stored sessions also differ by what changed between them,
+        and even ten sessions that are alike hold no tolerance far below the default.
         """
         return max(self.tolerance, DEFAULT_TOLERANCE)
 
@@ -67,37 +67,37 @@ def calibrated_tolerances(
     seconds: float,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, CalibratedTolerance]:
-    """Return the tolerance of each metric of a test that a calibration knows.
+    """Return the tolerance of each of a test's metrics that was calibrated.
 
     Args:
-        calibrations: A/A calibrations of this machine, model and settings, oldest first: of each
-            metric the newest counts.
-        nodeid: of the test.
-        workload: hash of its workload; a figure of another one does not count.
+        calibrations: A/A calibrations of this machine, model and settings, oldest first; for
+            each metric the newest that has it is used.
+        nodeid: the test.
+        workload: hash of its workload; figures of other workloads are ignored.
         seconds: how long the test may be measured.
-        settings: of the test's cell, if it is in a sweep; a figure of other ones does not count.
+        settings: of the test's cell, if it is in a sweep; figures of other cells are ignored.
     """
-    found: dict[str, CalibratedTolerance] = {}
+    tolerances: dict[str, CalibratedTolerance] = {}
     for calibration in calibrations:
         # All tests of a calibration share the time of its sessions.
         allowed = seconds * len({check.nodeid for check in calibration.checks})
         for check in calibration.checks_of(nodeid, workload, settings or {}):
             if check.holds:
                 length, holds = _figure(check.holds, allowed)
-                found[check.metric] = CalibratedTolerance(
+                tolerances[check.metric] = CalibratedTolerance(
                     DEFAULT_TOLERANCE if holds is None else _readable(holds),
                     holds,
                     length,
                     calibration.source,
                     calibration.recorded,
                 )
-    return found
+    return tolerances
 
 
 def _figure(holds: Mapping[str, float | None], allowed: float) -> tuple[float, float | None]:
-    """Return the longest session that is allowed (or else the shortest), and what it holds."""
+    """Return the longest allowed session (or else the shortest), and the tolerance it holds."""
     known = sorted((float(text), held) for text, held in holds.items())
-    fitting = [one for one in known if one[0] <= allowed]
+    fitting = [session for session in known if session[0] <= allowed]
     return fitting[-1] if fitting else known[0]
 
 

@@ -1,4 +1,4 @@
-"""Roles of a test's stored sessions: those that judge, the accepted level, the anchor."""
+"""Roles of a test's stored sessions: those to compare with, the accepted level, the anchor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.store import StoredRecord
 
-#: Number of newest valid sessions that judge; older ones are history.
+#: Number of newest valid sessions that a test is compared with; older ones are history.
 WINDOW = 10
 #: Number of oldest valid sessions that are the anchor unless one was chosen.
 ANCHOR = 3
@@ -39,10 +39,10 @@ class BaselineWindow:
     """The sessions of one test and workload by role, oldest first.
 
     Attributes:
-        judging: the valid ones from the accepted one on; all valid ones without acceptance.
-        history: the valid ones before the accepted one.
-        invalid: those in which the machine was disturbed.
-        acceptance: the latest, or None.
+        judging: valid sessions from the accepted one on; all of them if none was accepted.
+        history: valid sessions before the accepted one.
+        invalid: sessions in which the machine was disturbed.
+        acceptance: the latest acceptance, or None.
         anchoring: the latest explicit anchor that no later acceptance moved, or None.
     """
 
@@ -112,15 +112,15 @@ def _choices(
     kind: str,
 ) -> list[Choice]:
     by_name = {stored.path.name: stored for stored in valid}
-    found = []
+    choices = []
     for stored in decisions:
         decision = stored.decision
         session = by_name.get(decision.session)
         if decision.kind == kind and session is not None and decision.covers(nodeid):
-            found.append(Choice(session, decision.reason, decision.moment, stored.path))
-    return found
+            choices.append(Choice(session, decision.reason, decision.moment, stored.path))
+    return choices
 
 
 def _latest(choices: Sequence[Choice]) -> Choice | None:
-    """Return the latest choice; of two at one time, the later in the list."""
+    """Return the latest choice; of two made at the same time, the later one in the list."""
     return max(reversed(choices), key=lambda choice: choice.moment, default=None)

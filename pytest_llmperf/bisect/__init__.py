@@ -1,1 +1,1 @@
-"""Searches for the first commit that made tests slower, and keeps what it has measured."""
+"""Searches for the first commit that made tests slower, and stores its sessions."""

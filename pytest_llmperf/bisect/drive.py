@@ -1,4 +1,4 @@
-"""Runs a search: the bad end first, then halving, then the result against its own parent."""
+"""The search: measures the bad end, halves the range, then verifies the first bad commit."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
 
-#: Git's own part of a search, beside what was measured.
+#: Name of the folder for the private git repository, next to the stored sessions.
 _SEARCH = "search.git"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A commit to measure, interleaved with ``against``: full hashes.
+    """A commit to measure, interleaved with ``against``; both are full hashes.
 
-    ``tests`` is None for all that the user asked for. If ``fresh``, no evidence of other
-    sessions may count.
+    ``tests`` is None for all tests that the user asked for. If ``fresh``, evidence of other
+    sessions must not count.
     """
 
     commit: str
@@ -41,14 +41,14 @@ class Question:
     fresh: bool = False
 
 
-#: Runs one session. What is wrong with the commit is in the answer; what is wrong with anything
-#: else (a full disk, git, an interruption) is raised, and ends the search until it goes on.
+#: Runs one session. Problems of the commit are part of the result; any other problem (a full disk,
+#: git, an interruption) is raised and stops the search, which can be continued later.
 Oracle = Callable[[Question], BisectSession]
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The event that the search begins, with a message for each kept file that can't be used."""
+    """Event: the search begins, with a message for each stored file that can't be used."""
 
     estimate: Estimate
     problems: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """The event that a commit is about to be measured; ``number`` counts sessions from 1."""
+    """Event: a commit is about to be measured; ``number`` counts sessions from 1."""
 
     commit: Commit
     against: Commit
@@ -65,10 +65,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """The event that a commit was judged, by the checks that count.
+    """Event: a commit was judged, by the checks that count.
 
-    ``kept`` if it was measured by an earlier run, or in the place of another commit;
-    ``remaining`` is the maximum number of sessions to come.
+    ``kept``: its session comes from an earlier run, or from a commit with the same files.
+    ``remaining``: the maximum number of sessions to come.
     """
 
     commit: Commit
@@ -86,17 +86,17 @@ class Bisection:
     """One search between two commits.
 
     Args:
-        evidence: held; what was measured before, and where it is kept.
-        rates: declared by the gate.
-        budget: the longest time of one session, seconds.
+        evidence: the stored sessions, locked for this process.
+        rates: error rates that the gate declares.
+        budget: time limit of one session, seconds.
         on_event: called with every event.
-        first_parent: take merges as one commit each.
-        retry: measure again what had to be skipped.
-        alone: every session stands for itself: asked once more, it would have another chance
-            to be wrong.
-        host: this machine, as known before anything runs; empty if unknown.
-        baselines: the folder of recorded baselines, from the top of the repository: what lies
-            there makes a commit no other; None where it lies outside.
+        first_parent: whether to treat each merge as a single commit.
+        retry: whether to measure skipped commits again.
+        alone: whether sessions share no evidence; then none is repeated to get another verdict,
+            because every repetition is another chance of a wrong one.
+        host: label of this machine, known before anything runs; empty if unknown.
+        baselines: the folder of recorded baselines, relative to the top of the repository; its
+            files don't make commits different. None if it is outside the repository.
     """
 
     repository: Repository
@@ -119,11 +119,11 @@ class Bisection:
         self._remaining = 0
 
     def run(self) -> BisectOutcome:
-        """Search, and return what was found.
+        """Search, and return the outcome.
 
         Raises:
-            RangeError: nothing lies between the ends.
-            GitError, EvidenceError: git or the cache does not work; what was measured is kept.
+            RangeError: there is nothing to search between the two commits.
+            GitError, EvidenceError: git or the cache does not work; finished sessions are kept.
         """
         good, bad = self.good.commit, self.bad.commit
         check_range(self.repository, self.good, self.bad)
@@ -145,7 +145,7 @@ class Bisection:
 
     def _search(self, outcome: BisectOutcome) -> BisectOutcome:
         folder = self.evidence.folder / _SEARCH
-        remove_tree(folder)  # of a run that was killed
+        remove_tree(folder)  # left behind by a run that was killed
         good, bad = self.good.commit, self.bad.commit
         try:
             search = Search(self.repository, good, bad, folder, self.first_parent)
@@ -166,10 +166,10 @@ class Bisection:
         return self._verify(outcome)
 
     def _halve(self, search: Search, checks: tuple[CheckKey, ...]) -> list[JudgedCommit]:
-        """Ask about one commit after the other, until none would narrow the range further."""
+        """Measure commits until no further one would narrow the range; return them in order."""
         path: list[JudgedCommit] = []
         while (commit := search.next()) is not None:
-            # What is left may take one more step than halving says: the last bad one is known.
+            # Halve what is left, of which the newest commit is known to be bad; then verify.
             self._remaining = (len(search.candidates()) - 1).bit_length() + 1
             session, kept = self._ask(Question(commit, self.good.commit, _tests(checks)))
             judged = JudgedCommit(session, judge(session, checks))
@@ -180,7 +180,7 @@ class Bisection:
         return path
 
     def _verify(self, outcome: BisectOutcome) -> BisectOutcome:
-        """Measure the first bad commit once more, against its own parent."""
+        """Measure the first bad commit again, against its own first parent."""
         first = outcome.candidates[0]
         self._remaining = 1
         question = Question(first.hash, first.parents[0], _tests(outcome.checks), fresh=True)
@@ -191,7 +191,7 @@ class Bisection:
         return replace(outcome, kind=kind, verification=session)
 
     def _ask(self, question: Question) -> tuple[BisectSession, bool]:
-        """Return a commit's session, measured now if it is not known; and whether it was known."""
+        """Return a commit's session, measured now unless stored, and whether it was stored."""
         self._number += 1
         known = self.evidence.find(question.commit, question.against, question.fresh)
         known = known or self._alike(question)
@@ -204,8 +204,8 @@ class Bisection:
         self.on_event(Asked(commit, against, self._number))
         session = replace(self.oracle(question), host=self.host)
         self._same_machine("machine", session.machine)
-        # An end that is not slower, or can't be measured, is asked about again, unless each time
-        # would be another chance of a false alarm.
+        # If the bad end is not slower, or can't be measured, it is not stored: the next run asks
+        # again, unless each repetition would be another chance of a false alarm.
         end = session.commit == self.bad.commit and not session.fresh
         if session.regressed or not end or (self.alone and session.looked()):
             self.evidence.keep(session)
@@ -233,9 +233,9 @@ class Bisection:
         )
 
     def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
-        """Refuse to mix machines: a slowdown of one need not be one of the other.
+        """Refuse to mix machines: a slowdown on one may not exist on another.
 
-        The host is known before a session, the machine with its backend after one.
+        The host is known before a session, the machine key with its backend only after one.
         """
         others = {str(getattr(kept, kind)) for kept in self.evidence.sessions()} - {"", this}
         if this and others:
@@ -250,8 +250,8 @@ class Bisection:
         for session in known:
             if session == end or judge(session, checks).call != "skip":
                 continue
-            # Where no other evidence counts, measuring until the call is another one would add
-            # up its chances to be wrong.
+            # If sessions share no evidence, repeating one until its call changes would add up
+            # the chances of a wrong call.
             if not (session.fresh or self.alone) or not session.looked(checks):
                 self.evidence.drop(session)
 
@@ -260,19 +260,19 @@ def _tests(checks: Sequence[CheckKey]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.test for check in checks))
 
 
-#: Beside the search: the bad end itself, and the answer against its own parent.
+#: Sessions besides the halving: the bad end, and the verification of the first bad commit.
 _AROUND = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bounds on a search.
+    """Bounds on the length of a search.
 
     Attributes:
-        commits: how many may be the first bad one.
-        line: they are one line of commits; with merges the bound is git's guess.
-        budget: the longest time one session measures, seconds.
-        known: sessions that need not be measured again.
+        commits: number of commits that may be the first bad one.
+        line: whether the history is linear; with merges the bound is git's guess.
+        budget: time limit of one session, seconds.
+        known: number of sessions that need not be measured again.
     """
 
     commits: int
@@ -282,15 +282,15 @@ class Estimate:
 
     @property
     def search(self) -> int:
-        """Sessions that halve the range until one commit is left."""
+        """Number of sessions that halve the range until one commit is left."""
         return (self.commits - 1).bit_length()
 
     @property
     def sessions(self) -> int:
-        """All sessions, if none has to be skipped."""
+        """Number of all sessions, if no commit has to be skipped."""
         return self.search + _AROUND
 
     @property
     def longest(self) -> float:
-        """Seconds of measuring in all, at most."""
+        """Maximum total measuring time, seconds."""
         return max(0, self.sessions - self.known) * self.budget

@@ -1,4 +1,4 @@
-"""Keeps the sessions of a search in a folder of the cache, so that it can go on later."""
+"""Stores the sessions of a search in a folder of the cache, so that it can continue later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 FOLDER = "bisect"
-#: A search that nobody went on with for so long is forgotten, seconds.
+#: Seconds after which a search that nobody continues is deleted.
 KEPT_FOR = 90 * 24 * 3600.0
 SCHEMA_VERSION = 1
 _DIGITS = 16
@@ -31,14 +31,14 @@ _SESSION = ".session.json"
 
 
 class EvidenceError(Exception):
-    """Evidence that can't be used or kept; ``str()`` is a complete message."""
+    """Raised if stored sessions can't be used or kept; ``str()`` is a complete message."""
 
 
 class BisectEvidence:
-    """The sessions of one search, one file each; held by one process at a time.
+    """The sessions of one search, one file each; locked by one process at a time.
 
-    Also a context manager that holds it. ``key`` is everything that makes it this search
-    and no other.
+    Also the context manager that holds the lock. ``key`` is everything that distinguishes this
+    search from others.
     """
 
     def __init__(self, cache: Path, key: Iterable[object]) -> None:
@@ -48,10 +48,10 @@ class BisectEvidence:
         self._lock: BaseFileLock | None = None
 
     def __enter__(self) -> BisectEvidence:
-        """Hold the sessions for this process.
+        """Lock the sessions for this process.
 
         Raises:
-            EvidenceError: another process does, or the folder can't be made.
+            EvidenceError: another process holds the lock, or the folder can't be made.
         """
         from filelock import FileLock, Timeout
 
@@ -78,9 +78,9 @@ class BisectEvidence:
             self._lock = None
 
     def restart(self) -> None:
-        """Remove every session; from now on those of other searches do not count, either."""
+        """Remove every session; from now on, sessions of other searches don't count either."""
         try:
-            # First: whatever ends this in between, what is measured next stands alone.
+            # Mark the restart first, so that it holds even if this is interrupted.
             (self.folder / _RESTARTED).touch()
             for path in self.folder.iterdir():
                 if path.is_file() and path.name != _RESTARTED:
@@ -90,11 +90,11 @@ class BisectEvidence:
 
     @property
     def restarted(self) -> bool:
-        """Whether the search was restarted: nothing that was measured before may count."""
+        """Whether the search was restarted, so that no earlier measurement may count."""
         return (self.folder / _RESTARTED).exists()
 
     def _forget_old(self) -> None:
-        """Remove searches that nobody has gone on with for long."""
+        """Remove searches that were not continued for ``KEPT_FOR`` seconds."""
         from filelock import FileLock, Timeout
 
         for folder in self.folder.parent.iterdir():
@@ -114,11 +114,11 @@ class BisectEvidence:
             raise self._failed(error) from error
 
     def sessions(self) -> list[BisectSession]:
-        """Return the kept sessions; a file that can't be used counts as none."""
+        """Return the stored sessions; files that can't be used are left out."""
         return [kept for kept in self._read().values() if isinstance(kept, BisectSession)]
 
     def problems(self) -> list[str]:
-        """Return a message for each kept file that can't be used."""
+        """Return a message for each stored file that can't be used."""
         return [
             f"{path}: not a kept session that can be used ({kept}); its commit is measured again "
             "where the search needs it, which replaces the file"
@@ -127,37 +127,37 @@ class BisectEvidence:
         ]
 
     def _read(self) -> dict[Path, BisectSession | str]:
-        """Read every kept session; a reason instead of one that can't be used."""
-        found: dict[Path, BisectSession | str] = {}
+        """Read every stored file: its session, or the reason why it can't be used."""
+        by_path: dict[Path, BisectSession | str] = {}
         for path in sorted(self.folder.glob(f"*{_SESSION}")):
             try:
                 session = read(BisectSession, parse(path.read_bytes()))
             except ValueError as error:
-                found[path] = why_not(error)
+                by_path[path] = why_not(error)
             except OSError as error:
-                found[path] = (error.strerror or str(error)).lower()
+                by_path[path] = (error.strerror or str(error)).lower()
             else:
-                whose = self._path(session.commit, session.against, session.fresh)
-                found[path] = session if path == whose else "it is about another commit"
-        return found
+                expected = self._path(session.commit, session.against, session.fresh)
+                by_path[path] = session if path == expected else "it is about another commit"
+        return by_path
 
     def find(self, commit: str, against: str, fresh: bool = False) -> BisectSession | None:
-        """Return a commit's kept session, None if there is none."""
+        """Return a commit's stored session; None if there is none."""
         wanted = (commit, against, fresh)
         kept = self.sessions()
         return next((s for s in kept if (s.commit, s.against, s.fresh) == wanted), None)
 
     def keep(self, session: BisectSession) -> None:
-        """Keep a session, whole or not at all; raises EvidenceError."""
+        """Store a session atomically; raises EvidenceError."""
         text = json.dumps(dump(session), indent=1) + "\n"
         self._write(self._path(session.commit, session.against, session.fresh), text)
 
     def keep_log(self, log: str) -> None:
-        """Keep the input of ``git bisect replay``, so that a user can go on by hand."""
+        """Store the input of ``git bisect replay``, so that a user can continue by hand."""
         self._write(self.folder / _LOG, log)
 
     def stem(self, commit: str, against: str, fresh: bool = False) -> Path:
-        """Return the path, without its ending, of the files of one session."""
+        """Return the path of a session's files, without the suffix."""
         again = "-again" if fresh else ""
         return self.folder / f"{commit[:_DIGITS]}-against-{against[:_DIGITS]}{again}"
 

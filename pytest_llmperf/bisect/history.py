@@ -1,4 +1,4 @@
-"""The commits between two ends: whether they can be searched, and how one is shown."""
+"""Commits between a good and a bad end: whether they can be searched, and how they are shown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pytest_llmperf.repository.state import content_of
 
 
 class RangeError(Exception):
-    """Two commits with nothing to search between them; ``str()`` says what to give instead."""
+    """Raised if there is nothing to search between two commits; ``str()`` says how to fix it."""
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit as it is shown: full hashes, the author's name, and the date (ISO 8601)."""
+    """A commit with the details to show: full hashes, author's name, date (ISO 8601)."""
 
     hash: str
     subject: str
@@ -30,7 +30,7 @@ class Commit:
 
 
 def look_up(repository: Repository, commit: str) -> Commit:
-    """Read a commit as it is shown."""
+    """Read a commit and its details from git."""
     said = repository.run(
         *("log", "-1", "--no-color", "--encoding=UTF-8", "--format=%P%x00%an%x00%aI%x00%s"),
         *(commit, "--"),
@@ -43,7 +43,7 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
     """Check that ``good`` comes before ``bad``.
 
     Raises:
-        RangeError: it does not; says what to give.
+        RangeError: it does not; the message says how to fix it.
     """
     if good.commit == bad.commit:
         raise RangeError(
@@ -67,9 +67,9 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
 
 
 class Contents:
-    """Compares the files of commits, recorded baselines excepted.
+    """Compares the files of commits, except recorded baselines.
 
-    ``baselines`` is their folder from the top, or None where it lies outside.
+    ``baselines`` is their folder, relative to the top; None if it is outside the repository.
     """
 
     def __init__(self, repository: Repository, baselines: str | None = None) -> None:
@@ -78,7 +78,7 @@ class Contents:
         self._known: dict[str, str] = {}
 
     def same(self, commit: str, other: str) -> bool:
-        """Whether two commits are measured as the same files."""
+        """Whether two commits have the same files apart from baselines."""
         return commit == other or self._of(commit) == self._of(other)
 
     def _of(self, commit: str) -> str:
@@ -101,14 +101,14 @@ def check_contents(contents: Contents, good: Revision, bad: Revision) -> None:
 
 
 def descendants(repository: Repository, good: str, bad: str) -> frozenset[str]:
-    """Return the commits after ``good``, up to ``bad``, that descend from it."""
+    """Return the commits after ``good``, up to ``bad``, that descend from ``good``."""
     return frozenset(repository.run("rev-list", "--ancestry-path", f"{good}..{bad}", "--").split())
 
 
 def count_commits(
     repository: Repository, good: str, bad: str, first_parent: bool = False
 ) -> tuple[int, bool]:
-    """Return how many commits may be the first bad one, and whether they are one line."""
+    """Return how many commits may be the first bad one, and whether the history is linear."""
     walk = ["--first-parent"] if first_parent else []
     listed = repository.run("rev-list", "--parents", *walk, f"{good}..{bad}", "--").splitlines()
     is_line = first_parent or all(len(line.split()) <= 2 for line in listed)

@@ -1,4 +1,4 @@
-"""The result of a search, and bounds on the chance that it is wrong."""
+"""Result of a search, and bounds on the chance that it is wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 from pytest_llmperf.bisect.history import Commit
 from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey, Judgement
 
-#: ``found``: one commit, and its own effect is proven. ``unconfirmed``: one commit, but compared
-#: with its own parent alone nothing is proven. ``range``: skipped commits hide which one.
+#: ``found``: a single commit, whose own effect is proven. ``unconfirmed``: a single commit, but the
+#: comparison with its parent proves nothing. ``range``: skipped commits leave several candidates.
 #: ``not slower``: nothing regressed at the bad end. ``unmeasured``: the bad end can't be measured.
 Kind = Literal["found", "unconfirmed", "range", "not slower", "unmeasured"]
 
@@ -20,9 +20,9 @@ class Rates:
     """Declared error rates of one session's calls.
 
     Attributes:
-        false_alarm: chance that anything whose change is negligible is called ``regressed``.
-        false_pass: chance that a metric slower by the tolerance or more passes.
-        tolerance: a fraction; None where calibrations give it (``auto``), to each check its own.
+        false_alarm: chance that any check with a negligible change is called ``regressed``.
+        false_pass: chance that a metric that is slower by the tolerance or more passes.
+        tolerance: a fraction; None if calibrations set it for each check (``auto``).
     """
 
     false_alarm: float
@@ -32,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class JudgedCommit:
-    """A commit that was asked about, with its session and the call."""
+    """A measured commit: its session and the call."""
 
     session: BisectSession
     judgement: Judgement
@@ -43,16 +43,16 @@ class BisectOutcome:
     """The result of a search.
 
     Attributes:
-        kind: what it is.
-        checks: those that regressed at the bad end, by which all commits were judged.
-        end: the session of the bad end against the good one.
-        path: the commits that were asked about, in order; without the bad end.
+        kind: kind of result, see ``Kind``.
+        checks: the checks that regressed at the bad end; every commit was judged by them.
+        end: the session of the bad end against the good end.
+        path: the commits that were judged, in order, without the bad end.
         candidates: commits that may be the first bad one, newest first; one if it was found.
-        skipped: those candidates that could not be judged.
-        strays: hashes of those candidates that do not descend from the good commit: they may be
-            slower only because they lack what made it fast.
-        verification: the first bad commit against its own first parent.
-        rates: of every call.
+        skipped: the candidates that could not be judged.
+        strays: hashes of candidates that do not descend from the good commit; they may be slower
+            only because they lack a change that made the good commit fast.
+        verification: the session of the first bad commit against its own first parent.
+        rates: error rates of every call.
     """
 
     kind: Kind
@@ -67,44 +67,44 @@ class BisectOutcome:
 
     @property
     def first(self) -> Commit | None:
-        """The first bad commit, if it is a single one."""
+        """The first bad commit, if only a single candidate is left."""
         return self.candidates[0] if self.kind in ("found", "unconfirmed") else None
 
     def calls(self, call: str) -> int:
-        """Return how often measuring led to this call, the bad end's included.
+        """Return how many measured commits got this call, the bad end included.
 
-        A commit with the files of another one rests on the call about that one.
+        A commit with the same files as another commit is not counted: it shares that one's call.
         """
-        measured = [each for each in self.path if not each.session.same_as]
-        return (call == "bad") + sum(each.judgement.call == call for each in measured)
+        measured = [judged for judged in self.path if not judged.session.same_as]
+        return (call == "bad") + sum(judged.judgement.call == call for judged in measured)
 
     @property
     def search_error(self) -> float:
-        """Return a bound on the chance that a call the search rests on is wrong.
+        """Return a bound on the chance that any call of the search is wrong.
 
-        The sum of the calls' declared rates (Boole): each ``bad`` by the false-alarm
-        rate, each ``good`` by that of a false pass.
+        By Boole's inequality, the sum of the declared rates: that of a false alarm for each
+        ``bad`` call, that of a false pass for each ``good`` call.
         """
         wrong = self.calls("bad") * self.rates.false_alarm
         return min(1.0, wrong + self.calls("good") * self.rates.false_pass)
 
     @property
     def own_error(self) -> float | None:
-        """Return a bound on the chance that a commit with no effect of its own was named.
+        """Return a bound on the chance that the named commit has no effect of its own.
 
-        That of one false alarm: the verification is a session of its own, made
-        after the search had chosen. None where it did not confirm.
+        It is the rate of a single false alarm, because the verification is a separate session
+        made after the search had chosen the commit. None if it did not confirm the commit.
         """
         return self.rates.false_alarm if self.kind == "found" else None
 
     def effects(self) -> tuple[BisectFinding, ...]:
-        """Return the effects of the first bad commit alone, by the verification."""
+        """Return the effects of the first bad commit alone, as the verification measured them."""
         if self.verification is None:
             return ()
         return counting(self.verification, self.checks)
 
 
 def counting(session: BisectSession, checks: Sequence[CheckKey]) -> tuple[BisectFinding, ...]:
-    """Return a session's findings on these checks, in their order."""
-    found = [session.find(check) for check in checks]
-    return tuple(finding for finding in found if finding is not None)
+    """Return a session's findings on the given checks, in the order of the checks."""
+    findings = [session.find(check) for check in checks]
+    return tuple(finding for finding in findings if finding is not None)

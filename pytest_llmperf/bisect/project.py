@@ -1,4 +1,4 @@
-"""The project that a search is about: its folders, arguments, settings, machine and packages."""
+"""The project to search in: its folders, arguments, settings, machine and packages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pytest_llmperf.repository.git import Repository
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
 
-#: Settings that all commits get from the work tree: those of the gate, and how a commit's
-#: packages are installed, which an old commit does not know of.
+#: Settings that every commit gets from the work tree: those of the gate, and the installation of a
+#: commit's packages, a setting that an old commit does not know.
 _FIXED = ("budget", "false_alarms", "tolerance", "accumulate", "base_install")
 
 
 class ProjectError(Exception):
-    """A folder without commits to search; ``str()`` is a complete message."""
+    """Raised if a folder has no commits to search; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class BisectProject:
     """A project folder in a repository.
 
     Attributes:
-        cwd: where the command was called; ``root`` or below it.
-        baselines: where sessions are recorded.
+        cwd: the folder in which the command was called; ``root`` or below it.
+        baselines: the folder in which sessions are recorded.
         tests: files, folders or node ids as for pytest, relative to ``cwd``; empty for all.
         arguments: pytest's other arguments.
     """
@@ -56,7 +56,7 @@ class BisectProject:
         return [*map(str, places), self.tests, self.arguments, settings, *around]
 
     def overrides(self) -> list[str]:
-        """Return pytest's arguments that give every commit the same gate and installation."""
+        """Return pytest arguments that give every commit the same ``_FIXED`` settings."""
         settings = {name: getattr(self.perf, name) for name in _FIXED}
         return [
             f"--llmperf-set=perf.{name}={json.dumps(value, ensure_ascii=False)}"
@@ -64,11 +64,11 @@ class BisectProject:
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that give every commit the work tree's calibrations."""
+        """Return the environment variables that give every commit the work tree's calibrations."""
         return {CALIBRATIONS_VARIABLE: str(self.baselines)}
 
     def _calibrations(self) -> list[str]:
-        """Return the calibrations that decide on tolerances; none if the tolerance is fixed."""
+        """Return the calibrations that set tolerances; none if the tolerance is fixed."""
         if self.perf.tolerance != "auto":
             return []
         files = self.baselines.glob(f"*/{FOLDER}/*.json")
@@ -101,15 +101,15 @@ def find_project(cwd: Path, words: Sequence[str]) -> BisectProject:
 def _folders(
     cwd: Path, tests: Sequence[str], asked: argparse.Namespace, top: Path
 ) -> ProjectFolders:
-    """Return the folders that pytest takes the project's settings from."""
-    found = ProjectFolders.around(cwd, tests)
+    """Return the folders from which pytest takes the project's settings."""
+    folders = ProjectFolders.around(cwd, tests)
     if asked.config_file:
         settings = (cwd / asked.config_file).resolve().parent
-        found = replace(found, settings=settings, root=settings)
+        folders = replace(folders, settings=settings, root=settings)
     if asked.rootdir:
-        found = replace(found, root=(cwd / os.path.expandvars(asked.rootdir)).resolve())
-    # What a commit holds is all that can be measured there.
-    return found if found.root.is_relative_to(top) else replace(found, root=top)
+        folders = replace(folders, root=(cwd / os.path.expandvars(asked.rootdir)).resolve())
+    # Only files of the repository exist at another commit, so the root must lie inside it.
+    return folders if folders.root.is_relative_to(top) else replace(folders, root=top)
 
 
 def _own_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -123,7 +123,7 @@ def _own_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def host_label() -> str:
-    """Name this machine by what is known without an engine: processor, usable cores, GPUs."""
+    """Return a label of this machine that needs no engine: processor, usable cores, GPUs."""
     from pytest_llmperf.machine.fingerprint import read_machine
     from pytest_llmperf.machine.gpu.devices import read_gpus
 
@@ -132,18 +132,18 @@ def host_label() -> str:
 
 
 def circumstances(area: Path, environ: Mapping[str, str]) -> list[object]:
-    """Return what decides a search's measurements, beside the commits.
+    """Return everything besides the commits that influences a search's measurements.
 
-    Plugin, interpreter, installed packages (the engine among them) and the
-    variables that configure plugin and engines. What is installed from ``area``,
-    the work tree, in editable form does not count: each commit brings its own.
+    These are plugin, interpreter, installed packages (the engine among them) and the environment
+    variables that configure plugin and engines. Editable installs from ``area``, the work tree,
+    don't count, because each commit brings its own.
     """
     from pytest_llmperf.packages.fingerprint import deciding_variables, installed_digest
 
     variables = deciding_variables(environ) | {
         name: value
         for name, value in environ.items()
-        # LLMPERF_<SECTION>__<KEY>; the others say where things lie.
+        # LLMPERF_<SECTION>__<KEY> are settings; the other variables only name folders.
         if name.upper().startswith("LLMPERF_") and "__" in name
     }
     return [

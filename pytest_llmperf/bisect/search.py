@@ -1,4 +1,4 @@
-"""Chooses the commit to measure next, by ``git bisect`` in a private repository."""
+"""Chooses the next commit to measure with ``git bisect`` in a private repository."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pytest_llmperf.repository.private_repository import PrivateRepository
 
 
 class Search:
-    """One ``git bisect`` between a good and a bad commit; the user's repository is only read.
+    """A ``git bisect`` between a good and a bad commit; the user's repository is only read.
 
-    ``good`` is an ancestor of ``bad``, both full hashes; ``folder``, for the private
-    repository, does not exist yet.
+    ``good`` is an ancestor of ``bad``; both are full hashes. ``folder`` is for the private
+    repository and does not exist yet.
 
     Raises:
         GitError: git refuses, or the folder can't be written to.
@@ -26,12 +26,12 @@ class Search:
         self._bad = bad
         self._walk = ["--first-parent"] if first_parent else []
         self._skipped: set[str] = set()
-        # Without a HEAD of its own git bisect does not start.
+        # git bisect needs a HEAD to start.
         self._git.git("update-ref", "--no-deref", "HEAD", bad)
         self._git.git("bisect", "start", "--no-checkout", *self._walk, bad, good)
 
     def candidates(self) -> list[str]:
-        """Return the commits that may be the first bad one; the one known to be bad leads."""
+        """Return the commits that may be the first bad one, led by the one known to be bad."""
         listed = self._git.git(
             *("rev-list", "--topo-order", *self._walk, "refs/bisect/bad"),
             *("--not", "--glob=refs/bisect/good-*"),
@@ -39,7 +39,7 @@ class Search:
         return listed.split()
 
     def next(self) -> str | None:
-        """Return the commit to measure; None if none would narrow the range further."""
+        """Return the next commit to measure; None if none would narrow the range further."""
         open_ = set(self.candidates()[1:]) - self._skipped
         if not open_:
             return None
@@ -52,7 +52,7 @@ class Search:
         try:
             self._git.git("bisect", call, commit)
         except GitError:
-            # How git says that only skipped commits are left.
+            # git also reports an error if only skipped commits are left.
             if self.next() is not None:
                 raise
 

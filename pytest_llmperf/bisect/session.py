@@ -1,4 +1,4 @@
-"""One session of a search: a commit compared with another, and the call about it."""
+"""Session of a search: one commit compared with another, and the call on it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.stored_json import Flag, Number, Stored, expect
 
 REGRESSED = "regressed"
-#: Verdicts on a metric that is as fast as at the base, within the tolerance.
+#: Verdicts on a metric that is not slower than at the base, within the tolerance.
 FINE = ("pass", "improved")
-#: Verdicts that rest on measured numbers; the others say that there are none.
+#: Verdicts that rest on measured numbers; the other verdicts mean that there are none.
 LOOKED = (REGRESSED, *FINE, "inconclusive")
-#: Strategies that compare two sides; any other looks at an absolute limit.
+#: Strategies that compare two sides, and strategies that check an absolute limit.
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
 _KINDS = frozenset(kind.value for kind in VerdictKind)
 
 
 def _within(low: float, high: float) -> Any:
-    """Expect a number that can have been measured."""
+    """Return a check that a stored number is in a plausible range."""
     return expect(f"a number from {low:g} to {high:g}", lambda number: low <= number <= high)
 
 
@@ -41,12 +41,12 @@ class BisectFinding(Stored):
 
     Attributes:
         test: the node id.
-        metric: its name.
-        verdict: of the comparison of the two commits, whatever a target says.
-        text: why, in one line.
-        effect: the slowdown, or None where it was not measured.
-        low, high: its interval at 95%, or None.
-        bound: the slowdown is at most this, at 95%, or None.
+        metric: name of the metric.
+        verdict: verdict of comparing the two commits, independent of any target.
+        text: reason for the verdict, in one line.
+        effect: the slowdown; None if it was not measured.
+        low, high: 95% interval of the slowdown, or None.
+        bound: 95% upper bound on the slowdown, or None.
     """
 
     test: str
@@ -60,7 +60,7 @@ class BisectFinding(Stored):
 
     @property
     def check(self) -> CheckKey:
-        """The check that it is about."""
+        """The check that this finding is about."""
         return CheckKey(self.test, self.metric)
 
 
@@ -70,14 +70,14 @@ class BisectSession(Stored):
 
     Attributes:
         commit, against: full hashes.
-        findings: of every metric that was judged; empty where ``problem`` says why.
-        problem: why the commit could not be measured; empty where it was.
-        seconds: how long it took, everything included.
-        machine: the key of the machine; empty if unknown.
-        host: what is known of the machine before anything runs; empty if unknown.
-        fresh: no evidence of other sessions counted; made to verify the answer.
-        log: the file with the session's output.
-        report: the file with the session's JSON report; empty if there is none.
+        findings: one for every judged metric; empty if there is a ``problem``.
+        problem: why the commit could not be measured; empty if it was.
+        seconds: how long the session took, everything included.
+        machine: key of the machine; empty if unknown.
+        host: label of the machine, known before anything runs; empty if unknown.
+        fresh: whether evidence of other sessions was excluded, to verify the first bad commit.
+        log: file with the session's output.
+        report: file with the session's JSON report; empty if there is none.
     """
 
     commit: str
@@ -94,25 +94,25 @@ class BisectSession(Stored):
 
     @property
     def is_base(self) -> bool:
-        """Whether it has the files of the commit it would be compared with."""
+        """Whether the commit has the same files as ``against``, so that nothing was measured."""
         return self.same_as == self.against
 
     @property
     def regressed(self) -> tuple[BisectFinding, ...]:
-        """The metrics that are slower than at the base."""
-        return tuple(each for each in self.findings if each.verdict == REGRESSED)
+        """The findings that are slower than at the base."""
+        return tuple(finding for finding in self.findings if finding.verdict == REGRESSED)
 
     def looked(self, checks: Collection[CheckKey] | None = None) -> bool:
-        """Whether the numbers of any of these metrics (None: of all) were looked at."""
+        """Whether any of these checks (None: of all checks) has a verdict on measured numbers."""
         return any(
-            each.verdict in LOOKED
-            for each in self.findings
-            if checks is None or each.check in checks
+            finding.verdict in LOOKED
+            for finding in self.findings
+            if checks is None or finding.check in checks
         )
 
     def find(self, check: CheckKey) -> BisectFinding | None:
-        """Return the finding on a check, None if there is none."""
-        return next((each for each in self.findings if each.check == check), None)
+        """Return the finding on a check; None if there is none."""
+        return next((finding for finding in self.findings if finding.check == check), None)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Metric(Stored):
     reasons: tuple[_Reason, ...]
 
     def finding(self, nodeid: str) -> BisectFinding:
-        """Return the comparison's verdict: a missed or undecided target is another question."""
+        """Return the verdict of the comparison, even if a target decided the metric's verdict."""
         verdict, text, proof = self.verdict or "", self.explanation or "", self.proof or _Proof()
         if self.strategy in _LIMITING:
             proof = _Proof()
@@ -181,7 +181,7 @@ class BisectReport(Stored):
 
     @property
     def findings(self) -> tuple[BisectFinding, ...]:
-        """The verdicts on its gated metrics."""
+        """The verdicts on the gated metrics."""
         return tuple(
             metric.finding(test.nodeid)
             for test in self.tests
@@ -190,7 +190,7 @@ class BisectReport(Stored):
         )
 
 
-#: In the words of ``git bisect``.
+#: A call on a commit, in the terms of ``git bisect``.
 Call = Literal["bad", "good", "skip"]
 
 _SHOWN = 2
@@ -198,12 +198,12 @@ _SHOWN = 2
 
 @dataclass(frozen=True)
 class Judgement:
-    """A call and its reason.
+    """The call on a commit and its reason.
 
     Attributes:
         call: ``bad`` if any metric that counts regressed, ``good`` if all of them are
-            fine, else ``skip``.
-        reason: of a ``skip``, in one line; else empty.
+            fine, otherwise ``skip``.
+        reason: why a commit is skipped, in one line; otherwise empty.
     """
 
     call: Call
@@ -211,7 +211,7 @@ class Judgement:
 
 
 def judge(session: BisectSession, checks: Sequence[CheckKey]) -> Judgement:
-    """Judge a commit by the metrics that count: those that regressed at the bad end."""
+    """Judge a commit by the checks that count: those that regressed at the bad end."""
     if session.is_base:
         return Judgement("good")
     if session.problem:

@@ -39,7 +39,7 @@ class Calibrator:
 
     Args:
         context: how to measure and judge, and how an engine process is started.
-        request: the request of ``llmperf calibrate``.
+        request: the options of ``llmperf calibrate``.
         tests: the recorded tests.
         facts: machine, model and baselines.
         start_seconds: how long an engine process takes to start.
@@ -81,7 +81,7 @@ class Calibrator:
 
         After an interrupt, finished sessions are in ``runs``.
         """
-        # If one side runs the code of a plant, so must the other: it alone can cost or gain 2%.
+        # If one side runs the planting code, so must the other: the code alone can cost or gain 2%.
         nothing = Plant(0.0) if self._request.slowdown else None
         sides = [
             Side(CANDIDATE, "candidate", self._start_candidate, specs=self._specs),
@@ -156,7 +156,7 @@ class Calibrator:
         gate = SessionGate(self._tests, self._plan(), facts, self._perf.false_alarms)
         records = {stored.path: stored.record for stored in facts.baselines.records}
         known, _ = read_calibrations(facts.store.root / facts.machine.key)
-        alike = [one for one in known if one.is_of(model_key(facts.model), facts.config)]
+        alike = [c for c in known if c.is_of(model_key(facts.model), facts.config)]
         levels: dict[tuple[str, str], list[float]] = {}
         for test in self._tests:
             for check in test.checks:
@@ -164,20 +164,20 @@ class Calibrator:
                     continue
                 key = (test.nodeid, check.metric.name)
                 stored = gate.stored(test, check)
-                found = [
+                known_levels = [
                     summarise(session, check.metric.resolution).value
                     for session, path in zip(stored.sessions, stored.paths, strict=True)
                     if same_settings(
                         records[path].config_of(test.nodeid), facts.for_test(test).config
                     )
                 ]
-                found += [
-                    one.level
+                known_levels += [
+                    old.level
                     for calibration in alike
-                    for one in calibration.checks_of(test.nodeid, test.workload.hash, test.identity)
-                    if one.metric == check.metric.name
+                    for old in calibration.checks_of(test.nodeid, test.workload.hash, test.identity)
+                    if old.metric == check.metric.name
                 ]
-                levels[key] = found
+                levels[key] = known_levels
         return levels
 
     def _plan(self) -> Plan:
@@ -196,31 +196,31 @@ class Calibrator:
 
 def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:
     """Return why tests can't be measured, by node id: each reason once, with its metrics."""
-    found: dict[str, dict[str, None]] = {}
-    for one in judged:
-        if one.verdict is not None and one.verdict.kind is VerdictKind.ERROR:
-            found.setdefault(one.evidence.nodeid, {})[f"error: {one.verdict.claim}"] = None
-    return {nodeid: "\n".join(reasons) for nodeid, reasons in found.items()}
+    by_test: dict[str, dict[str, None]] = {}
+    for result in judged:
+        if result.verdict is not None and result.verdict.kind is VerdictKind.ERROR:
+            by_test.setdefault(result.evidence.nodeid, {})[f"error: {result.verdict.claim}"] = None
+    return {nodeid: "\n".join(reasons) for nodeid, reasons in by_test.items()}
 
 
 def _session_run(judged: Sequence[CheckResult], measurement: Measurement) -> SessionRun:
     checks = []
     because = ""
-    for one in judged:
-        verdict, pairs = one.verdict, one.evidence.pairs
+    for result in judged:
+        verdict, pairs = result.verdict, result.evidence.pairs
         if verdict is None or pairs is None:
             continue
         if verdict.kind in (VerdictKind.ERROR, VerdictKind.INVALID) and not because:
-            because = f"{one.evidence.nodeid}: {verdict.claim}"
+            because = f"{result.evidence.nodeid}: {verdict.claim}"
         checks.append(
             CheckRun(
-                nodeid=one.evidence.nodeid,
-                metric=one.evidence.check.metric.name,
+                nodeid=result.evidence.nodeid,
+                metric=result.evidence.check.metric.name,
                 kind=verdict.kind,
                 effect=verdict.change,
                 candidate=pairs.candidate,
                 base=pairs.base,
-                row_size=one.evidence.row_size,
+                row_size=result.evidence.row_size,
                 differences=pairs.differences,
             )
         )

@@ -65,16 +65,16 @@ def keep(
 
 def _auto_notes(path: Path, tests: Sequence[RecordedTest], perf: PerfConfig) -> list[str]:
     """Return, for each test, the tolerances that ``auto`` takes from a stored calibration."""
-    found = tolerances_of(tests, perf, [read_calibration(path)])
+    by_test = tolerances_of(tests, perf, [read_calibration(path)])
     notes = []
-    for nodeid, tolerances in found.items():
-        each = ", ".join(
-            f"{get_metric(name).label} {percent(one.tolerance)}"
-            + ("" if one.holds is not None else " (none holds, so the default)")
-            for name, one in tolerances.items()
+    for nodeid, tolerances in by_test.items():
+        listed = ", ".join(
+            f"{get_metric(name).label} {percent(chosen.tolerance)}"
+            + ("" if chosen.holds is not None else " (none holds, so the default)")
+            for name, chosen in tolerances.items()
         )
-        if each:
-            notes.append(f"perf.tolerance: auto takes this: {each} ({nodeid})")
+        if listed:
+            notes.append(f"perf.tolerance: auto takes this: {listed} ({nodeid})")
     return notes
 
 

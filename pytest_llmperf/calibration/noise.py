@@ -25,9 +25,9 @@ class Noise:
         within: iterations of one process; None where a process has one value (a percentile).
         between: processes' medians of one session.
         pair: differences of the two processes of a pair.
-        runs: levels of one session and the next, in this calibration; None below two.
+        runs: levels of this calibration's sessions; None below two.
         sessions: levels of recorded sessions and earlier calibrations; None below two.
-        session_count: how many of those there are.
+        session_count: number of those levels.
     """
 
     within: float | None
@@ -46,32 +46,32 @@ def noise_of(
     """Return the noise of a metric, from the side without a planted slowdown.
 
     Args:
-        name: of the metric.
+        name: the metric's name.
         sides: candidate and base of each session, by pair, and the pairs' differences if they took
             turns.
-        earlier: levels of other sessions, base unit.
+        earlier: levels of other sessions, in base units.
     """
     metric = get_metric(name)
     bases = [
         [metric.badness(value) for value in process_medians(base, metric.resolution)]
         for _, base, _ in sides
     ]
-    apart = [
+    pair_differences = [
         differences(metric, candidate, base) if measured is None else measured
         for candidate, base, measured in sides
     ]
     rows = [[metric.badness(value) for value in row] for _, base, _ in sides for row in base]
     levels = [median(values) for values in bases]
-    over_days = [metric.badness(value) for value in earlier]
-    if over_days:
-        over_days.append(median(levels))
+    session_levels = [metric.badness(value) for value in earlier]
+    if session_levels:
+        session_levels.append(median(levels))
     return Noise(
         within=None if metric.kind == "percentile" else _pooled_sd(rows),
         between=_pooled_sd(bases),
-        pair=_pooled_sd(apart),
+        pair=_pooled_sd(pair_differences),
         runs=stdev(levels) if len(levels) > 1 else None,
-        sessions=stdev(over_days) if len(over_days) > 1 else None,
-        session_count=len(over_days),
+        sessions=stdev(session_levels) if len(session_levels) > 1 else None,
+        session_count=len(session_levels),
     )
 
 

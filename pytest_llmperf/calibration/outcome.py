@@ -1,4 +1,4 @@
-"""Summarises repeated sessions of equal sides, or with a planted slowdown: rates and noise."""
+"""Summarises repeated sessions with equal sides or a planted slowdown: rates and noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_llmperf.stats.summary import process_medians
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Samples
 
-#: Seconds of the sessions whose smallest tolerance is said.
+#: Session lengths, in seconds, for which the smallest tolerance is reported.
 SESSIONS_OF = (60.0, 300.0)
 #: Quantities that a slower decode affects; first token and prefill are not among them.
 _HOLD_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
@@ -35,10 +35,10 @@ class CheckRun:
         nodeid, metric: which check.
         kind: its verdict.
         effect: the slowdown found, a fraction, or None.
-        candidate, base: samples by pair, shape (pairs, iterations), base units; of a
-            percentile by group of pairs, of a stall rate 1 (stalled) and 0.
-        row_size: pairs that make one row of them.
-        differences: of the pairs, as ``Pairs`` has them.
+        candidate, base: samples in base units, one row per pair, shape (pairs, iterations); a
+            percentile has one row per group of pairs, a stall rate 1 (stalled) or 0.
+        row_size: number of pairs that make one row.
+        differences: the pairs' differences, as in ``Pairs``.
     """
 
     nodeid: str
@@ -70,8 +70,8 @@ class SessionRun:
         seconds: wall time of its measure stage.
         checks: every gated check.
         pairs: pairs of each test, by node id.
-        void: pairs that had to be left out.
-        unfit_because: the first test that makes the session unusable, and why.
+        void: number of pairs that had to be left out.
+        unfit_because: the first test that makes the session unusable, and the reason.
     """
 
     seconds: float
@@ -87,7 +87,7 @@ class SessionRun:
         return bool(self.checks) and not any(check.kind in unfit for check in self.checks)
 
     def called(self, *, decode: bool | None = None) -> bool:
-        """Whether any check was called; optionally only those with (or without) decode."""
+        """Whether any check was called; optionally only of those with (or without) decode."""
         asked = (True, False) if decode is None else (decode,)
         return any(check.called for check in self.checks if check.holds_decode in asked)
 
@@ -112,7 +112,7 @@ class CheckCalibration:
     Attributes:
         nodeid, metric: which check.
         noise: of the side without a planted slowdown.
-        level: its median over sessions, base unit.
+        level: the metric's median over sessions, in base units.
         tolerance: the slowdown that must be caught, a fraction.
         called: sessions that called it ``regressed``.
         passed: sessions that passed it.
@@ -120,8 +120,8 @@ class CheckCalibration:
         rows: pairs that fit into the budget, at most the configured maximum; for a
             percentile the groups of pairs.
         row_size: pairs that make one of ``rows``.
-        mde: smallest slowdown that these rows call in nine of ten sessions; infinite if none.
-        holds: smallest tolerance that a session of so many seconds holds; None if none.
+        mde: smallest slowdown that ``rows`` detect in nine of ten sessions; infinite if none.
+        holds: by session length in seconds, the smallest tolerance that it allows, or None.
     """
 
     nodeid: str
@@ -167,13 +167,13 @@ class Calibration:
         sessions: every session that ran, unfit ones included.
         checks: per check, over the fit sessions.
         stalls: per check of a stall rate, over the fit sessions.
-        alarms: fit sessions in which any check was called; with a planted slowdown any
-            that decode is part of.
+        alarms: fit sessions in which any check was called; with a planted slowdown, any
+            check with decode in it.
         elsewhere: with a planted slowdown, fit sessions in which any other check was called:
             false alarms. None where there is no such check, or nothing planted.
-        plant: what was planted in words, or empty: an A/A run.
+        plant: the planted slowdown in words; empty for an A/A run.
         alpha: the session's false-alarm rate.
-        unit: noun of what one sample comes from: ``process``, or ``block`` of a running server.
+        unit: noun for the source of a sample: ``process``, or ``block`` of a running server.
     """
 
     sessions: tuple[SessionRun, ...]
@@ -192,7 +192,7 @@ class Calibration:
 
     @property
     def unfit_because(self) -> str:
-        """Why the last of them was left out; empty if none was."""
+        """Why the last session left out was left out; empty if none was."""
         return next((s.unfit_because for s in reversed(self.sessions) if not s.fit), "")
 
     @property
@@ -204,7 +204,7 @@ class Calibration:
     @property
     def pairs(self) -> tuple[int, float, int]:
         """Minimum, mean and maximum number of pairs of a test in a fit session."""
-        counts = [n for one in self.sessions if one.fit for n in one.pairs.values()]
+        counts = [n for session in self.sessions if session.fit for n in session.pairs.values()]
         return (min(counts), mean(counts), max(counts)) if counts else (0, 0.0, 0)
 
 
@@ -223,13 +223,13 @@ def calibrate(
 
     Args:
         sessions: in the order they ran.
-        tolerances: of each check, by node id and metric.
+        tolerances: each check's tolerance, by node id and metric.
         pairs_in_budget: pairs that the time budget leaves each test.
         alpha: the session's false-alarm rate.
-        plant: what was planted, in words.
+        plant: the planted slowdown in words.
         earlier: levels (base unit) of recorded sessions and earlier calibrations.
         max_pairs: pairs after which any session ends; None for no limit.
-        unit: noun of what one sample comes from.
+        unit: noun for the source of a sample.
     """
     fit = [session for session in sessions if session.fit]
     by_key: dict[tuple[str, str], list[CheckRun]] = {}
@@ -237,8 +237,8 @@ def calibrate(
         by_key.setdefault((run.nodeid, run.metric), []).append(run)
     log_alarm = math.log(max(len(by_key), 1) / alpha)
     checks, stalls = [], []
-    # In a round every test has a pair.
-    rounds = [one.seconds / max(one.pairs.values()) for one in fit if any(one.pairs.values())]
+    # Every test has one pair per round.
+    rounds = [s.seconds / max(s.pairs.values()) for s in fit if any(s.pairs.values())]
     round_seconds = median(rounds) if rounds else math.inf
     pairs_of = {seconds: int(seconds / round_seconds) for seconds in SESSIONS_OF}
     if max_pairs is not None:
@@ -252,10 +252,10 @@ def calibrate(
             checks.append(
                 _check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known, pairs_of)
             )
-    caught = [one.called(decode=True) for one in fit]
-    others = [one.called(decode=False) for one in fit]
-    alarmed = caught if plant else [one.called() for one in fit]
-    apart = bool(plant) and any(not run.holds_decode for one in fit for run in one.checks)
+    caught = [session.called(decode=True) for session in fit]
+    others = [session.called(decode=False) for session in fit]
+    alarmed = caught if plant else [session.called() for session in fit]
+    apart = bool(plant) and any(not run.holds_decode for session in fit for run in session.checks)
     return Calibration(
         sessions=tuple(sessions),
         checks=tuple(checks),

@@ -11,7 +11,7 @@ from pytest_llmperf.gate.words import percent
 
 
 class CalibrationRequestError(Exception):
-    """A file that is no valid request; ``str()`` is a complete message."""
+    """A file is not a valid request; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class CalibrationRequest:
     """The options of ``llmperf calibrate``.
 
     Attributes:
-        sessions: how many to run.
+        sessions: number of sessions to run.
         slowdown: planted in decode, a fraction; 0 plants nothing.
-        share: of the requests that are slowed.
+        share: share of the requests that are slowed.
         store: whether to keep the outcome beside the baselines.
-        json: where to write it besides, or None.
+        json: file to write the outcome to as well, or None.
     """
 
     sessions: int
@@ -45,7 +45,7 @@ class CalibrationRequest:
             raise CalibrationRequestError(f"{path}: {error}; use: llmperf calibrate") from None
 
     def folder(self, machine_folder: Path) -> Path | None:
-        """Return the folder, in a machine's folder, to store the outcome in; None if not stored."""
+        """Return the folder within a machine's folder for the outcome; None if it is not stored."""
         return machine_folder / FOLDER if self.store else None
 
     @property

@@ -1,4 +1,4 @@
-"""Runs a calibration: facts, sessions against themselves, outcome, files."""
+"""Runs a calibration: collects facts, runs sessions, stores the outcome."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CalibrationRun:
     """One calibration and its results so far.
 
     Attributes:
-        context: of the session.
-        request: the request of ``llmperf calibrate``.
+        context: the session's context.
+        request: the options of ``llmperf calibrate``.
         outcome: summary of its sessions; None before the first.
         notes: places of stored files, one line each.
         problems: files that could not be stored, one line each.

@@ -26,7 +26,7 @@ from pytest_llmperf.cli import (
 )
 from pytest_llmperf.cli.parser import CommandParser
 
-#: In the order of ``llmperf --help``.
+#: Commands by name, in the order of ``llmperf --help``.
 COMMANDS = {
     "model": model,
     "schema": schema,
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``argv`` (default: the process's own); return the exit status."""
+    """Run the command line ``argv`` (default: ``sys.argv[1:]``); return the exit status."""
     parser = build_parser()
     arguments = parser.parse_args(model.with_verb(sys.argv[1:] if argv is None else argv))
     status: int = COMMANDS[arguments.command].run(arguments)

@@ -34,37 +34,37 @@ if TYPE_CHECKING:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Print every machine, session and test, or the named ones.
+    """Print every machine, session and test, or only the named ones.
 
     Raises:
-        WrongArgumentError: a machine or test is not there.
-        BaselineError: nothing is stored, or the store cannot be read.
+        WrongArgumentError: a machine or test does not exist.
+        BaselineError: nothing is stored, or the store can't be read.
     """
     folder = find_baseline_folder(arguments.dir)
     shelves = choose_machines(folder.store, arguments.machine)
     known = {name for shelf in shelves.values() for s in shelf.records for name in s.record.tests}
     tests = choose_tests(arguments.tests, known, str(folder.store.root))
-    looks = {
+    overviews = {
         key: overview(shelf, tests, folder.tolerance, folder.false_alarms)
         for key, shelf in shelves.items()
     }
     if arguments.json:
         from pytest_llmperf.report.baseline import baseline_json
 
-        say(json.dumps(baseline_json(folder, shelves, looks), indent=2, allow_nan=False))
+        say(json.dumps(baseline_json(folder, shelves, overviews), indent=2, allow_nan=False))
     else:
         from pytest_llmperf.report.baseline import baseline_lines
 
-        say(*baseline_lines(folder, shelves, looks, tests, width()))
+        say(*baseline_lines(folder, shelves, overviews, tests, width()))
     return 0
 
 
 def decide(arguments: argparse.Namespace) -> int:
-    """Store the decision and print what it changes.
+    """Store the decision and print its effect.
 
     Raises:
-        WrongArgumentError: machine, session or tests are not there, or a test was invalid.
-        BaselineError: the store cannot be read or written.
+        WrongArgumentError: machine, session or tests don't exist, or a test was invalid.
+        BaselineError: the store can't be read or written.
     """
     folder = find_baseline_folder(arguments.dir)
     key, shelf = choose_machine(folder.store, arguments.machine)
@@ -92,10 +92,10 @@ def decide(arguments: argparse.Namespace) -> int:
 
 
 def _valid(session: StoredRecord, tests: tuple[str, ...] | None) -> list[str]:
-    """Return the tests that the decision is about.
+    """Return the tests that the decision covers.
 
     Raises:
-        WrongArgumentError: a named one, or every one, was invalid in the session.
+        WrongArgumentError: a named test, or every test, was invalid in the session.
     """
     invalid = {name: test.invalid for name, test in session.record.tests.items() if test.invalid}
     covered = [name for name in tests or session.record.tests if name not in invalid]
@@ -116,8 +116,8 @@ def prune(arguments: argparse.Namespace) -> int:
     """List the unneeded sessions; with ``--yes`` remove them, file by file.
 
     Raises:
-        WrongArgumentError: the machine is not there, or not named among several.
-        BaselineError: the store cannot be read, or a file not removed.
+        WrongArgumentError: the machine does not exist, or must be named because there are several.
+        BaselineError: the store can't be read, or a file can't be removed.
     """
     folder = find_baseline_folder(arguments.dir)
     key, shelf = choose_machine(folder.store, arguments.machine)
@@ -157,7 +157,7 @@ def _remove(store: BaselineStore, key: str, going: Sequence[StoredRecord]) -> in
 def _size(path: Path) -> str:
     try:
         return format_quantity(path.stat().st_size, Unit.BYTES)
-    except OSError:  # gone meanwhile
+    except OSError:  # removed in the meantime
         return "gone"
 
 

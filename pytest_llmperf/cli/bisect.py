@@ -86,7 +86,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, and print what was found; return the exit status."""
+    """Search, print the outcome, and return the exit status."""
     from pytest_llmperf.bisect.evidence import EvidenceError
     from pytest_llmperf.bisect.history import RangeError
     from pytest_llmperf.bisect.project import ProjectError
@@ -156,7 +156,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def _say_now(*lines: str) -> None:
-    """Print lines at once, and not when a buffer is full."""
+    """Print lines and flush them, so that progress shows immediately."""
     say(*lines)
     sys.stdout.flush()
 
@@ -169,7 +169,7 @@ def _say_words_now(text: str) -> None:
 def _write_json(
     path: Path, bisection: Bisection, outcome: BisectOutcome, project: BisectProject
 ) -> None:
-    """Write the outcome; raises OSError with a complete message."""
+    """Write the outcome as JSON; raises OSError with a complete message."""
     from pytest_llmperf.atomic_write import atomic_write
     from pytest_llmperf.report.bisect import bisect_json
 

@@ -1,4 +1,4 @@
-"""Measures the commits of a search: starts pytest in a commit's own tree, against another one."""
+"""Measures the commits of a bisect search by starting pytest in each commit's own checkout."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from pytest_llmperf.bisect.project import BisectProject
     from pytest_llmperf.session.commit_checkout import CommitCheckout
 
-#: How long a session may take to end its engine after Ctrl-C, seconds.
+#: Seconds that a session may take to end its engine after Ctrl-C.
 _SECONDS_TO_END = 15.0
 _TAIL = 15
 
 
 class PytestSessions:
-    """Measures commits with one pytest session each; the oracle of a search.
+    """Measures each commit with one pytest session; the ``Oracle`` of a search.
 
     Args:
-        project: whose tests.
-        evidence: where reports and output are kept.
-        say: prints a line about what takes long beside measuring.
+        project: the project whose tests are run.
+        evidence: where reports and output are stored.
+        say: prints a line before anything slow other than measuring.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class PytestSessions:
         """Measure one commit against another.
 
         Raises:
-            GitError: it can't be checked out.
-            OSError: the session can't be started, or its output not be kept.
+            GitError: the commit can't be checked out.
+            OSError: the session can't be started, or its output can't be stored.
         """
         started = time.monotonic()
         session = self._measure(question)
@@ -62,7 +62,7 @@ class PytestSessions:
         from pytest_llmperf.session.commit_checkout import check_out_commit
 
         project, commit = self._project, question.commit
-        asked = BisectSession(commit, question.against, fresh=question.fresh)
+        session = BisectSession(commit, question.against, fresh=question.fresh)
         revision = Revision(commit, commit, project.repository.subject(commit))
         install = project.perf.base_install
         try:
@@ -75,12 +75,12 @@ class PytestSessions:
                 import_roots=given_roots(),
             )
         except SideError as error:
-            return replace(asked, problem=str(error))
+            return replace(session, problem=str(error))
         try:
             cwd = checkout.files.top / project.cwd.relative_to(project.repository.top)
             if not cwd.is_dir():
-                return replace(asked, problem=f"there is no folder {cwd.name} in this commit")
-            return self._run(question, asked, checkout, cwd)
+                return replace(session, problem=f"there is no folder {cwd.name} in this commit")
+            return self._run(question, session, checkout, cwd)
         finally:
             checkout.close()
 
@@ -98,7 +98,7 @@ class PytestSessions:
             *("-m", "perf", "--color=no", "--llmperf-one-process", ROOTDIR),
             *self._project.overrides(),
             *self._project.arguments,
-            # Last, so that it holds whatever pytest was given.
+            # After the user's arguments, so that they can't override it.
             *(["--llmperf-set=perf.accumulate=false"] if alone else []),
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, checkout),
@@ -117,9 +117,9 @@ class PytestSessions:
         return replace(session, findings=data.findings, machine=machine, report=str(report))
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End a session as Ctrl-C does, so that it ends its engine; then by force."""
+        """End a session like Ctrl-C, so that it ends its engine; then kill what is left."""
         try:
-            with suppress(OSError):  # nobody reads along any more
+            with suppress(OSError):  # the output is closed
                 self._say("ending the session ...")
             signal_group(process, signal.SIGINT)
             wait_until_ended(process, _SECONDS_TO_END)
@@ -129,22 +129,22 @@ class PytestSessions:
             end_group(process)
 
     def _tests(self, question: Question, checkout: CommitCheckout) -> list[str]:
-        """Return what pytest is to run, as paths in the commit's tree."""
+        """Return the tests for pytest to run, as paths in the commit's checkout."""
         if question.tests is not None:
             return [f"{checkout.project}{os.sep}{test}" for test in question.tests]
         top = self._project.repository.top
-        found = []
+        tests = []
         for test in self._project.tests:
             path, separator, rest = test.partition("::")
             absolute = Path(path)
             if absolute.is_absolute() and absolute.resolve().is_relative_to(top):
                 path = str(checkout.files.top / absolute.resolve().relative_to(top))
-            found.append(f"{path}{separator}{rest}")
-        return found
+            tests.append(f"{path}{separator}{rest}")
+        return tests
 
 
 def _no_report(status: int, log: Path) -> str:
-    """Explain how a session ended that wrote no verdicts."""
+    """Return a message on how a session without verdicts ended."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -72,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run pytest with the request; return its exit status."""
+    """Run pytest with the calibration request; return its exit status."""
     request = {
         "sessions": arguments.sessions,
         "slowdown": arguments.plant,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "ci_templates"
 _RUNNERS = ("cpu", "gpu")
-#: What would end or change a text in double quotes.
+#: Characters that would end or change a text in double quotes.
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f]')
 _DESCRIPTION = """\
 Writes the files of a CI job that compares each pull request with its merge
@@ -44,11 +44,11 @@ class _Service:
     """A CI service.
 
     Attributes:
-        files: template below the service's folder, and where it goes in a repository.
-        entry: the file that the service reads, if it is the user's own; it is written only where
-            there is none.
-        include: what ``entry`` has to hold.
-        next_steps: what is left to do, one item a line.
+        files: target path in a repository, by template path in the service's folder.
+        next_steps: remaining steps for the user, one line each.
+        entry: the main file that the service reads, if the user owns it; it is written only if it
+            does not exist.
+        include: the lines that ``entry`` must contain.
     """
 
     files: dict[str, str]
@@ -161,10 +161,10 @@ class _Place:
     """A project in its repository.
 
     Attributes:
-        top: the repository's top; without git, the current folder.
-        project: the project's folder, from the top.
-        branch: the main branch.
-        baselines: their folder, from the top.
+        top: the top folder of the repository; without git, the project's folder.
+        project: the project's folder, relative to the top.
+        branch: name of the main branch.
+        baselines: the folder of the baselines, relative to the top.
     """
 
     top: Path
@@ -178,7 +178,7 @@ class _Place:
 
         Raises:
             ConfigError: its configuration is not valid.
-            OutputError: its baselines lie elsewhere, or a name can't be written in the files.
+            OutputError: its baselines are outside the repository, or a name can't be quoted.
         """
         from pytest_llmperf.config.project import ProjectFolders
         from pytest_llmperf.doctor.setup import load_for_command
@@ -212,7 +212,7 @@ class _Place:
 
 
 def _main_branch(repository: Repository) -> str:
-    """Return the branch that the remote calls its main one, else a usual name."""
+    """Return the remote's default branch; otherwise ``main`` or ``master``."""
     from pytest_llmperf.repository.revisions import main_remote
 
     remote = main_remote(repository)
@@ -228,7 +228,7 @@ def _branch(text: str) -> str:
 
 
 def _filled(text: str, runners: tuple[str, ...], place: _Place) -> str:
-    """Return a template without the jobs of other runners, and with its names filled in."""
+    """Fill in a template's names, and remove the jobs for runners that were not requested."""
     for runner in _RUNNERS:
         if runner not in runners:
             text = re.sub(rf"(?ms)^ *# <{runner}>\n.*?^ *# </{runner}>\n\n?", "", text)
@@ -239,7 +239,7 @@ def _filled(text: str, runners: tuple[str, ...], place: _Place) -> str:
 
 
 def _write(top: Path, texts: dict[str, str], force: bool) -> None:
-    """Write the files, or none where one differs from what is there.
+    """Write the files, or none of them if an existing file differs and ``force`` is not set.
 
     Raises:
         OutputError: a file exists and differs, or can't be written.

@@ -31,7 +31,7 @@ A and B are each one of:
 
 The newest session of B that A does not contain is judged.
 """
-#: Also of whatever keeps a comparison from being written.
+#: Exit status if there is no comparison, or it can't be written.
 NOT_COMPARED = 2
 #: Exit status -> its meaning.
 EXIT_STATUS = {
@@ -107,7 +107,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare and report; 1 is a regression, 2 everything that could not be compared."""
+    """Compare and report; return 1 for a regression, 2 if nothing could be compared."""
     from pytest_llmperf.baselines.errors import BaselineError
     from pytest_llmperf.compare.run import compare
     from pytest_llmperf.compare.sources import CompareError
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> ComparisonRequest:
-    """Return what the user asks for; raises CompareError."""
+    """Return the request of the command line; raises CompareError."""
     from pytest_llmperf.compare.pairing import Selection
     from pytest_llmperf.compare.run import ComparisonRequest
     from pytest_llmperf.compare.sources import CompareError
@@ -146,7 +146,7 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
 
 
 def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
-    """Print or write the comparison and return the exit status; OutputError where it can't."""
+    """Print or write the comparison, and return the exit status; raises OutputError."""
     from pytest_llmperf.compare.result import ComparisonOutcome
     from pytest_llmperf.report.comparison import headline
 
@@ -162,7 +162,7 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
 
 
 def _refuse(arguments: argparse.Namespace, why: str) -> int:
-    """Report an error in the requested format, too, so that no older report is read on."""
+    """Report an error, also in the requested format so that no older report stays in use."""
     from pytest_llmperf.report.comparison import refusal_json, refusal_markdown
 
     if arguments.format == "json":

@@ -1,4 +1,4 @@
-"""Output of a session that a command runs itself: its lines, and no progress of its rounds."""
+"""Console of a session that a command runs itself: prints lines, but no progress of rounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_llmperf.session.context import SilentConsole
 
 
 class LineConsole(SilentConsole):
-    """Shows lines only.
+    """Console that shows only lines.
 
     Args:
         show: prints a line.

@@ -90,7 +90,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and print what was found; return the exit status."""
+    """Examine, print the findings, and return the exit status."""
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.errors import EngineError
 

@@ -1,4 +1,4 @@
-"""Texts of a command's ``--help``: line breaks and exit statuses."""
+"""Text of a command's ``--help``: line breaks and exit statuses."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 from pytest_llmperf.text import wrap_words
 
-#: A line of a list: the term, two spaces or more, and its explanation.
+#: A line of a list: a term, two spaces or more, and its explanation.
 _ITEM = re.compile(r"(?P<term>\s*\S+(?: \S+)*\s{2,})(?P<words>\S.*)")
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Break descriptions and epilogs at the terminal's width, and keep their paragraphs and lists.
+    """Breaks descriptions and epilogs at the terminal's width, but keeps paragraphs and lists.
 
-    A line that is indented as far as the explanation above it continues that explanation. Indented
-    lines without one, such as an example's command, stay as they are.
+    A line indented as far as the explanation above it continues that explanation. Other indented
+    lines, such as an example's command, are left unchanged.
     """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -32,7 +32,7 @@ def exit_status_text(meanings: Mapping[int, str]) -> str:
 
 
 def _passages(text: str) -> list[tuple[str, str, str]]:
-    """Split a text into passages: what starts each, its words, and the indent of its next lines."""
+    """Split a text into passages: start of the first line, words, indent of the next lines."""
     passages: list[tuple[str, str, str]] = []
     for line in text.splitlines():
         words = line.lstrip()

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 _WIDEST = 120
 _NARROWEST = 60
-#: Unreadable records that are named; the others are counted.
+#: Maximum number of unreadable records to name; the others are counted.
 _NAMED = 10
 _BAR_WIDTH = 30
-#: Seconds between two drawings of the bar, and until the first one: what is quick needs no bar.
+#: Seconds between two drawings of the bar, and before the first: quick work needs no bar.
 _PAUSE = 0.2
 _SHALLOW = (
     "this is a shallow clone: sessions that were removed before its first commit "
@@ -90,7 +90,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the history; 1 is a problem with repository or baselines, 2 a wrong argument."""
+    """Print the history; return 1 for a repository or baseline problem, 2 for a wrong argument."""
     from pytest_llmperf.baselines.choice import WrongArgumentError
     from pytest_llmperf.baselines.errors import BaselineError
     from pytest_llmperf.config.errors import ConfigError
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     if "numpy" not in sys.modules:
-        # No matrix is multiplied here: threads that wait for one only cost time and memory.
+        # No matrix is multiplied here, so OpenBLAS threads would only cost time and memory.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pytest_llmperf.history.choice import repository_around
 
@@ -115,7 +115,7 @@ def _show(arguments: argparse.Namespace) -> int:
     history = _history(arguments, folder, repository)
     _print(history, arguments)
     _note_unreadable(history.unreadable)
-    if history.library is None and (arguments.json or arguments.csv):  # the text has its own
+    if history.library is None and (arguments.json or arguments.csv):  # the text says so itself
         from pytest_llmperf.history.change_points import INSTALL
 
         note(f"change points are not looked for; to find them: {INSTALL}")
@@ -130,7 +130,7 @@ def _history(arguments: argparse.Namespace, folder: Path, repository: Repository
 
     recorded = _recorded(arguments.machine, folder, repository)
     where = recorded.folder or "."
-    from pytest_llmperf.history.build import build_history  # numpy: not before it is needed
+    from pytest_llmperf.history.build import build_history  # loads numpy
 
     return build_history(
         recorded,
@@ -145,9 +145,9 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
     """Read the recorded sessions.
 
     Raises:
-        BaselineError: nothing is.
+        BaselineError: no session is recorded.
         WrongArgumentError: there is no such machine.
-        GitError: the repository cannot be used.
+        GitError: the repository can't be used.
     """
     from pytest_llmperf.baselines.choice import WrongArgumentError, unknown
     from pytest_llmperf.baselines.errors import BaselineError
@@ -181,7 +181,7 @@ def _print(history: History, arguments: argparse.Namespace) -> None:
     elif arguments.csv:
         from pytest_llmperf.report.history_export import write_csv
 
-        # What the stream's encoding lacks is shown as an escape, as everywhere.
+        # Characters that the stream can't encode are shown as escapes, as in all output.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
         write_csv(history, sys.stdout)
@@ -190,13 +190,13 @@ def _print(history: History, arguments: argparse.Namespace) -> None:
     else:
         from pytest_llmperf.report.history import bars_for, history_lines
 
-        # Longer lines than prose has, since sparklines gain by it.
+        # Lines may be longer than in prose, for the benefit of sparklines.
         columns = width(_NARROWEST, _WIDEST)
         say(*history_lines(history, columns, bars_for(sys.stdout.encoding)))
 
 
 def _nothing_to_show(invalid: int) -> tuple[str, ...]:
-    """Explain why no series is left of the recorded sessions."""
+    """Return lines that explain why the recorded sessions have no series to show."""
     if not invalid:
         return ("nothing to show: no recorded session matches these arguments",)
     results = f"all {invalid} recorded results are" if invalid > 1 else "the recorded result is"
@@ -207,7 +207,7 @@ def _nothing_to_show(invalid: int) -> tuple[str, ...]:
 
 
 def _note_index_problems(index: LevelIndex) -> None:
-    """Explain why all records had to be read again, if they had to."""
+    """Print a note if all records had to be read again, with the reason."""
     file = printable(str(index.file))
     if index.problem:
         note(
@@ -222,7 +222,7 @@ def _note_index_problems(index: LevelIndex) -> None:
 
 
 def _note_unreadable(unreadable: Mapping[str, str]) -> None:
-    """Name the files that were left out, each with its reason."""
+    """Print a note that names the files that were left out, each with its reason."""
     if not unreadable:
         return
     lines = [f"{count(len(unreadable), 'file')} left out:"]
@@ -234,9 +234,9 @@ def _note_unreadable(unreadable: Mapping[str, str]) -> None:
 
 
 class ProgressBar:
-    """A bar of the share that is done; a context manager that removes it at the end.
+    """Progress bar on standard error; a context manager that removes it at the end.
 
-    ``what``: what is being done, in a word or two.
+    ``what`` says what is being done, in a word or two.
     """
 
     def __init__(self, what: str) -> None:
@@ -245,14 +245,14 @@ class ProgressBar:
         self._drawn = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Draw the bar, if it is time to."""
+        """Draw the bar, unless it was drawn a moment ago."""
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + _PAUSE
         full = _BAR_WIDTH * done // total
         bar = f"{'#' * full}{'.' * (_BAR_WIDTH - full)}"
-        # A line that wraps could not be drawn over.
+        # A line that wraps can't be overwritten.
         room = shutil.get_terminal_size((80, 24)).columns - 1
         line = f"{self._what} [{bar}] {done:,} of {total:,}"[:room]
         self._write(f"\r{line:<{self._drawn}}")

@@ -111,7 +111,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _refusals(result: ImportResult) -> int:
-    """Name each refused file, and what was therefore not stored."""
+    """Print each refused file and its effect on the import; return the exit status."""
     for refused in result.refused:
         note(refused)
     if result.stored:

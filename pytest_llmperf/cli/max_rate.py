@@ -53,14 +53,14 @@ _TAIL = 15
 
 @dataclass(frozen=True)
 class RateSession:
-    """A session at one rate.
+    """Result of a session at one rate.
 
     Attributes:
         rate: requests per second.
         answer: whether the goodput was kept.
-        goodput: its median, and its interval at 95%; None if the load was void.
-        first_token: its median, seconds, or None.
-        text: why, in one line.
+        goodput: median, and low and high end of its 95% interval; None if it has no value.
+        first_token: median time to the first token, seconds, or None.
+        text: the answer in one line.
         false_missed: largest chance of ``missed`` at a rate that keeps the goodput.
     """
 
@@ -73,7 +73,7 @@ class RateSession:
 
 
 class _SessionError(Exception):
-    """A session that says nothing about the rate; str() is the complete message."""
+    """Raised if a session can't judge its rate; ``str()`` is the complete message."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -123,7 +123,7 @@ def _search(arguments: argparse.Namespace) -> int:
                 sessions.append(session)
                 note(f"{rate:g} requests/s: {session.text}")
     finally:
-        # What was found before an error, or Ctrl-C, is not lost.
+        # Results from before an error or Ctrl-C are printed, too.
         if sessions:
             say(*_table(sessions), "", _summary(search), *_confidence(sessions))
     if arguments.json:
@@ -143,21 +143,21 @@ def _measure(rate: float, folder: Path, pytest_args: list[str]) -> RateSession:
     options = [f"--llmperf-rate={rate:g}", f"--llmperf-json={report}"]
     status = run_to_log([*command, *pytest_args, *options], Path.cwd(), os.environ, log)
     try:
-        found = json.loads(report.read_text(encoding="utf-8"))
+        data = json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise _SessionError(_no_report(rate, status, log)) from None
-    tests = found["tests"]
+    tests = data["tests"]
     if len(tests) != 1:
         names = ", ".join(test["nodeid"] for test in tests) or "none"
         raise _SessionError(
             f"the search is for a single test, and pytest measured {len(tests)} ({names}); name "
             "one after --"
         )
-    return _session(rate, tests[0], found["session"]["false_alarms"])
+    return _session(rate, tests[0], data["session"]["false_alarms"])
 
 
 def _session(rate: float, test: dict[str, Any], false_missed: float) -> RateSession:
-    metrics = {one["name"]: one for one in test["metrics"]}
+    metrics = {metric["name"]: metric for metric in test["metrics"]}
     goodput = metrics.get("goodput")
     if goodput is None or goodput["limit"] is None:
         raise _SessionError(
@@ -167,30 +167,30 @@ def _session(rate: float, test: dict[str, Any], false_missed: float) -> RateSess
     first = metrics.get("first_token", {}).get("value")
     verdict = goodput["verdict"]
     if verdict in ("invalid", "error"):
-        why = {one["name"] for one in test["fitness"] if one["severity"] == "invalid"}
+        why = {fault["name"] for fault in test["fitness"] if fault["severity"] == "invalid"}
         if why == {"over_saturated"}:
             text = "the server can't keep up"
             return RateSession(rate, "missed", None, first, text, false_missed)
         raise _SessionError(f"{rate:g} requests/s can't be judged: {goodput['explanation']}")
-    reached = {one["strategy"]: one["verdict"] for one in goodput["reasons"]}.get("target", verdict)
+    reached = {r["strategy"]: r["verdict"] for r in goodput["reasons"]}.get("target", verdict)
     answers: dict[str, Answer] = {"pass": "kept", "missed": "missed"}
     answer = answers.get(reached, "undecided")
     value, low, high = (goodput[key] for key in ("value", "low", "high"))
-    known = None if value is None else (value, low, high)
+    estimate = None if value is None else (value, low, high)
     shown = "" if value is None else f", {_percent(value)} of the requests within all limits"
     text = f"goodput {answer}{shown}"
-    return RateSession(rate, answer, known, first, text, false_missed)
+    return RateSession(rate, answer, estimate, first, text, false_missed)
 
 
 def _table(sessions: list[RateSession]) -> Iterator[str]:
     rows = [("requests/s", "goodput", "95% interval", "first token", "")]
-    for one in sorted(sessions, key=lambda session: session.rate):
+    for session in sorted(sessions, key=lambda row: row.rate):
         value, interval = "-", "-"
-        if one.goodput is not None:
-            value = _percent(one.goodput[0])
-            interval = f"{_percent(one.goodput[1])} to {_percent(one.goodput[2])}"
-        first = "-" if one.first_token is None else f"{1000 * one.first_token:.3g} ms"
-        rows.append((f"{one.rate:g}", value, interval, first, one.answer))
+        if session.goodput is not None:
+            value = _percent(session.goodput[0])
+            interval = f"{_percent(session.goodput[1])} to {_percent(session.goodput[2])}"
+        first = "-" if session.first_token is None else f"{1000 * session.first_token:.3g} ms"
+        rows.append((f"{session.rate:g}", value, interval, first, session.answer))
     return iter(columns(rows))
 
 
@@ -204,8 +204,8 @@ def _summary(search: RateSearch) -> str:
 
 
 def _confidence(sessions: list[RateSession]) -> Iterator[str]:
-    """Say how often a rate is judged wrongly."""
-    kept, missed = FALSE_PASSES, max(one.false_missed for one in sessions)
+    """Yield a sentence on how often a rate is judged wrongly."""
+    kept, missed = FALSE_PASSES, max(session.false_missed for session in sessions)
     yield (
         "each rate is judged by itself: one that misses the goodput is called kept in at most "
         f"{percent(kept)} of sessions, one that keeps it missed in at most {percent(missed)}"

@@ -1,4 +1,4 @@
-"""``llmperf model``: fetch an embedded model, quantize one, or write a synthetic one."""
+"""``llmperf model``: fetch an embedded model, quantize a model, or write a synthetic one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORCE = "overwrite existing files"
 
 
 def with_verb(words: Sequence[str]) -> list[str]:
-    """Return the command line with ``model NAME``, the short form, as ``model fetch NAME``."""
+    """Expand the short form ``model NAME`` of a command line to ``model fetch NAME``."""
     if len(words) > 1 and words[0] == "model" and words[1] not in (*_VERBS, "-h", "--help"):
         return ["model", "fetch", *words[1:]]
     return list(words)
@@ -92,7 +92,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one subcommand; 1 is a problem with a model or the disk, 2 a wrong argument."""
+    """Run a subcommand; return 1 for a model or disk problem, 2 for a wrong argument."""
     from pytest_llmperf.config.errors import ModelError
     from pytest_llmperf.models.file_types import UnknownFileTypeError
 

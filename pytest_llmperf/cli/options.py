@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Command-line options shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Add the options that name the configuration and override it; ``example``: of a setting."""
+    """Add ``--config`` and ``--set``, with ``example`` as the example of a setting."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -25,7 +25,7 @@ def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def add_pytest_arguments(parser: argparse.ArgumentParser, purpose: str = "") -> None:
-    """Add what stands after ``--``; ``purpose`` goes to the end of its help."""
+    """Add the arguments after ``--``; ``purpose`` is appended to their help."""
     parser.add_argument(
         "pytest_args",
         nargs="*",
@@ -36,7 +36,7 @@ def add_pytest_arguments(parser: argparse.ArgumentParser, purpose: str = "") -> 
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name the folder of the baselines, and one machine in it."""
+    """Add ``--dir`` for the folder of the baselines, and ``--machine`` for a machine in it."""
     parser.add_argument(
         "--dir",
         type=Path,
@@ -47,7 +47,7 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def baselines_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder that ``--dir`` names, or the project's; it need not exist."""
+    """Return the folder from ``--dir``, or the project's baseline folder; it need not exist."""
     if arguments.dir is not None:
         return Path(arguments.dir)
     from pytest_llmperf.config.load import load_config

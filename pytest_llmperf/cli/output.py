@@ -1,4 +1,4 @@
-"""Prints lines, messages and errors, and writes files, for the commands."""
+"""Output of the commands: prints lines, messages and errors, and writes files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NARROWEST = 40
 
 
 class OutputError(Exception):
-    """A result that could not be written; str() is the complete message."""
+    """Raised if a result can't be written; ``str()`` is the complete message."""
 
 
 def width(narrowest: int = _NARROWEST, widest: int = _WIDEST) -> int:
-    """Return the columns to fill; 80 where the terminal does not say."""
+    """Return the width of the output in columns; 80 if the terminal's is unknown."""
     return max(narrowest, min(widest, shutil.get_terminal_size((80, 24)).columns))
 
 
 def say(*lines: str) -> None:
-    """Print lines; control characters, and what the encoding lacks, are shown as escapes."""
+    """Print lines, with control and unencodable characters shown as escapes."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
         safe = "\n".join(map(printable, line.split("\n")))
@@ -40,25 +40,25 @@ def say(*lines: str) -> None:
 
 
 def say_words(text: str, first: str = "", indent: str = "  ") -> None:
-    """Print a sentence, broken into lines at its spaces."""
+    """Print a text, broken into lines at its spaces."""
     say(*wrap_words(text, width(), indent=indent, first=first))
 
 
 def note(message: object) -> None:
-    """Print a message on the standard error at once; control characters are shown as escapes."""
+    """Print a message on standard error, flushed, with control characters shown as escapes."""
     lines = map(printable, f"llmperf: {message}".split("\n"))
     with suppress(BrokenPipeError):
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def complain(error: object, status: int) -> int:
-    """Print an error on the standard error, and return the exit status."""
+    """Print an error on standard error, and return the exit status."""
     note(error)
     return status
 
 
 def ending_on_sigterm() -> AbstractContextManager[None]:
-    """End on SIGTERM as on Ctrl-C: with the engine that is running, and what lies in the cache."""
+    """End on SIGTERM like on Ctrl-C, so that the running engine and the cache are cleaned up."""
     return sigterm_raises(SystemExit(128 + signal.SIGTERM))
 
 
@@ -68,9 +68,9 @@ def run_reporting(
     wrong: tuple[type[Exception], ...] = (),
     problems: tuple[type[Exception], ...],
 ) -> int:
-    """Run a command; print the errors that it raises as messages, and return the exit status.
+    """Run a command, print its errors as messages, and return the exit status.
 
-    ``wrong``: of an argument, which end it with 2; ``problems``: the others, which end it with 1.
+    ``wrong`` are errors of an argument (status 2); ``problems`` are other errors (status 1).
     """
     try:
         status = command()
@@ -81,19 +81,19 @@ def run_reporting(
         return complain(error, 1)
     except KeyboardInterrupt:
         return complain("interrupted", 130)
-    except BrokenPipeError:  # whoever read along has seen enough
+    except BrokenPipeError:  # the reader, such as head, has stopped reading
         _discard_output()
         return 1
     return status
 
 
 def put(text: str, what: str = "the comparison") -> None:
-    """Print text at once; characters that the encoding lacks are shown as escapes.
+    """Print text, flushed, with unencodable characters shown as escapes.
 
-    ``what`` it is, for the error.
+    ``what`` names the text in an error.
 
     Raises:
-        OutputError: the output cannot be written to, such as a full disk.
+        OutputError: the output can't be written, for example because the disk is full.
     """
     encoding = sys.stdout.encoding or "utf-8"
     try:
@@ -104,10 +104,10 @@ def put(text: str, what: str = "the comparison") -> None:
 
 
 def put_utf8(text: str, what: str) -> None:
-    """Print text for another program at once: as UTF-8, whatever the terminal's encoding is.
+    """Print text for another program, flushed, as UTF-8 whatever the terminal's encoding is.
 
     Raises:
-        OutputError: as ``put``.
+        OutputError: the output can't be written.
     """
     sys.stdout.flush()
     try:
@@ -119,21 +119,21 @@ def put_utf8(text: str, what: str) -> None:
 
 def _give_up_output(error: OSError, what: str) -> None:
     _discard_output()
-    if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
+    if not isinstance(error, BrokenPipeError):  # otherwise the reader has just stopped reading
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"{what} can't be printed: {reason}") from None
 
 
 def _discard_output() -> None:
-    """Keep Python from complaining once more, at its end, that the output can't be written to."""
+    """Keep Python from reporting at its exit, too, that the output can't be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_writable(option: str, path: Path) -> None:
-    """Check that a file can be written, before minutes go into its content.
+    """Check that a file can be written, before minutes are spent on its content.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: the file can't be written.
     """
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
@@ -144,12 +144,12 @@ def check_writable(option: str, path: Path) -> None:
 
 
 def write(path: Path, text: str, what: str, option: str) -> None:
-    """Write ``what`` to a file, whole or not at all, creating its folder.
+    """Write ``text`` to a file atomically, creating its folder.
 
-    ``option``: the one that named the file.
+    ``what`` names the text, and ``option`` the option that gave the path, in an error.
 
     Raises:
-        OutputError: it can't be written there.
+        OutputError: the file can't be written.
     """
     from pytest_llmperf.atomic_write import atomic_write
 

@@ -1,4 +1,4 @@
-"""Runs pytest for a command, which passes signals on to it."""
+"""Runs pytest for a command, and passes signals on to it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def run_perf_tests(arguments: Sequence[str]) -> int:
-    """Run the perf tests of this folder; return pytest's exit status.
+    """Run the perf tests of the current folder; return pytest's exit status.
 
-    A SIGTERM is passed on to it; Ctrl-C reaches it through the terminal.
+    SIGTERM is passed on to pytest; Ctrl-C reaches pytest through the terminal.
     """
     process: subprocess.Popen[bytes] | None = None
     asked_to_end = False
@@ -37,9 +37,9 @@ def run_perf_tests(arguments: Sequence[str]) -> int:
         _wait(process)
     finally:
         signal.signal(signal.SIGTERM, before)
-    # Only now, when nothing is passed on any more, is its id given back.
+    # Reap pytest, which frees its process id, only now that no signal is passed on any more.
     status = process.wait()
-    # Ended by a signal: what a shell calls that.
+    # If a signal ended it, return the status that a shell would.
     return status if status >= 0 else 128 - status
 
 
@@ -49,5 +49,5 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
             wait_until_ended(process)
             return
         except KeyboardInterrupt:
-            # The terminal interrupts pytest, too, which reports and ends by itself.
+            # The terminal also interrupts pytest, which then reports and ends by itself.
             continue

@@ -1,4 +1,4 @@
-"""``llmperf quality``: compare the configured engine's answers with a reference's."""
+"""``llmperf quality``: compare the configured engine's answers with those of a reference."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _model(named: str) -> str:
-    """Return a model's name; a file is named from this folder, not from the configuration's."""
+    """Return a model's name; the path of a file is relative to the current folder."""
     file = Path(named).expanduser()
     return str(file.absolute()) if file.exists() else named
 

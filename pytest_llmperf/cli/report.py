@@ -1,4 +1,4 @@
-"""``llmperf report SESSION.json``: one session as a page, or in a form that another tool reads."""
+"""``llmperf report SESSION.json``: convert a session to a page, or a format of another tool."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ examples:
 {exit_status_text(EXIT_STATUS)}
 """
 _WRITE_ONE = "write one: pytest -m perf --llmperf-json FILE"
-#: Fewer have no room for what a page must say.
+#: Smallest page size in characters; the required content needs this much room.
 _FEWEST_CHARS = 4_000
 
 
 class NoReportError(Exception):
-    """The file can't be shown in that form; the message says why, and what to do."""
+    """Raised if a file can't be shown in a form; the message says why, and what to do."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -160,7 +160,7 @@ def _form_of(arguments: argparse.Namespace) -> tuple[Form, str]:
 
 
 def _read(path: Path, form: Form) -> ReportedSession:
-    """Read the session; raises BadRecordError and NoReportError."""
+    """Read a session that a form can show; raises BadRecordError and NoReportError."""
     from pytest_llmperf.report.reported import read_session
 
     _check_exists(path)
@@ -179,7 +179,7 @@ def _read(path: Path, form: Form) -> ReportedSession:
 
 
 def _check_other_file(option: str, path: Path | None, session: Path) -> None:
-    """Check that an output does not replace the report itself."""
+    """Check that an output file is not the report itself; raises OutputError."""
     if path is not None and path.exists() and session.exists() and path.samefile(session):
         raise OutputError(f"{option} {path}: that is the report itself; name another file")
 
@@ -198,7 +198,7 @@ def _name_left_out(session: ReportedSession) -> None:
 def _write_github_pages(
     arguments: argparse.Namespace, session: ReportedSession, longest: int
 ) -> None:
-    """Write the page to the step's summary, or the file given, and as a comment."""
+    """Write the page to the step's summary or the given file, and to the comment file."""
     from pytest_llmperf.report.forms.github import comment
     from pytest_llmperf.report.forms.markdown import session_markdown
 
@@ -215,7 +215,7 @@ def _write_github_pages(
 
 
 def _add_to_summary(path: Path, session: ReportedSession, longest: int) -> None:
-    """Append the page to the step's summary, which other commands may have written to."""
+    """Append the page to the step's summary, where other commands may have written, too."""
     from pytest_llmperf.report.forms.github import summary
 
     try:

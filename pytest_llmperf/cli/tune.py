@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    """Search, unless the result is known already, and report."""
+    """Search, unless the result is cached, and report."""
     from pytest_llmperf.cli.tune_result import report
     from pytest_llmperf.tune.errors import TuneError
 
@@ -153,10 +153,10 @@ def _tune(arguments: argparse.Namespace) -> int:
 
 
 def _today(arguments: argparse.Namespace, prompts: Sequence[str]) -> Today | None:
-    """Return today's configuration; None if the tests may have another one, as pytest will say.
+    """Return today's configuration; None if it is invalid here: pytest may find a valid one.
 
     Raises:
-        ConfigError: it is wrong, and needed here.
+        ConfigError: the configuration is invalid, and needed here.
     """
     from pytest_llmperf.cli.tune_result import read_today
     from pytest_llmperf.config.errors import ConfigError
@@ -180,7 +180,7 @@ def _request(arguments: argparse.Namespace) -> TuneRequest:
 def _tune_prompts(
     arguments: argparse.Namespace, request: TuneRequest, today: Today, prompts: Sequence[str]
 ) -> TuneResult:
-    """Record the described workload, and search."""
+    """Record a workload of the given prompts, and search."""
     from pytest_llmperf.cli.console import LineConsole
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.session.context import SessionContext
@@ -208,12 +208,12 @@ def _tune_prompts(
 
 
 def _prompt(given: str) -> str:
-    """Return the text of a prompt: of a file if there is one of that name."""
+    """Return the text of a prompt: the content of a file if one has that name."""
     try:
         path = Path(given)
         return path.read_text(encoding="utf-8") if path.is_file() else given
     except (OSError, ValueError):
-        return given  # longer than a file's name can be
+        return given  # too long for a file name
 
 
 def _tune_tests(
@@ -228,7 +228,7 @@ def _tune_tests(
     with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
         path, outcome = Path(folder) / "request.json", Path(folder) / "result.json"
         replace(request, outcome=str(outcome)).write(path)
-        options = [f"--llmperf-tune={path}", *(f"--llmperf-set={one}" for one in arguments.set)]
+        options = [f"--llmperf-tune={path}", *(f"--llmperf-set={arg}" for arg in arguments.set)]
         if config is not None:
             options.append(f"--llmperf-config={config.absolute()}")
         status = run_perf_tests([*options, *arguments.pytest_args])

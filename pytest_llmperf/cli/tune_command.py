@@ -1,4 +1,4 @@
-"""The command line of ``llmperf tune``, written again from its parsed arguments."""
+"""Rebuilds command lines of ``llmperf tune`` and related commands from parsed arguments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-#: Sections whose values may be private, such as a key of an application.
+#: Sections whose values may be private, such as an application's key.
 _PRIVATE = ("llm", "llm.extra")
 
 
 def search_words(arguments: argparse.Namespace) -> list[str]:
-    """Return the words that repeat the search, without what is done with its result."""
+    """Return the words that repeat the search, without the options for its result."""
     words = ["llmperf", "tune"]
     for prompt in arguments.prompt:
         words += ["--prompt", prompt]
@@ -33,11 +33,11 @@ def search_words(arguments: argparse.Namespace) -> list[str]:
 
 
 def public_command(arguments: argparse.Namespace) -> str:
-    """Return the command for a document: without passwords and values of ``llm.extra``."""
+    """Return the command for a document, without passwords and values of ``llm.extra``."""
     from pytest_llmperf.tune.storage import without_password
 
     shown = argparse.Namespace(**vars(arguments))
-    shown.set = [_without_private(one) for one in arguments.set]
+    shown.set = [_without_private(setting) for setting in arguments.set]
     if arguments.storage is not None:
         shown.storage = without_password(arguments.storage)
     return shlex.join(search_words(shown))
@@ -53,9 +53,9 @@ def export_command(arguments: argparse.Namespace, program: str, settings: Sequen
     """Return the command that prints the settings for another program.
 
     Args:
-        arguments: of the search.
-        program: as ``llmperf export`` names it.
-        settings: those that the configuration file does not have, ``llm.n_batch=512``.
+        arguments: parsed arguments of the search.
+        program: name of the program in ``llmperf export``.
+        settings: settings missing in the configuration file, such as ``llm.n_batch=512``.
     """
     words = ["llmperf", "export", program]
     if arguments.config is not None:

@@ -1,4 +1,4 @@
-"""What ``llmperf tune`` does with its result: text, documents, and settings in config.yaml."""
+"""Output of ``llmperf tune``'s result: text, documents, and settings in config.yaml."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.finished import FinishedSearch
     from pytest_llmperf.tune.result import Configuration, TuneResult
 
-#: Other programs, and how their settings are called.
+#: Other programs, and the form in which they take settings.
 _EXPORTS: Mapping[Program, str] = {
     "llama-server": "as llama-server arguments",
     "ollama": "as an Ollama Modelfile",
@@ -35,13 +35,13 @@ _EXPORTS: Mapping[Program, str] = {
 
 @dataclass(frozen=True)
 class Today:
-    """The configuration when the search began.
+    """The configuration at the start of the search.
 
     Attributes:
-        setup: it, checked.
-        file: its file, which need not exist.
-        digest: of that file.
-        finished: where the result of this search is kept.
+        setup: the checked configuration.
+        file: the configuration file, which need not exist.
+        digest: digest of that file.
+        finished: cache for the result of this search.
     """
 
     setup: EngineSetup
@@ -54,7 +54,7 @@ def check_files(arguments: argparse.Namespace) -> None:
     """Check that the files of the result can be written.
 
     Raises:
-        OutputError: one can't.
+        OutputError: a file can't be written.
     """
     if arguments.json is not None:
         check_writable("--json", arguments.json)
@@ -65,10 +65,10 @@ def check_files(arguments: argparse.Namespace) -> None:
 def read_today(arguments: argparse.Namespace, prompts: Sequence[str]) -> Today:
     """Read the configuration before the search; with ``--apply`` check that it can be changed.
 
-    ``prompts``: the texts of ``--prompt``.
+    ``prompts`` are the texts of ``--prompt``.
 
     Raises:
-        ConfigError: it is not valid; with ``--apply``: can't be written, or is overridden.
+        ConfigError: it is not valid; with ``--apply``: it can't be written, or is overridden.
         OSError: a file of the model can't be read.
     """
     from pytest_llmperf.config.edit import check_editable, file_digest
@@ -93,10 +93,10 @@ def report(
     """Print the result, write the requested files, and with ``--apply`` the settings.
 
     Args:
-        result: of the search.
-        arguments: of the command.
+        result: result of the search.
+        arguments: parsed arguments of the command.
         today: the configuration; None if it could not be read here.
-        date: of the search.
+        date: ISO date of the search.
 
     Raises:
         OutputError: a file can't be written.
@@ -134,7 +134,7 @@ def _summary_file(arguments: argparse.Namespace) -> Path:
 
 
 def _check_nothing_overrides(setup: EngineSetup, file: Path) -> None:
-    """Refuse settings of the engine from elsewhere: the file alone would not be what is proven."""
+    """Refuse engine settings from outside the file, which would not hold what was proven."""
     from pytest_llmperf.config.edit import EditError
 
     found = [
@@ -208,7 +208,7 @@ def _say_next_steps(result: TuneResult, arguments: argparse.Namespace) -> None:
         say("to start the server with them:", f"  {command}")
     else:
         exports = (export_command(arguments, program, settings) for program in _EXPORTS)
-        say("to use them in another program:", *(f"  {one}" for one in exports))
+        say("to use them in another program:", *(f"  {command}" for command in exports))
 
 
 def _started(configuration: Configuration) -> str | None:
@@ -225,5 +225,5 @@ def _value(value: Any) -> str:
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    ours, theirs = (json.loads(json.dumps(one)) for one in (ours, theirs))
+    ours, theirs = (json.loads(json.dumps(side)) for side in (ours, theirs))
     return [f"llm.{key}" for key, value in ours.items() if theirs.get(key) != value]

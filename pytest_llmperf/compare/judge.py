@@ -1,4 +1,4 @@
-"""Judges the candidate's stored sessions by the base's, with the gate's own rules."""
+"""Judges the candidate's stored sessions against the base's, with the gate's own rules."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class ComparisonRules:
     Attributes:
         tolerance: slowdown that must be caught, a fraction.
         false_alarms: chance of any false ``regressed`` in the whole comparison.
-        own_tolerances: a report's own tolerances count; not where the user gave one.
-        calibrated: the tolerances that a calibration gave the candidate's session count.
-        metrics: names of the metrics to judge; None for those that the gate would.
-        targets: metrics that the configuration has a target for, which makes them judged.
+        own_tolerances: use a report's own tolerances; False if the user gave one.
+        calibrated: use the tolerances that a calibration gave the candidate's session.
+        metrics: names of the metrics to judge; None for those that the gate would judge.
+        targets: metrics with a target in the configuration, which are therefore judged.
     """
 
     tolerance: float
@@ -61,25 +61,23 @@ class ComparisonRules:
 
 
 def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> ComparisonResult:
-    """Judge the candidate's newest session by the base's sessions.
+    """Judge the candidate's newest session against the base's sessions.
 
     Only the newest, because the gate's rules are for one new session. A report's own verdict
-    is kept where it is worse, also for tests that the base does not hold.
+    is kept if it is worse, also for tests that the base does not hold.
     """
     candidates = candidate_tests(pair.candidate.records)
     known = {nodeid for stored in pair.base.records for nodeid in stored.record.tests}
-    both = [one for one in candidates if one.nodeid in known]
-    evidence = [
-        (one, _evidence(one, check, pair)) for one in both for check in _checks(one, pair, rules)
-    ]
+    both = [test for test in candidates if test.nodeid in known]
+    evidence = [(t, _evidence(t, check, pair)) for t in both for check in _checks(t, pair, rules)]
     verdicts = judge_session([item for _, item in evidence], rules.false_alarms)
-    rows: dict[str, list[CheckResult]] = {one.nodeid: [] for one in both}
-    for (one, item), verdict in zip(evidence, verdicts, strict=True):
-        rows[one.nodeid].append(CheckResult(item, verdict))
-    results = [_test_result(one, rows.get(one.nodeid, ()), pair) for one in candidates]
-    tests = tuple(test for test in results if test.nodeid in rows or test.verdicts)
+    rows: dict[str, list[CheckResult]] = {test.nodeid: [] for test in both}
+    for (test, item), verdict in zip(evidence, verdicts, strict=True):
+        rows[test.nodeid].append(CheckResult(item, verdict))
+    results = [_test_result(test, rows.get(test.nodeid, ()), pair) for test in candidates]
+    tests = tuple(result for result in results if result.nodeid in rows or result.verdicts)
     base_tests, lost = newest_tests(pair.base.records), pair.candidate.side.unmeasured
-    ran = {one.nodeid for one in candidates} | {one.nodeid for one in lost}
+    ran = {test.nodeid for test in candidates} | {test.nodeid for test in lost}
     return ComparisonResult(
         session=_session_result(pair, both or candidates, tests, rules, strict),
         base=pair.base.side.name,
@@ -88,22 +86,22 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
         unlike=tuple(
             f"{d.item}: {d.baseline} → {d.current}" for d in relevant_differences(pair.differences)
         ),
-        added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
+        added=tuple(test.nodeid for test in candidates if test.nodeid not in known),
         removed=tuple(sorted(base_tests - ran)),
-        failed=tuple(one.nodeid for one in lost if one.failed and one.nodeid in base_tests),
+        failed=tuple(test.nodeid for test in lost if test.failed and test.nodeid in base_tests),
         against=_against(pair),
         strict=strict,
     )
 
 
 def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Iterator[Check]:
-    """Yield the checks of one test, in the order to show them."""
+    """Yield the checks of one test, in display order."""
     reports = [side.side.reported.get(one.nodeid) for side in (pair.candidate, pair.base)]
-    asked, asked_of_base = (None if each is None else each.tolerances() for each in reports)
+    asked, asked_of_base = (None if test is None else test.tolerances() for test in reports)
     asked = asked or asked_of_base
     measured = one.test.metrics
     if not measured:
-        # What could not be measured at all has its verdicts, too: those of the base's metrics.
+        # A test that could not be measured at all gets verdicts on the base's metrics.
         holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
         measured = holding[-1].record.tests[one.nodeid].metrics
     known = {name: metric for name in measured if (metric := _metric(name)) is not None}
@@ -111,14 +109,14 @@ def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Itera
     own = dict(asked) if asked and rules.own_tolerances else {}
     if rules.calibrated:
         given = one.test.tolerances.items()
-        own = {name: found.against_stored for name, found in given} | own
+        own = {name: tolerance.against_stored for name, tolerance in given} | own
     for name in dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(known)]):
         if name in known and (name in judged or name in ALWAYS_SHOWN):
             yield Check(
                 known[name],
                 None,
                 own.get(name, rules.tolerance),
-                # Unlike machines or models are shown side by side, and not judged.
+                # Different machines or models are shown side by side, not judged.
                 gated=name in judged and not pair.differences,
                 asked=False,
             )
@@ -132,9 +130,9 @@ def _judged(
 ) -> set[str]:
     """Return the names of the metrics to judge.
 
-    A record does not keep what the test's markers asked for. Judged are the metrics that
-    the gate judges by itself, those with a target, and percentiles, which are only ever
-    recorded for a marker. Of what another tool measured one metric of each quantity is.
+    A record does not keep what the test's markers asked for, so these are the metrics that
+    the gate judges by default, those with a target, and percentiles, which are only recorded
+    for a marker. For an imported session they are one metric of each quantity.
     """
     if rules.metrics is not None:
         return set(rules.metrics)
@@ -173,11 +171,11 @@ def _evidence(one: CandidateTest, check: Check, pair: SidePair) -> Evidence:
 
 
 def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
-    """Return the base's samples; those of a changed workload are shown and not compared."""
-    # Without the anchor: how the two sides differ counts, not how the base came about.
-    found = replace(base_samples(one, metric, pair), anchor=(), anchor_sources=())
-    if found.status != "workload changed":
-        return found
+    """Return the base's samples; those of a changed workload are shown but not compared."""
+    # Without the anchor: only how the two sides differ matters, not the base's history.
+    samples = replace(base_samples(one, metric, pair), anchor=(), anchor_sources=())
+    if samples.status != "workload changed":
+        return samples
     holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
     other = evidence_for(
         pair.base.records,
@@ -186,7 +184,7 @@ def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineS
         metric,
         decisions=pair.base.decisions,
     )
-    return replace(found, sessions=other.sessions, sources=other.sources)
+    return replace(samples, sessions=other.sessions, sources=other.sources)
 
 
 def _test_result(one: CandidateTest, compared: Sequence[CheckResult], pair: SidePair) -> TestResult:
@@ -217,9 +215,9 @@ def _session_result(
     rules: ComparisonRules,
     strict: bool,
 ) -> SessionResult:
-    used = dict.fromkeys(one.stored.path for one in candidates)
+    used = dict.fromkeys(test.stored.path for test in candidates)
     records = pair.candidate.records
-    # Where no session holds a test, none stands for one.
+    # Without any test no session is used, so the newest describes the machine and model.
     newest = next((s for s in reversed(records) if s.path in used), records[-1])
     record = newest.record
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
@@ -243,7 +241,7 @@ def _session_result(
 def _against(pair: SidePair) -> str | None:
     """Return the revision of the base's code: the one given, or that of its newest record.
 
-    What another tool measured can't be measured again with this one.
+    An imported session can't be measured again with this tool, so it has none.
     """
     if pair.differences or pair.base.newest.imported is not None:
         return None

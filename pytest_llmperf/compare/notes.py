@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import StoredRecord
     from pytest_llmperf.compare.pairing import SidePair
 
-#: Base sessions whose origin is named; more are counted.
+#: Number of base sessions whose origin is named; any more are only counted.
 _MAX_ORIGINS = 3
 
 
 def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
-    """Write what was noticed about one test, a line each."""
+    """Yield the findings about one test, a line each."""
     test = one.test
     if pair.differences:
         for reason in test.invalid:
             yield f"the machine was disturbed: {reason}"
-        found = base_samples(one, "end_to_end", pair)
-        if found.status == "workload changed":
-            yield f"workload changed: {found.detail}"
+        samples = base_samples(one, "end_to_end", pair)
+        if samples.status == "workload changed":
+            yield f"workload changed: {samples.detail}"
     if one.skipped:
         yield (
             f"{count(one.skipped, 'other session')} of {pair.candidate.side.name} left out: the "
@@ -54,23 +54,23 @@ def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
 def recorded_differences(
     base: StoredRecord, candidate: StoredRecord, pair: SidePair
 ) -> tuple[str, ...]:
-    """Return the recorded differences besides speed; a report says little of itself."""
+    """Return the recorded differences other than speed; of a report only the engine is known."""
     record = candidate.record
     if pair.base.side.is_report or pair.candidate.side.is_report:
-        engines = [engine_label(one) for one in (base, candidate)]
+        engines = [engine_label(stored) for stored in (base, candidate)]
         return (f"engine: {engines[0]} → {engines[1]}",) if engines[0] != engines[1] else ()
-    found = notes(base, record.machine, record.provenance, record.config)
-    return tuple(f"{d.item}: {d.baseline} → {d.current}" for d in found)
+    differing = notes(base, record.machine, record.provenance, record.config)
+    return tuple(f"{d.item}: {d.baseline} → {d.current}" for d in differing)
 
 
 def engine_label(stored: StoredRecord) -> str:
-    """Return the engine and its version."""
+    """Return the name and version of a session's engine."""
     source = stored.record.provenance
     return f"{source.engine} {source.engine_version}"
 
 
 def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> Iterator[str]:
-    """Write which sessions are compared with which."""
+    """Yield notes on the sessions that are compared, a line each."""
     base, candidate = pair.base, pair.candidate
     yield f"base: {base.side.name}, {count(len(base.records), 'session')}"
     own = len(candidate.records)
@@ -97,11 +97,11 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
 
 
 def _imports(pair: SidePair, newest: StoredRecord) -> Iterator[str]:
-    """Write where sessions of other tools come from, and what a sample of theirs is."""
-    found = [(f"base {stored.path.name}", stored.record) for stored in pair.base.records]
-    found.append((f"judged {newest.path.name}", newest.record))
-    imported = [(which, one.imported) for which, one in found if one.imported is not None]
-    # The judged one is the last.
+    """Yield the origin of imported sessions, and what their samples are, a line each."""
+    records = [(f"base {stored.path.name}", stored.record) for stored in pair.base.records]
+    records.append((f"judged {newest.path.name}", newest.record))
+    imported = [(which, r.imported) for which, r in records if r.imported is not None]
+    # The last is the judged session.
     for which, origin in (*imported[:-1][:_MAX_ORIGINS], *imported[-1:]):
         yield f"{which}: {origin}"
     if (more := len(imported) - _MAX_ORIGINS - 1) > 0:

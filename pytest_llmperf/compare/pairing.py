@@ -1,4 +1,4 @@
-"""Chooses the stored sessions to compare: of two sides, and of each test."""
+"""Chooses the stored sessions to compare, for two sides and for each test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MatchingSessions:
 
     @property
     def model(self) -> str:
-        """The model's name for a reader."""
+        """The model's name, for display."""
         return self.newest.model.label
 
 
@@ -50,18 +50,18 @@ def _forbidding_differences(
 ) -> tuple[Difference, ...]:
     """Return the differences that forbid a verdict: strict items of the machine, or the model.
 
-    Of a report only the machine's key and the model's name are known.
+    For a report only the machine's key and the model's name are known.
     """
     old, new = base.newest, candidate.newest
     if base.side.is_report or candidate.side.is_report:
         pairs = (("machine", base.key, candidate.key), ("model", base.model, candidate.model))
         return tuple(Difference(item, a, b) for item, a, b in pairs if a != b)
-    found = differences(new.machine, old.machine)
+    forbidding = differences(new.machine, old.machine)
     if old.model.sha256 != new.model.sha256 or (
         new.model.sha256 is None and old.model.name != new.model.name
     ):
-        found.append(Difference("model", _identity(old.model), _identity(new.model)))
-    return tuple(found)
+        forbidding.append(Difference("model", _identity(old.model), _identity(new.model)))
+    return tuple(forbidding)
 
 
 def _identity(model: ModelIdentity) -> str:
@@ -78,7 +78,7 @@ def _groups_of(side: StoredSide) -> list[MatchingSessions]:
 
 
 def _without(groups: Iterable[MatchingSessions], other: StoredSide) -> list[MatchingSessions]:
-    """Leave another side's sessions out.
+    """Return the groups without the sessions that another side also holds.
 
     Stores are append-only: a later commit's store holds the sessions of an earlier one, too.
     """
@@ -86,24 +86,24 @@ def _without(groups: Iterable[MatchingSessions], other: StoredSide) -> list[Matc
     known: dict[str, list[BaselineRecord]] = {}
     for record in theirs:
         known.setdefault(record.recorded, []).append(record)
-    found = []
+    remaining = []
     for group in groups:
         if other.is_report or group.side.is_report:
-            # A report does not say when it was; its samples are those of its record.
+            # A report has no time; its samples equal those of the same session's record.
             own = [s for s in group.records if not any(_same_samples(s.record, r) for r in theirs)]
         else:
             own = [s for s in group.records if s.record not in known.get(s.record.recorded, ())]
         if own:
-            found.append(MatchingSessions(group.side, tuple(own), group.decisions))
-    return found
+            remaining.append(MatchingSessions(group.side, tuple(own), group.decisions))
+    return remaining
 
 
 def _same_samples(one: BaselineRecord, other: BaselineRecord) -> bool:
-    """Whether a test has the very same samples in both, to the digits that records keep."""
+    """Whether any test has the same samples in both, to the precision of stored records."""
     for nodeid in one.tests.keys() & other.tests.keys():
         mine, theirs = one.tests[nodeid].metrics, other.tests[nodeid].metrics
         names = mine.keys() & theirs.keys()
-        # All of them: what a counter reports, such as zero, may well be the same twice.
+        # All metrics: a counter's value, such as zero, may well be the same twice.
         if names and all(_is_same(mine[name].samples, theirs[name].samples) for name in names):
             return True
     return False
@@ -122,10 +122,10 @@ class SidePair:
     """The sessions of two sides that are compared.
 
     Attributes:
-        base: compared with.
+        base: the sessions to compare with.
         candidate: the sessions of the candidate's side that the base's side does not hold.
-        differences: of machine and model, base first; nothing is judged where there are some.
-        notes: what a reader should know of the choice.
+        differences: of machine and model, base first; if there are any, nothing is judged.
+        notes: notes on the choice, for the user.
     """
 
     base: MatchingSessions
@@ -139,9 +139,9 @@ class Selection:
     """Which machine and model to compare.
 
     Attributes:
-        machines: keys, of both sides or one for either; empty for whatever fits.
-        model: its name, or None.
-        unlike: different machines or models may be compared, without a verdict.
+        machines: one key for both sides, or the base's and the candidate's; empty for any.
+        model: the model's name; None for any.
+        unlike: whether different machines or models may be compared, without a verdict.
     """
 
     machines: tuple[str, ...] = ()
@@ -153,22 +153,22 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
     """Choose the sessions of two sides to compare.
 
     Raises:
-        CompareError: no sessions fit together, or several do; says what to do.
+        CompareError: no sessions fit together, or several do; the message says what to do.
     """
     bases = _groups(base, selection, 0)
     candidates = _without(_groups(candidate, selection, -1), base)
     if not candidates:
         raise CompareError(_same_sessions(base, candidate, selection))
-    found = [(a, b) for a in bases for b in candidates if not _forbidding_differences(a, b)]
-    own = [(a, b) for a, b in found if b.newest.imported is None]
+    fitting = [(a, b) for a in bases for b in candidates if not _forbidding_differences(a, b)]
+    own = [(a, b) for a, b in fitting if b.newest.imported is None]
     if len(own) == 1:
-        # Beside a machine of one's own, imported sessions are compared where they are named.
-        found = own
-    if len(found) == 1:
-        a, b = found[0]
+        # Imported sessions beside the user's own are only compared if they are named.
+        fitting = own
+    if len(fitting) == 1:
+        a, b = fitting[0]
         return SidePair(a, b, notes=(*_by_name(a, b), *_left_out(candidates, b)))
-    if found:
-        raise CompareError(_several(found, base, candidate))
+    if fitting:
+        raise CompareError(_several(fitting, base, candidate))
     if not selection.unlike:
         raise CompareError(_refused(bases, candidates))
     a, b = _only_machine(bases), _only_machine(candidates)
@@ -192,14 +192,14 @@ def _groups(side: StoredSide, selection: Selection, position: int) -> list[Match
                 f"  it holds: {', '.join(map(repr, keys))}"
             )
         keys = [asked]
-    found = [group for group in _groups_of(side) if group.key in keys]
+    groups = [group for group in _groups_of(side) if group.key in keys]
     if selection.model is None:
-        return found
+        return groups
     of_model = [
-        group for group in found if selection.model in (group.model, group.newest.model.name)
+        group for group in groups if selection.model in (group.model, group.newest.model.name)
     ]
     if not of_model:
-        models = ", ".join(dict.fromkeys(repr(group.model) for group in found))
+        models = ", ".join(dict.fromkeys(repr(group.model) for group in groups))
         raise CompareError(
             f"{side.name} holds no sessions of model {selection.model!r}\n  it holds: {models}"
         )
@@ -251,7 +251,7 @@ def _several(
 
 
 def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSessions]) -> str:
-    """Name the exact differences between the two groups that differ least."""
+    """Return the error message: the exact differences of the two groups that differ least."""
     a, b = min(
         ((a, b) for a in bases for b in candidates),
         key=lambda pair: len(_forbidding_differences(*pair)),
@@ -276,7 +276,7 @@ def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSes
 
 
 def _only_machine(groups: Sequence[MatchingSessions]) -> MatchingSessions:
-    """Return the newest group where one machine is left; raises CompareError where several are."""
+    """Return the newest group of the only machine; raises CompareError if there are several."""
     keys = dict.fromkeys(group.key for group in groups)
     if len(keys) > 1:
         listed = "\n".join(f"  {key}" for key in keys)
@@ -289,12 +289,12 @@ def _only_machine(groups: Sequence[MatchingSessions]) -> MatchingSessions:
 
 @dataclass(frozen=True)
 class CandidateTest:
-    """One test of the candidate, in the session that it is judged by.
+    """One test of the candidate, and the session whose samples are judged.
 
     Attributes:
         nodeid: the test.
-        stored: its newest session in which it was fit to be judged, or its newest one.
-        skipped: newer sessions in which it was not.
+        stored: the newest session in which the test is valid, or else its newest session.
+        skipped: number of newer sessions, in which it is invalid.
     """
 
     nodeid: str
@@ -309,23 +309,23 @@ class CandidateTest:
 
 def candidate_tests(records: Sequence[StoredRecord]) -> list[CandidateTest]:
     """Return every test of the sessions: the newest session's tests first, in its order."""
-    found: dict[str, CandidateTest] = {}
+    chosen: dict[str, CandidateTest] = {}
     for stored in reversed(records):
         for nodeid, test in stored.record.tests.items():
-            before = found.get(nodeid)
+            before = chosen.get(nodeid)
             if before is None:
-                found[nodeid] = CandidateTest(nodeid, stored, 0)
+                chosen[nodeid] = CandidateTest(nodeid, stored, 0)
             elif before.test.invalid:
                 skipped = before.skipped + 1
-                # Where none was fit, the newest says why.
-                found[nodeid] = replace(before, skipped=skipped)
+                # If the test is invalid in all sessions, the newest says why.
+                chosen[nodeid] = replace(before, skipped=skipped)
                 if not test.invalid:
-                    found[nodeid] = CandidateTest(nodeid, stored, skipped)
-    return list(found.values())
+                    chosen[nodeid] = CandidateTest(nodeid, stored, skipped)
+    return list(chosen.values())
 
 
 def newest_tests(records: Sequence[StoredRecord]) -> set[str]:
-    """Return the tests of the newest session and of others of the same commit.
+    """Return the node ids of the tests in the newest session and in others of its commit.
 
     Older sessions may hold tests that have been removed since.
     """

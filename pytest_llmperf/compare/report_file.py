@@ -1,7 +1,7 @@
 """Reads a ``--llmperf-json`` report as a stored session: its samples and its own verdicts.
 
-A report names its machine and its model and nothing else of them, and says which checks the
-session judged, which a record does not. Only what is needed here is read.
+A report has only the names of its machine and model, but unlike a record it says which checks the
+session judged. Only the parts that a comparison needs are read.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 #: The newest layout of a report that this version reads.
 REPORT_SCHEMA = 1
-#: A report has these and a record has not.
+#: Keys that every report has, and keys that only a record has.
 _REPORT_KEYS = frozenset({"session", "counts", "tests"})
 _RECORD_KEYS = frozenset({"recorded", "provenance"})
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file looks like a report; errors in it are raised when it is read."""
+    """Whether a file looks like a report; ``read_report`` raises the errors in it."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return False
@@ -54,7 +54,7 @@ def is_report(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class ReportedMetric(Stored):
-    """A metric of a test, as far as a comparison needs it; the verdict is the session's own."""
+    """The parts of a test's metric that a comparison needs; the verdict is the session's own."""
 
     name: str
     unit: str
@@ -68,7 +68,7 @@ class ReportedMetric(Stored):
 
     @property
     def against_stored(self) -> float:
-        """Its tolerance where sessions are compared that were measured apart."""
+        """Its tolerance for comparing sessions that were measured separately."""
         return self.tolerance if self.calibrated is None else self.calibrated.against_stored
 
     @property
@@ -78,13 +78,13 @@ class ReportedMetric(Stored):
 
     @property
     def is_share(self) -> bool:
-        """Whether it counts iterations: its samples are 0 and 1, no quantities."""
+        """Whether it is a share of iterations, so that its samples are 0 or 1, not quantities."""
         metric = known_metric(self.name)
         return metric is not None and metric.kind == "share"
 
 
 def _fitting(metric: ReportedMetric) -> ReportedMetric:
-    """Check what is used of a metric by what it is used for."""
+    """Check the items of a metric that a comparison will use."""
     if metric.samples and not metric.is_share:
         check_metric(metric.name, metric.unit, metric.samples)
     if metric.gated and not metric.is_share and not 0 < metric.tolerance < 1:
@@ -107,7 +107,7 @@ class _Work(Stored):
 
 @dataclass(frozen=True)
 class ReportedTest(Stored):
-    """A test; of two sides (``against``) pairs of processes were measured."""
+    """A test in a report; with two sides (``against``), pairs of processes were measured."""
 
     nodeid: str
     workload: _Work
@@ -118,19 +118,19 @@ class ReportedTest(Stored):
 
     def invalid(self, planned: int) -> tuple[str, ...]:
         """Return why the samples are invalid, in the words of a record."""
-        found: dict[str, None] = {}
+        reasons: dict[str, None] = {}
         kinds = {metric.verdict for metric in self.metrics if metric.verdict is not None}
         for metric in self.metrics:
-            # One metric may lack a value alone; what stopped the test stopped all of them.
+            # A single metric may lack a value; an error that stopped the test is in all of them.
             if metric.verdict == "invalid" or (metric.verdict == "error" and kinds == {"error"}):
-                found[(metric.explanation or metric.verdict).splitlines()[0]] = None
-        # Of two sides a pair counts when both of its processes do.
+                reasons[(metric.explanation or metric.verdict).splitlines()[0]] = None
+        # With two sides, a pair counts if both of its processes do.
         noun, done = (
             ("processes", self.processes) if self.against is None else ("pairs", self.pairs)
         )
-        if not found and done < planned:
-            found[f"{done} of {planned} {noun} were measured"] = None
-        return tuple(found)
+        if not reasons and done < planned:
+            reasons[f"{done} of {planned} {noun} were measured"] = None
+        return tuple(reasons)
 
     def record(self, planned: int) -> TestRecord:
         """Return the test as a record would hold it."""
@@ -147,7 +147,7 @@ class ReportedTest(Stored):
         )
 
     def tolerances(self) -> dict[str, float]:
-        """Return the tolerance of every check that was judged, for stored sessions."""
+        """Return the tolerance of every judged check, for comparing stored sessions."""
         return {m.name: m.against_stored for m in self.metrics if m.gated and not m.is_share}
 
     @property
@@ -161,10 +161,10 @@ class SessionReport:
     """A ``--llmperf-json`` report, read as a stored session.
 
     Attributes:
-        record: its session. The machine has a key only, the model a name, the configuration
-            is empty, and ``recorded`` is "": a report does not say.
+        record: its session. The machine has only a key, the model only a name, and the
+            configuration and ``recorded`` are empty: a report does not have them.
         tests: by node id.
-        unmeasured: the others that ran.
+        unmeasured: the other tests that ran.
     """
 
     record: BaselineRecord

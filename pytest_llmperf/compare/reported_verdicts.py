@@ -1,4 +1,4 @@
-"""Keeps a report's own verdicts in a comparison where judging its samples again is milder."""
+"""Keeps a report's own verdict in a comparison where judging its samples again is milder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.compare.report_file import ReportedMetric, ReportedTest
 
 _STRATEGY = "report"
-#: What holds whatever the session is compared with. A missing or stale baseline was its own.
+#: Verdicts to keep whatever the base is; not that its own baseline was missing or outdated.
 _LASTING: dict[str | None, VerdictKind] = {
     kind.value: kind
     for kind in (
@@ -28,35 +28,35 @@ _LASTING: dict[str | None, VerdictKind] = {
         VerdictKind.INCONCLUSIVE,
     )
 }
-#: What voids a test has been judged again already, with the same words.
+#: Verdicts on a void test: the comparison has given them again already, in the same words.
 _VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 
 
 def with_reported_verdicts(
     rows: Sequence[CheckResult], reported: ReportedTest, base: str
 ) -> tuple[CheckResult, ...]:
-    """Return the rows of one test, each with its session's own verdict where that is worse.
+    """Return the rows of one test, each with its session's own verdict if that is worse.
 
-    Metrics that were not compared get a row if their own verdict needs one.
+    A metric that was not compared gets a row if its own verdict is a lasting one.
 
     Args:
-        rows: of the comparison.
+        rows: the comparison's rows of the test.
         reported: the test in its session's report.
-        base: what the comparison calls its base.
+        base: name of the comparison's base.
     """
     lasting = {own.name: own for own in reported.metrics if own.verdict in _LASTING}
-    found = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
-    return (*found, *_rows_of(reported.nodeid, lasting.values()))
+    joined = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
+    return (*joined, *_rows_of(reported.nodeid, lasting.values()))
 
 
 def count_reported(reported: Iterable[ReportedTest]) -> str:
-    """Count a report's own verdicts: ``1 regressed, 2 inconclusive``; empty where all is well."""
+    """Return counts of a report's own verdicts: ``1 regressed, 2 inconclusive``; empty if none."""
     counted = Counter(own.verdict for test in reported for own in test.metrics)
     return ", ".join(f"{counted[kind]} {kind}" for kind in _LASTING if counted[kind])
 
 
 def _joined(row: CheckResult, own: ReportedMetric | None, base: str) -> CheckResult:
-    """Give a row the worse of two verdicts, and a note of the other."""
+    """Return a row with the worse of its two verdicts, and a note on the other."""
     if own is None:
         return row
     kind, judged = _LASTING[own.verdict], row.verdict
@@ -79,7 +79,7 @@ def _joined(row: CheckResult, own: ReportedMetric | None, base: str) -> CheckRes
 
 
 def _rows_of(nodeid: str, reported: Iterable[ReportedMetric]) -> Iterator[CheckResult]:
-    """Yield rows for verdicts on what was not compared."""
+    """Yield rows for verdicts on metrics that were not compared."""
     for own in reported:
         if (metric := known_metric(own.name)) is not None:
             check = Check(metric, own.limit, own.tolerance)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ComparisonOutcome(Enum):
-    """The overall outcome; the values are those of the JSON."""
+    """The overall outcome of a comparison; the values are written to JSON."""
 
     FINE = "fine"
     INCONCLUSIVE = "inconclusive"
@@ -24,7 +24,7 @@ class ComparisonOutcome(Enum):
     REGRESSED = "regressed"
 
 
-#: Exit statuses; the others are 0.
+#: Exit status by outcome; 0 for the others.
 _STATUS = {
     ComparisonOutcome.REGRESSED: 1,
     ComparisonOutcome.MISSED: 1,
@@ -37,16 +37,16 @@ class ComparisonResult:
     """Two sides of stored sessions, compared.
 
     Attributes:
-        session: the candidate as a session with the base as its baseline; of ``added`` tests
-            it holds those whose report says that they failed, or were not decided.
+        session: the candidate as a session with the base as its baseline; of the ``added``
+            tests it has only those with a failing or undecided verdict in the report.
         base, candidate: names of the sides.
         base_sessions: sessions of the base that the candidate was compared with.
         unlike: how machine or model differ, one line each; nothing is judged where they do.
         added, removed: node ids of tests that only the candidate, or only the base, holds.
-        failed: node ids of tests that the base holds, and whose body failed in the candidate's
-            session, so that nothing was measured.
-        against: what names the base to ``--llmperf-against``, or None where no commit does.
-        strict: what is inconclusive fails.
+        failed: node ids of the base's tests whose body failed in the candidate's session, so
+            that nothing was measured.
+        against: the base's name for ``--llmperf-against``; None if no commit stands for it.
+        strict: whether an inconclusive comparison fails.
     """
 
     session: SessionResult
@@ -62,7 +62,7 @@ class ComparisonResult:
 
     @property
     def kinds(self) -> dict[VerdictKind, int]:
-        """How many checks got which verdict; metrics of one quantity count as one."""
+        """The number of checks per verdict; metrics of one quantity count as one."""
         return count_kinds(test.verdicts for test in self.session.tests)
 
     @property
@@ -86,14 +86,14 @@ class ComparisonResult:
 
     @property
     def status(self) -> int:
-        """The exit status: what is inconclusive fails only where that was asked for."""
+        """The exit status; an inconclusive comparison fails only if ``strict``."""
         if self.outcome is ComparisonOutcome.INCONCLUSIVE:
             return int(self.strict)
         return _STATUS.get(self.outcome, 0)
 
     @property
     def why_not(self) -> str:
-        """Why what should have been compared was not, in one line; empty where it was."""
+        """Why something that should have been compared was not, in one line; else empty."""
         if self.failed and not self.unlike:
             return f"{count(len(self.failed), 'failed test')} not measured: {listed(self.failed)}"
         if all(test.nodeid in self.added for test in self.session.tests):

@@ -25,12 +25,12 @@ class ComparisonRequest:
 
     Attributes:
         base: names the stored sessions to compare with: a commit, a folder or a file.
-        candidate: names those that are judged.
+        candidate: names the stored sessions to judge.
         selection: which machine and model.
         baselines: the folder of a commit's baselines; None for the configured one.
         tolerance: the slowdown to catch, a fraction; None for the configured one.
-        metrics: names of the metrics to judge; None for those that the gate would.
-        strict: what is inconclusive fails.
+        metrics: names of the metrics to judge; None for those that the gate would judge.
+        strict: whether an inconclusive comparison fails.
     """
 
     base: str
@@ -49,11 +49,11 @@ def compare(
 
     Args:
         request: what to compare.
-        folder: the current one; the project around it has the configuration.
-        environ: variables, which may configure, too.
+        folder: the current folder; the project around it has the configuration.
+        environ: environment variables, which may hold settings, too.
 
     Raises:
-        CompareError: they cannot be compared.
+        CompareError: the sessions cannot be compared.
         BaselineError: a stored file cannot be used.
         ConfigError: the project's configuration is wrong.
         GitError: git cannot read a commit.

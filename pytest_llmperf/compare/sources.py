@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.revisions import Revision
     from pytest_llmperf.session.recorded import UnmeasuredTest
 
-#: Says that a name stands for a commit, whatever lies in the current folder.
+#: Prefix of a name that stands for a commit, even if a file or folder has that name.
 FORCED = "rev:"
 _DEFAULT = "perf_baselines"
 _RECORD = "record a session: pytest -m perf --llmperf-record"
@@ -44,13 +44,13 @@ class StoredSide:
 
     Attributes:
         argument: what the user typed.
-        name: the same for a reader, a commit with its subject.
+        name: the same for display; a commit with its subject.
         shelves: by the machine's key; each holds at least one session.
         commit: the full hash, for a commit's store.
-        is_report: the only session comes from a report, which names machine and model only.
-        reported: the report's tests by node id, with what its own session judged.
-        unmeasured: the report's tests that ran and were not measured.
-        notes: what a reader should know of how it was read.
+        is_report: the only session comes from a report, which only names machine and model.
+        reported: the report's tests by node id, with its session's own verdicts.
+        unmeasured: the report's tests that ran but were not measured.
+        notes: notes on how the argument was read, for the user.
     """
 
     argument: str
@@ -67,10 +67,10 @@ class SideSources:
     """Finds the stored sessions that an argument names.
 
     Args:
-        project: the one around the current folder; a commit's ``config.yaml`` is looked for in
-            the same places.
+        project: the project around the current folder; a commit's ``config.yaml`` is looked for
+            in the same places.
         baselines: the folder of the baselines in the work tree.
-        fixed: the user named that folder: it is the same one in every commit.
+        fixed: whether the user named that folder, so that it is the same in every commit.
     """
 
     def __init__(self, project: ProjectFolders, baselines: Path, fixed: bool) -> None:
@@ -86,7 +86,7 @@ class SideSources:
         Raises:
             CompareError: it names nothing, or nothing to compare.
             BaselineError: a stored file cannot be used.
-            GitError: git does not know it, or cannot read it.
+            GitError: git does not know the commit, or cannot read it.
         """
         if argument.startswith(FORCED):
             return self._commit(argument.removeprefix(FORCED))
@@ -135,12 +135,12 @@ class SideSources:
         return self._found
 
     def _folder(self, repository: Repository, revision: Revision) -> PurePosixPath:
-        """Return where a commit holds its baselines, from the repository's top.
+        """Return the folder of a commit's baselines, from the repository's top.
 
-        That is where its own configuration says, or else where they lie today.
+        It is the folder in the commit's own configuration, or else where they lie today.
 
         Raises:
-            CompareError: that lies outside the repository.
+            CompareError: the folder lies outside the repository.
         """
         if not self._fixed:
             configured = _below(repository, _configured(repository, revision, self._project))
@@ -166,7 +166,7 @@ def _below(repository: Repository, folder: Path) -> PurePosixPath | None:
 
 
 def _configured(repository: Repository, revision: Revision, project: ProjectFolders) -> Path:
-    """Return the folder of the baselines as a commit's configuration has it, or the default one."""
+    """Return the folder of baselines that a commit's configuration names, or the default one."""
     for folder in project.searched:
         path = _below(repository, folder / FILE_NAME)
         blob = repository.files(revision.commit, str(path)).get(str(path)) if path else None
@@ -180,14 +180,14 @@ def _baselines(content: bytes) -> str:
     from pytest_llmperf.config.yaml_file import parse
 
     perf = parse(content).get("perf")
-    found = perf.get("baselines") if isinstance(perf, dict) else None
-    return found if isinstance(found, str) and found else _DEFAULT
+    folder = perf.get("baselines") if isinstance(perf, dict) else None
+    return folder if isinstance(folder, str) and folder else _DEFAULT
 
 
 def _exists(argument: str) -> bool:
     try:
         return Path(argument).exists() or Path(argument).is_symlink()
-    except (OSError, ValueError):  # too long for a name, or none at all
+    except (OSError, ValueError):  # too long for a name, or not a possible name
         return False
 
 
@@ -212,7 +212,7 @@ def _side_of_path(path: Path) -> StoredSide:
         return _file(path, name)
     except BaselineError as error:
         first, *rest = str(error).splitlines()
-        # What mends a stored baseline may not be done to any file that somebody names.
+        # The fix for a stored baseline, such as deleting it, may be wrong for any other file.
         upgrade = [line.strip() for line in rest if "pip install --upgrade" in line]
         raise CompareError("\n  ".join([first, *(upgrade or [f"name {_FILE_KINDS}"])])) from None
 
@@ -235,7 +235,7 @@ def _file(path: Path, name: str) -> StoredSide:
 
 def _folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
     try:
-        has_records = any(one.suffix == ".json" and one.name[0] != "." for one in path.iterdir())
+        has_records = any(file.suffix == ".json" and file.name[0] != "." for file in path.iterdir())
     except OSError as error:
         raise BaselineError(
             f"{path}: the folder cannot be read: {(error.strerror or str(error)).lower()}\n"
@@ -260,13 +260,13 @@ def _store(store: BaselineStore) -> dict[str, Shelf]:
 def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
     """Read the records that lie in the folder itself, whatever the folder is called."""
     whole = path.resolve()
-    files = sorted(one for one in path.iterdir() if one.suffix == ".json" and one.name[0] != ".")
+    files = sorted(f for f in path.iterdir() if f.suffix == ".json" and f.name[0] != ".")
     if read_record(files[0]).machine.key == whole.name:
         shelf = BaselineStore(whole.parent).read_shelf(whole.name)
         return {whole.name: _moved(shelf, whole, path)}, ()
-    records = [StoredRecord(one, read_record(one)) for one in files]
+    records = [StoredRecord(file, read_record(file)) for file in files]
     shelves: dict[str, Shelf] = {}
-    for stored in sorted(records, key=lambda one: (one.record.recorded, one.path.name)):
+    for stored in sorted(records, key=lambda item: (item.record.recorded, item.path.name)):
         key = stored.record.machine.key
         before = shelves.get(key, Shelf())
         shelves[key] = replace(before, records=(*before.records, stored))
@@ -284,8 +284,8 @@ def _side_of_commit(
     the repository.
 
     Raises:
-        CompareError: it holds no session, or files that cannot be used.
-        GitError: git cannot read it, or there is no room for the files.
+        CompareError: the commit holds no session, or files that cannot be used.
+        GitError: git cannot read the commit, or there is no room for the files.
     """
     from pytest_llmperf.repository.checkout import export
 
@@ -306,15 +306,15 @@ def _side_of_commit(
 
 
 def _moved(shelf: Shelf, root: Path, to: Path) -> Shelf:
-    """Name a shelf's files as if ``root`` were ``to``."""
+    """Return a shelf with the paths of its files moved from ``root`` to ``to``."""
     return Shelf(
-        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.records),
-        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.decisions),
+        tuple(replace(file, path=to / file.path.relative_to(root)) for file in shelf.records),
+        tuple(replace(file, path=to / file.path.relative_to(root)) for file in shelf.decisions),
     )
 
 
 def _bad_in_commit(message: str, place: Path, revision: Revision, folder: PurePosixPath) -> str:
-    """Explain what is wrong with a commit's files; a fix for a file is no fix for a commit."""
+    """Explain what is wrong with a commit's files, without fixes that only work for a file."""
     lines = [line for line in message.splitlines() if line.startswith(str(place))]
     problems = [line.replace(f"{place}/", "").removeprefix(f"{folder}/") for line in lines]
     listed = "\n".join(f"  {line}" for line in problems) or f"  {message}"

@@ -1,4 +1,4 @@
-"""Sentences about the invalid values of a configuration."""
+"""Error messages for the invalid values of a configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pytest_llmperf.units import shown
 
 
 def complaints(error: ValidationError, tree: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the path of each invalid key of a ``Config``, and a sentence about it.
+    """Yield the path of each invalid key of a ``Config``, and an error message about it.
 
-    ``tree``: what was validated.
+    ``tree``: the values that were validated.
     """
     section = tree.get("llm")
     engine = section.get("engine", DEFAULT_ENGINE) if isinstance(section, Mapping) else ""
@@ -36,7 +36,7 @@ def complaints(error: ValidationError, tree: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _missing(engine: object, path: KeyPath, field: FieldInfo) -> str:
-    """Say that an engine needs a key of its section."""
+    """Return the message that an engine needs a key of its section."""
     examples = (
         field.json_schema_extra.get("examples")
         if isinstance(field.json_schema_extra, dict)
@@ -52,8 +52,8 @@ def _locate(
 ) -> tuple[KeyPath, type[BaseModel], FieldInfo | None]:
     """Return the key's path within ``loc``, its section, and its field if there is one.
 
-    Pydantic appends the members of a union to the path; those are left out. ``llm``: the schema
-    of that section.
+    Pydantic appends the members of a union to the path; they are left out. ``llm``: the schema
+    of the section ``llm``.
     """
     owner: type[BaseModel] = Config
     for depth, part in enumerate(loc):

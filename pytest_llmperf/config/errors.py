@@ -15,7 +15,7 @@ class Problem:
             ``--llmperf-set llm.n_batch``.
         text: what is wrong and what was expected.
         key: the dotted key, where ``where`` does not already name it.
-        order: problems are listed by this (layer, line).
+        order: (layer, line), by which problems are sorted.
     """
 
     where: str
@@ -28,7 +28,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; ``str()`` is the whole message, one problem a line.
+    """The configuration cannot be used; ``str()`` is the whole message, one problem per line.
 
     Attributes:
         problems: all of them, ordered by layer and line.

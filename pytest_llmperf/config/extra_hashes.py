@@ -1,6 +1,6 @@
 """Hashes of ``llm.extra`` for records: its keys and a hash of each value, never the values.
 
-An argument of an engine may be a key or a private path, and records are committed.
+An engine's argument may be a secret or a private path, and records are committed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 #: Replaces ``extra`` in stored settings: key -> hash of its value.
 EXTRA_HASHES = "extra_sha256"
-#: Precision of numbers in records.
+#: Precision of hashed numbers, as in records.
 _SIGNIFICANT_DIGITS = 9
 _HEX_DIGITS = 12
 

@@ -1,6 +1,6 @@
-"""Types and checks of configuration values, with messages about wrong ones.
+"""Types and checks of configuration values, with messages about wrong values.
 
-A check that a type can't express returns problems: (key or path in the section, message, value).
+Checks that a type can't express return problems: (key or path in the section, message, value).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def problems(
 
 
 def _limits_of(given: Any) -> Any:
-    """Return the limits by metric in base units; null resets what a lower layer set.
+    """Return the limits by metric in base units; null resets the limit of a lower layer.
 
     Raises:
         ValidationError: a metric is unknown, or a limit is wrong.
@@ -197,7 +197,7 @@ def check_severities(
 ) -> tuple[dict[str, str], list[tuple[str, str, Any]]]:
     """Return the severities by check, and the problems: (key, complete message, value).
 
-    null resets what a lower layer set.
+    null resets the severity of a lower layer.
     """
     severities: dict[str, str] = {}
     wrong: list[tuple[str, str, Any]] = []
@@ -215,7 +215,7 @@ def check_severities(
 
 
 def allowed_severities(check: FitnessCheck) -> tuple[str, ...]:
-    """Return the severities a check may get; effects of the configuration are always judged."""
+    """Return the allowed severities of a check; the configuration's effects are always judged."""
     return tuple(s for s in SEVERITIES if s != "invalid" or check.doing != "configuration")
 
 

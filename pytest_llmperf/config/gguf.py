@@ -1,9 +1,9 @@
-"""Checks a model's GGUF files before an engine loads them, so that a wrong one is no crash.
+"""Checks a model's GGUF files before an engine loads them, so that a wrong file causes no crash.
 
-A model is one file, or all parts made by gguf-split. A part's header has its number
-(``split.no``, from 0) and the number of parts (``split.count``); llama.cpp gets the first and
-finds the others by their names. The header is read without llama.cpp, which is not loaded yet
-when a missing part should be noticed.
+A model is one file, or several parts made by gguf-split. A part's header has its number
+(``split.no``, from 0) and the number of parts (``split.count``); llama.cpp gets the first part
+and finds the others by their names. The header is read without llama.cpp, which is not loaded
+yet when a missing part should be noticed.
 Source: llama.cpp's ``llama_model_loader`` and ``llama_split_path``, and ggml's docs/gguf.md.
 """
 
@@ -32,14 +32,14 @@ _VERSIONS = (2, 3)
 
 
 def check_gguf(path: Path, model_path: str) -> Path:
-    """Return ``path`` if it is a readable file that starts as a GGUF file does.
+    """Return ``path`` if it is a readable file that starts like a GGUF file.
 
     Args:
         path: the file.
-        model_path: what the user wrote, for the message.
+        model_path: the user's setting, for the message.
 
     Raises:
-        ModelError: a directory, unreadable, empty, or another format.
+        ModelError: it is a directory, unreadable, empty, or of another format.
     """
     if path.is_dir():
         names = gguf_names(path)
@@ -65,7 +65,7 @@ def check_gguf(path: Path, model_path: str) -> Path:
 
 
 def gguf_names(folder: Path) -> list[str]:
-    """Return the names of some GGUF files in ``folder``, sorted; none if it cannot be read."""
+    """Return the first names of GGUF files in ``folder``, sorted; none if it can't be read."""
     try:
         names = sorted(child.name for child in folder.iterdir() if child.suffix == ".gguf")
     except OSError:
@@ -108,7 +108,7 @@ def model_files(file: Path) -> tuple[Path, ...]:
 
 
 def stated_file_type(file: Path) -> int | None:
-    """Return the quantization that a file states, of enum llama_ftype; None: it states none.
+    """Return the quantization in a file's header, from enum llama_ftype; None if there is none.
 
     Raises:
         OSError: it can't be read.
@@ -118,12 +118,12 @@ def stated_file_type(file: Path) -> int | None:
 
 def _split_keys(file: Path) -> tuple[int, int]:
     """Return a part's number, from 0, and the number of parts; (0, 0) if unknown."""
-    found = _numbers(file, {_NO, _COUNT})
-    return found.get(_NO, 0), found.get(_COUNT, 0)
+    numbers = _numbers(file, {_NO, _COUNT})
+    return numbers.get(_NO, 0), numbers.get(_COUNT, 0)
 
 
 def _numbers(file: Path, keys: Set[bytes]) -> dict[bytes, int]:
-    """Return those of the keys that a file's header has."""
+    """Return the numbers in a file's header, for those of the keys that it has."""
     with file.open("rb") as stream:
         try:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -135,20 +135,20 @@ def _numbers(file: Path, keys: Set[bytes]) -> dict[bytes, int]:
 
 def _find(data: mmap.mmap, keys: Set[bytes]) -> dict[bytes, int]:
     magic, version, _, count = struct.unpack_from("<4sIQQ", data)
-    found: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     if magic != MAGIC or version not in _VERSIONS:
-        return found
+        return numbers
     at = struct.calcsize("<4sIQQ")
     for _ in range(count):
         end = _after_string(data, at)
         key = data[at + 8 : end]
         (kind,) = struct.unpack_from("<I", data, end)
         if key in keys:
-            (found[key],) = struct.unpack_from(f"<{_FIXED[kind]}", data, end + 4)
-            if len(found) == len(keys):
+            (numbers[key],) = struct.unpack_from(f"<{_FIXED[kind]}", data, end + 4)
+            if len(numbers) == len(keys):
                 break
         at = _after_value(data, end + 4, kind)
-    return found
+    return numbers
 
 
 def _after_string(data: mmap.mmap, at: int) -> int:

@@ -27,10 +27,10 @@ class HubFile:
 
 
 def parse(model_path: str) -> HubFile:
-    """Return what ``hf://owner/repo[@revision]/path/file.gguf`` names.
+    """Return the file that ``hf://owner/repo[@revision]/path/file.gguf`` names.
 
     Raises:
-        ModelError: another form.
+        ModelError: the text has another form.
     """
     match = _FORM.fullmatch(model_path)
     if match is None or ".." in match["file"].split("/"):
@@ -41,13 +41,13 @@ def parse(model_path: str) -> HubFile:
 def download(model_path: str) -> Path:
     """Return the local file, from huggingface_hub's cache or downloaded into it.
 
-    Of a model in several files it is the first, and the others lie beside it.
+    For a model in several files it is the first; the others are downloaded beside it.
 
     huggingface_hub's environment variables apply: ``HF_HOME``,
     ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``.
 
     Raises:
-        ModelError: huggingface_hub is missing, or refuses; the message says why.
+        ModelError: huggingface_hub is missing or fails; the message says why.
     """
     wanted = parse(model_path)
     try:
@@ -76,7 +76,7 @@ def download(model_path: str) -> Path:
 
 
 def _commit(file: Path, wanted: HubFile) -> str | None:
-    """Return the commit that a file came from, so that the others come from the same.
+    """Return the commit that a file came from, so that the other files come from the same commit.
 
     A branch may move between two downloads, and each commit has its own folder.
     """
@@ -85,7 +85,7 @@ def _commit(file: Path, wanted: HubFile) -> str | None:
 
 
 def _explain(error: Exception, wanted: HubFile) -> str:
-    """Return the error's cause and its fix, most specific first."""
+    """Return the error's cause and its fix."""
     from huggingface_hub import constants, utils
 
     endpoint = str(constants.ENDPOINT)
@@ -121,8 +121,8 @@ def _explain(error: Exception, wanted: HubFile) -> str:
 
 def _refused(error: BaseException, endpoint: str) -> str:
     """Return a message if the error, or its cause, means that access was refused."""
-    for each in (error, error.__cause__):
-        status = getattr(getattr(each, "response", None), "status_code", None)
+    for cause in (error, error.__cause__):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in (401, 403):
             return f"{endpoint} refuses access ({status}); check HF_TOKEN"
     return ""

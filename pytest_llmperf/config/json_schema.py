@@ -22,7 +22,7 @@ from pytest_llmperf.metrics import METRICS, Unit
 #: The generated schema as the package ships it.
 SHIPPED = Path(__file__).with_name("config.schema.json")
 
-#: The schemas of the ``llm`` section: ``engine`` decides which one holds.
+#: The schemas of the ``llm`` section: ``engine`` decides which schema applies.
 _ENGINES = (LlamaCppConfig, AppConfig, ServerConfig, AnyLlmConfig)
 
 _LIMIT: dict[Unit, tuple[str, str]] = {
@@ -39,11 +39,11 @@ _LIMIT: dict[Unit, tuple[str, str]] = {
 def build_schema() -> dict[str, Any]:
     """Return the schema (JSON Schema draft 2020-12) as plain JSON types."""
     schema: dict[str, Any] = _without_titles(Config.model_json_schema(mode="validation"))
-    _, engines = models_json_schema([(one, "validation") for one in _ENGINES])
+    _, engines = models_json_schema([(config, "validation") for config in _ENGINES])
     schema["$defs"] = {**_without_titles(engines["$defs"]), **schema["$defs"]}
     schema["properties"]["llm"] = {
         "description": schema["properties"]["llm"]["description"],
-        "oneOf": [{"$ref": f"#/$defs/{one.__name__}"} for one in _ENGINES],
+        "oneOf": [{"$ref": f"#/$defs/{config.__name__}"} for config in _ENGINES],
     }
     _of_packages(schema["$defs"][AnyLlmConfig.__name__])
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -71,8 +71,8 @@ def build_schema() -> dict[str, Any]:
 
 
 def _of_packages(section: dict[str, Any]) -> None:
-    """Make a schema that of engines which packages provide: it has to name one of them."""
-    own = [one.model_fields["engine"] for one in _ENGINES if one is not AnyLlmConfig]
+    """Restrict a schema to engines that other packages provide; it has to name such an engine."""
+    own = [config.model_fields["engine"] for config in _ENGINES if config is not AnyLlmConfig]
     names = [name for field in own for name in get_args(field.annotation)]
     engine = section["properties"]["engine"]
     del engine["default"]

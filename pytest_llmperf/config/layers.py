@@ -1,4 +1,4 @@
-"""The layers of the configuration: the file, over it the environment, then the command line."""
+"""The layers of the configuration: the file, overridden by environment, then command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PREFIX = "LLMPERF_"
 #: Numbers of the layers, in the order in which they apply.
 _FILE, _ENVIRONMENT, _COMMAND_LINE = range(3)
 _SECTIONS = ("llm", "perf", "quality", "tune")
-#: One underscore after the section where two are needed: easy to get wrong, silent if ignored.
+#: One underscore after the section instead of two: an easy mistake, and silent if ignored.
 _NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF|QUALITY|TUNE)_(?!_)(.+)", re.IGNORECASE)
 
 
@@ -25,7 +25,7 @@ class SettingOrigin:
     """The layer that set a key.
 
     Attributes:
-        where: as messages show it.
+        where: name of the layer, or file and line, for messages.
         order: (layer, line), for sorting.
         names_key: ``where`` already contains the key.
     """
@@ -36,7 +36,7 @@ class SettingOrigin:
 
 
 class Layers:
-    """The merged values so far (``tree``), later layers over earlier ones."""
+    """The values merged so far (``tree``); later layers override earlier ones."""
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class Layers:
         self._file = "configuration"
 
     def add_document(self, document: Document, shown: str) -> None:
-        """Add a file's values; a section with only comments counts as absent."""
+        """Add a file's values; a section that holds only comments counts as absent."""
         self._file = shown
         self.tree = {
             key: {} if value is None and key in _SECTIONS else value
@@ -88,7 +88,7 @@ class Layers:
         return problems
 
     def add_changes(self, changes: Mapping[str, Any]) -> None:
-        """Add values, by dotted key, that are to be written into the file."""
+        """Add values that are to be written into the file, by dotted key."""
         for position, (dotted, value) in enumerate(changes.items()):
             origin = SettingOrigin(
                 f"new value of {dotted}", (_COMMAND_LINE, position), names_key=True
@@ -125,7 +125,7 @@ class Layers:
         self._origins[path] = origin
 
     def origin(self, path: KeyPath) -> SettingOrigin:
-        """Return the layer that set ``path``: its own, else a child's, else its parent's."""
+        """Return the layer that set ``path``, else the layer of a child, else of a parent."""
         if found := self._origins.get(path):
             return found
         below = [origin for known, origin in self._origins.items() if known[: len(path)] == path]
@@ -138,24 +138,24 @@ class Layers:
 
     def provenance(self) -> dict[str, str]:
         """Return dotted key -> layer for every value that is set, in the tree's order."""
-        found: dict[str, str] = {}
+        origins: dict[str, str] = {}
 
         def visit(value: Any, path: tuple[str, ...]) -> None:
             if isinstance(value, dict) and value:
                 for key, child in value.items():
                     visit(child, (*path, key))
             elif len(path) > 1:
-                found[".".join(path)] = self.origin(path).where
+                origins[".".join(path)] = self.origin(path).where
 
         visit(self.tree, ())
-        return found
+        return origins
 
     def settle_engine(self) -> None:
-        """Leave out settings that are not for the engine, where that is no mistake.
+        """Remove settings that the engine does not have, unless they look like mistakes.
 
-        A variable holds for every engine that has its setting. And a layer that names the engine
-        (``--llmperf-set llm.engine=app``) goes over what lower ones set for another one. Elsewhere
-        such a key stays, and is refused.
+        An environment variable is meant for every engine that has its setting, and a layer that
+        names the engine (``--llmperf-set llm.engine=app``) overrides lower layers' settings for
+        another engine. Any other such key stays, and is refused.
         """
         section = self.tree.get("llm")
         if not isinstance(section, dict):
@@ -166,5 +166,5 @@ class Layers:
             layer = self.origin(("llm", key)).order[0]
             if layer < named or layer == _ENVIRONMENT:
                 del section[key]
-                for known in [one for one in self._origins if one[:2] == ("llm", key)]:
+                for known in [path for path in self._origins if path[:2] == ("llm", key)]:
                     del self._origins[known]

@@ -1,7 +1,7 @@
-"""The ``llm`` section: one schema for each kind of engine, put together from what the kind uses.
+"""The ``llm`` section: one schema for each kind of engine, composed of the parts that it uses.
 
-``engine`` decides which schema a section has. The schemas of llama.cpp and of applications are
-classes here; that of another package's engine follows from what its kind declares.
+``engine`` decides which schema a section has. The schemas of llama.cpp, applications and servers
+are classes here; the schema of another package's engine follows from what its kind declares.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _RUNS_ALREADY = (
     "llm.url names a server that runs already, so it can't be given arguments; remove it, or let "
     "llm.start start the server (fields of its requests belong in llm.body)"
 )
-#: The engine of a section that names none.
+#: The engine if the section names no engine.
 DEFAULT_ENGINE = "llama_cpp"
 
 
@@ -143,7 +143,7 @@ class LlamaSettings(ThreadSettings, _Answered, ContextSettings):
     )
 
     def conflicts(self) -> Iterator[Problem]:
-        """Yield settings that llama.cpp can't have together."""
+        """Yield settings that llama.cpp can't combine."""
         given = self.model_fields_set
         if self.max_tokens >= self.n_ctx:
             key = "max_tokens" if "max_tokens" in given else "n_ctx"
@@ -161,7 +161,7 @@ class LlamaSettings(ThreadSettings, _Answered, ContextSettings):
 
 
 class LlmConfig(_Answered, _Named):
-    """The engine and its model: what the section has for every kind of engine."""
+    """The engine and its model: the keys that every kind of engine has."""
 
     seed: Seed = Field(default=42, description="Seed of the sampler.")
     load_timeout: Duration = Field(default=300.0, description="Time limit for loading the model.")
@@ -177,25 +177,25 @@ class LlmConfig(_Answered, _Named):
     @field_validator("extra")
     @classmethod
     def _extra_is_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        found = []
+        wrong = []
         for key, value in extra.items():
-            # Those of a server are its command's, whatever the section has of that name.
+            # For a server they are arguments of its command, even if llm has a key of that name.
             if key in cls.model_fields and not issubclass(cls, ServerPart):
-                found.append((key, f"is a setting itself; set llm.{key} instead", value))
+                wrong.append((key, f"is a setting itself; set llm.{key} instead", value))
             elif problem := plain_json_problem(value):
-                found.append((key, problem, value))
-        if found:
-            raise problems("extra", found)
+                wrong.append((key, problem, value))
+        if wrong:
+            raise problems("extra", wrong)
         return extra
 
     @model_validator(mode="after")
     def _fits_together(self) -> LlmConfig:
-        if found := list(self.conflicts()):
-            raise problems("llm", found)
+        if wrong := list(self.conflicts()):
+            raise problems("llm", wrong)
         return self
 
     def conflicts(self) -> Iterator[Problem]:
-        """Yield values that do not go together, and options that the engine does not take."""
+        """Yield values that can't be combined, and options that the engine does not take."""
         yield from super().conflicts()
         _, refused = check_options(self.kind, self.extra)
         for path, text, value in refused:
@@ -210,8 +210,8 @@ class LlmConfig(_Answered, _Named):
         """Return the settings as plain JSON types, every ``auto`` replaced by its number.
 
         Args:
-            model_file: replaces ``model_path``, for the engine; without it the
-                path stays as the user wrote it, for records that others read.
+            model_file: for the engine, replaces ``model_path``; if None, the path
+                stays as the user wrote it, for records that others read.
         """
         settings = self.model_dump(mode="json")
         for key in ThreadSettings.model_fields:
@@ -268,12 +268,12 @@ _OWN: dict[str, type[LlmConfig]] = {
     "app": AppConfig,
     "server": ServerConfig,
 }
-#: Every key of the section, of whatever engine, in the order in which files have them.
+#: The section's keys for all engines together, in the order in which files have them.
 LLM_FIELDS: Mapping[str, FieldInfo] = {**ServerConfig.model_fields, **AnyLlmConfig.model_fields}
 
 
 def llm_schema(engine: object) -> type[LlmConfig]:
-    """Return the schema of the section for an engine; for a name without one, the default's."""
+    """Return the section's schema for an engine; the default's if there is no such engine."""
     try:
         return _schema_of(engine_kind(engine)) if isinstance(engine, str) else LlamaCppConfig
     except EngineKindError:
@@ -301,10 +301,10 @@ def _is_like_llama(kind: EngineKind) -> bool:
 
 
 def read_llm(section: object) -> LlmConfig:
-    """Return a section with the schema of its engine.
+    """Return a section, validated by the schema of its engine.
 
     Raises:
-        ValidationError: a value is wrong, or there is no such engine; keys are in the section.
+        ValidationError: a value is wrong, or there is no such engine; paths start in the section.
     """
     if isinstance(section, LlmConfig):
         return section
@@ -323,7 +323,7 @@ def read_llm(section: object) -> LlmConfig:
 
 
 def misplaced(key: str, engine: str) -> str:
-    """Return what is wrong with a key that only other engines have; empty if none has it."""
+    """Return the message for a key that only other engines have; empty if no engine has it."""
     if key not in LLM_FIELDS:
         return ""
     owners = [name for name, schema in _OWN.items() if key in schema.model_fields]

@@ -28,8 +28,8 @@ class LoadedConfig:
 
     Attributes:
         config: the settings.
-        path: the file read, or None when there was none.
-        warnings: what is allowed but probably a mistake, one sentence each.
+        path: the file that was read, or None if there was none.
+        warnings: allowed settings that are probably mistakes, one sentence each.
         provenance: dotted key -> the layer that set it; defaults are left out.
         base_dir: the folder that relative paths in the settings are relative to.
     """
@@ -56,9 +56,9 @@ def load_config(
 
     Args:
         path: the file; None takes the project's ``config.yaml`` if there is one.
-        project: where to look for it; a folder stands for itself alone.
-        environ: names such as ``LLMPERF_LLM__N_BATCH`` are used.
-        overrides: such as ``llm.n_batch=512``.
+        project: where to look for it: a project's folders, or a single folder.
+        environ: environment; names such as ``LLMPERF_LLM__N_BATCH`` are used.
+        overrides: arguments such as ``llm.n_batch=512``.
 
     Raises:
         ConfigError: naming every problem with its file and line or its layer.
@@ -92,7 +92,7 @@ def load_config(
 
 
 def validated(layers: Layers) -> tuple[Config, list[Problem]]:
-    """Return the configuration of the layers, and the problems; with any it is the defaults."""
+    """Return the configuration of the layers, and problems; if there are any, the defaults."""
     layers.settle_engine()
     try:
         return Config.model_validate(layers.tree), []
@@ -106,7 +106,7 @@ def validated(layers: Layers) -> tuple[Config, list[Problem]]:
 
 
 def _shown(path: Path, rootdir: Path) -> str:
-    """Return the path as messages show it: relative to the root directory where it is in it."""
+    """Return a path for messages: relative to the root directory if it is inside."""
     try:
         return shown_path(path.absolute().relative_to(rootdir.absolute()))
     except ValueError:
@@ -125,7 +125,7 @@ def _neighbour(path: Path) -> str:
 def _foreign_file(
     path: Path | None, file: Path | None, tree: Mapping[str, Any], rootdir: Path
 ) -> list[Problem]:
-    """Return a hint if a file found by the search has no section of ours."""
+    """Return a hint if the search found a file that has no section of ours."""
     if path is not None or file is None or set(tree) & set(Config.model_fields):
         return []
     hint = "if this file belongs to another program, name yours with --llmperf-config PATH"

@@ -1,4 +1,4 @@
-"""The files that decide what a configured engine computes, and their hashes."""
+"""The files that determine what a configured engine computes, and their hashes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _METADATA = "kv_overrides"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's files, and those the engine is given beside it (an adapter, a draft model).
+    """A model's files, and other files that the engine gets (an adapter, a draft model).
 
     Attributes:
-        parts: of the model, the file that the engine is given first.
-        others: the setting that names each further file, and the file.
+        parts: files of the model; the engine is given the first.
+        others: each other file, as (setting that names it, file).
     """
 
     parts: tuple[Path, ...]
@@ -35,11 +35,11 @@ class ModelFiles:
 
         Args:
             model: the first file.
-            extra: ``llm.extra``; every text in it that names a file counts.
-            folder: the engine's working directory, which those names are relative to.
+            extra: ``llm.extra``; every text in it that names an existing file counts.
+            folder: the engine's working directory, the base of relative names.
 
         Raises:
-            SplitModelError, OSError: ``model`` is no longer what it was when it was found.
+            SplitModelError, OSError: ``model`` has changed since it was found.
         """
         named = {name: value for name, value in (extra or {}).items() if name != _METADATA}
         others = [
@@ -56,13 +56,13 @@ class ModelFiles:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all parts of the model."""
+        """Total size of all parts of the model, bytes."""
         return sum(file.stat().st_size for file in self.parts)
 
     def sha256(self, cache: Path | None = None) -> str:
-        """Return one SHA-256 in hex over the contents of all files; names don't count.
+        """Return one SHA-256 in hex over the contents of all files; file names don't count.
 
-        Of a model in one file, with no other beside it, it is that file's own.
+        For a model in a single file without other files it is that file's hash.
 
         Raises:
             OSError: a file can't be read.
@@ -90,7 +90,7 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):
-        # Too long, or with a zero byte, so not meant as a name.
+        # The text is too long or has a zero byte, so it is not meant as a file name.
         return False
 
 

@@ -1,4 +1,4 @@
-"""Resolves ``model_path`` to a model file: a local file, an embedded model, or one of a hub."""
+"""Resolves ``model_path`` to a model file: a local file, an embedded model, or a hub's model."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pytest_llmperf.system_path import shown_path, system_path
 def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None) -> Path:
     """Return the model file that ``model_path`` names, absolute and checked to be GGUF.
 
-    Of a model in several files it is the first, and all of them exist.
+    For a model in several files, return the first; all of them exist.
 
-    An embedded model's name wins over a file of the same name (write ``./name``
+    An embedded model's name takes precedence over a file of that name (write ``./name``
     for the file). Embedded models are never downloaded here, hub models are.
 
     Args:
         model_path: a file (``~`` expanded, relative to ``base_dir``), the name of
             an embedded model, or ``hf://owner/repo/file.gguf``.
         base_dir: the configuration file's folder.
-        cache_dir: of the embedded models; None takes the user's.
+        cache_dir: cache folder with the embedded models; None takes the user's.
 
     Raises:
-        ModelError: there is no such model, or it is no GGUF file; suggests similar ones.
+        ModelError: there is no such model (similar names are suggested), or it is no GGUF file.
     """
     if model_path in EMBEDDED:
         return _embedded(model_path, cache_dir)
@@ -83,7 +83,7 @@ def _expanded(model_path: str) -> Path:
 
 
 def _near(model_path: str, path: Path) -> str:
-    """Return suggestions: similar embedded names, similar or any model files."""
+    """Return suggestions: similar names of embedded models, similar files, or any model files."""
     hints = []
     if near := difflib.get_close_matches(model_path.lower(), EMBEDDED, n=1):
         hints.append(f"did you mean the embedded model {near[0]!r}?")

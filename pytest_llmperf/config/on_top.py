@@ -1,4 +1,4 @@
-"""Engine settings on top of a valid configuration, as the cells of a sweep have them."""
+"""Validates engine settings on top of a valid configuration, such as a sweep's cells."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _FIXED = {
 
 
 class WrongSettingError(Exception):
-    """A name or value that no configuration has; the message begins with the name."""
+    """A setting's name or value is not valid; the message begins with the name."""
 
 
 class ImpossibleSettingsError(Exception):
-    """Settings that are valid one by one but not together; the message says why."""
+    """Settings are valid one by one but not together; the message says why."""
 
 
 def check_name(llm: LlmConfig, name: str) -> None:
     """Check that tests of one session may have different values of a setting.
 
     Raises:
-        WrongSettingError: there is no such setting, or it is the whole session's.
+        WrongSettingError: there is no such setting, or it applies to the whole session.
     """
     if name in _FIXED:
         raise WrongSettingError(f"{name}: {_FIXED[name]}")
@@ -81,10 +81,10 @@ def with_settings(llm: LlmConfig, settings: Mapping[str, Any]) -> LlmConfig:
     """Return engine settings with others on top; ``extra.NAME`` is an argument in ``extra``.
 
     Raises:
-        WrongSettingError: a value that the setting can't have.
-        ImpossibleSettingsError: values that do not go together, or with the other settings.
+        WrongSettingError: a setting can't have its new value.
+        ImpossibleSettingsError: the values can't be combined, or not with the other settings.
     """
-    # Without defaults: one may contradict a setting on top that it would otherwise follow.
+    # Without defaults: as explicit values, they might contradict a setting on top.
     tree = llm.model_dump(mode="json", exclude_unset=True)
     tree["extra"] = dict(llm.extra)
     for name, value in settings.items():
@@ -105,7 +105,7 @@ def with_settings(llm: LlmConfig, settings: Mapping[str, Any]) -> LlmConfig:
 
 
 def _is_of_one(item: Any) -> bool:
-    """Whether an error is about one value, not about how several go together."""
+    """Whether an error is about a single value, not about a combination of values."""
     return item["type"] != "llmperf" or "extra" in item["loc"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_llmperf.system_path import shown_path
 
 FILE_NAME = "config.yaml"
-#: Files that pytest takes its settings from, in its order, and what must begin a line in them.
+#: Files that pytest takes its settings from, in its order -> pattern that must begin a line.
 _SETTINGS = {
     "pytest.toml": None,
     ".pytest.toml": None,
@@ -30,7 +30,7 @@ class ProjectFolders:
     """The folders in which ``config.yaml`` is searched.
 
     Attributes:
-        root: pytest's root folder; without a configuration file, relative paths are its.
+        root: pytest's root folder; without a configuration file, relative paths start here.
         settings: the folder of the file that pytest takes its settings from, or ``root``.
         started: the folder that pytest, or a command, was started in.
     """
@@ -41,7 +41,7 @@ class ProjectFolders:
 
     @classmethod
     def at(cls, folder: Path) -> ProjectFolders:
-        """Return a project that consists of one folder."""
+        """Return a project with a single folder."""
         return cls(folder, folder, folder)
 
     @classmethod
@@ -50,7 +50,7 @@ class ProjectFolders:
 
         Args:
             started: the folder.
-            tests: files, folders or node ids, as pytest's arguments.
+            tests: files, folders or node ids, as given to pytest.
         """
         paths = [started / test.partition("::")[0] for test in tests]
         existing = [path for path in paths if path.exists()]
@@ -66,7 +66,7 @@ class ProjectFolders:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders that are searched, in this order."""
+        """The project's own folders, in the order in which they are searched."""
         return tuple(dict.fromkeys((self.settings, self.root, self.started)))
 
     @property
@@ -109,14 +109,14 @@ def _first(folders: Sequence[Path], names: dict[str, str | None]) -> Path | None
 
 
 def _above(folder: Path) -> Iterator[Path]:
-    """Yield the folders above one, up to the top of its repository; none outside of one."""
+    """Yield the folders above a folder, up to its repository's top; none outside a repository."""
     whole = [folder, *folder.parents]
-    top = next((n for n, each in enumerate(whole) if (each / ".git").exists()), 0)
+    top = next((n for n, candidate in enumerate(whole) if (candidate / ".git").exists()), 0)
     yield from whole[1 : top + 1]
 
 
 def _holds(file: Path, content: str | None) -> bool:
-    """Whether the file exists and, if a content is given, contains it."""
+    """Whether the file exists and, if ``content`` is given, has a line with that beginning."""
     try:
         if not file.is_file():
             return False

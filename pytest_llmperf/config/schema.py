@@ -126,13 +126,13 @@ class PerfConfig(Section):
     @model_validator(mode="after")
     def _max_is_not_below_processes(self) -> PerfConfig:
         given = self.model_fields_set
-        found: list[tuple[str, str, Any]] = []
+        wrong: list[tuple[str, str, Any]] = []
         for limit in ("max_processes", "max_pairs"):
             if getattr(self, limit) < self.processes and limit in given:
                 text = f"{limit} ({getattr(self, limit)}) must not be below processes"
-                found.append((limit, f"{text} ({self.processes})", None))
-        if found:
-            raise problems("perf", found)
+                wrong.append((limit, f"{text} ({self.processes})", None))
+        if wrong:
+            raise problems("perf", wrong)
         return self
 
     @field_validator("fitness", mode="before")
@@ -140,9 +140,9 @@ class PerfConfig(Section):
     def _fitness_is_known(cls, fitness: Any) -> Any:
         if not isinstance(fitness, dict):
             return fitness
-        severities, found = check_severities(fitness)
-        if found:
-            raise problems("fitness", found)
+        severities, wrong = check_severities(fitness)
+        if wrong:
+            raise problems("fitness", wrong)
         return severities
 
 
@@ -211,18 +211,18 @@ class Config(Section):
         try:
             _ = self.reference_llm
         except ValidationError as error:
-            found = [
+            wrong = [
                 (str(item["loc"][-1]) if item["loc"] else "model_path", str(item["msg"]), None)
                 for item in error.errors()
             ]
-            raise problems("quality", found, ("quality", "reference")) from None
+            raise problems("quality", wrong, ("quality", "reference")) from None
         return self
 
     @property
     def reference_llm(self) -> LlmConfig | None:
-        """The settings of the reference's engine; None if the configuration names none.
+        """The settings of the reference's engine; None if the configuration names no reference.
 
-        Those of an engine that reports no probabilities, and so has no reference, are its own.
+        An engine that reports no probabilities has no reference: the result is its own settings.
         """
         changes = self.quality.reference.changes
         if not changes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-#: Values that do not go together: key or path in the section, message, value.
+#: A problem with a section's values: key or path in the section, message, value.
 Problem = tuple[str | tuple[str, ...], str, Any]
 
 
@@ -18,8 +18,8 @@ class Section(BaseModel):
 
 
 class Part(Section):
-    """A part of a section, which may check how its values go together."""
+    """A part of a section, which may check combinations of its values."""
 
     def conflicts(self) -> Iterator[Problem]:
-        """Yield values that do not go together."""
+        """Yield problems with combinations of values."""
         yield from ()

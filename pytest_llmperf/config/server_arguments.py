@@ -1,4 +1,4 @@
-"""Arguments of the command that starts a server: each entry of ``llm.extra`` is one."""
+"""Arguments of the command that starts a server, given as entries of ``llm.extra``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-#: Words of a command line that hold a key, or that one follows: ``--api-key``, ``--hf-token=...``,
-#: ``HF_TOKEN=...``. llama.cpp's ``-hft`` is its ``--hf-token``.
+#: Words of a command line that hold a key or precede one: ``--api-key``, ``--hf-token=...``,
+#: ``HF_TOKEN=...``. llama.cpp's ``-hft`` is short for ``--hf-token``.
 _KEY_WORD = re.compile(
     r"-(-?[\w-]*?(api[-_]?keys|key|token|password|secret)|hft)(=|$)"
     r"|\w*(key|token|password|secret)=",
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def key_problem(words: Iterable[str]) -> str:
-    """Return which word of a command holds a key, and what to do; or ``""``. Never a value."""
+    """Return the option in a command that holds a key, never its value, and the fix; or ``""``."""
     for word in words:
         if _KEY_WORD.match(word) is not None:
             return f"{word.partition('=')[0]} {_KEY_TEXT}"
@@ -31,7 +31,7 @@ def key_problem(words: Iterable[str]) -> str:
 
 
 def argument_problems(start: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the entries that can't be arguments of this command, and why; never a value."""
+    """Yield names that can't be arguments of this command, and why; never their values."""
     given = _given(start)
     for name, value in extra.items():
         if _NAME.fullmatch(name) is None:
@@ -69,15 +69,15 @@ def started_command(start: str, extra: Mapping[str, Any]) -> str:
 
 
 def _given(start: str) -> dict[str, str]:
-    """Return the command's own options, by a form that does not depend on their spelling."""
+    """Return the command's own options, by names with unified spelling."""
     try:
         words = shlex.split(start)
     except ValueError:
-        return {}  # which is an error of its own
+        return {}  # reported separately, with llm.start
     options = (word.partition("=")[0] for word in words if word.startswith("-"))
-    return {_alike(one.lstrip("-")): one for one in options}
+    return {_alike(option.lstrip("-")): option for option in options}
 
 
 def _alike(name: str) -> str:
-    """Return a name as most servers read it: ``max_num_seqs`` is ``max-num-seqs``."""
+    """Return a name with unified spelling: to most servers ``max_num_seqs`` is ``max-num-seqs``."""
     return name.replace("_", "-")

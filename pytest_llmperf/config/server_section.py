@@ -1,6 +1,6 @@
-"""The part of the ``llm`` section about a server: its address or command, and how it is asked.
+"""The part of the ``llm`` section about a server: its address or command, and its requests.
 
-Messages say what is wrong and how to mend it, and never contain a value that may be a secret.
+Messages contain the problem and the fix, and never a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class ServerPart(Part):
             yield "body", text, None
 
     def _header_env_problems(self) -> Iterator[tuple[str, str]]:
-        """Yield the headers that can't get their value from an environment variable, and why."""
+        """Yield headers that can't take their value from an environment variable, and why."""
         given = {name.lower() for name in self.headers}
         for name, variable in self.header_env.items():
             if _HEADER.fullmatch(name) is None:
@@ -204,14 +204,14 @@ def _replicas_problem(replicas: list[str] | None, url: str | None) -> str:
     if not replicas:
         return "is empty; name every server that llm.url balances over, or remove it"
     seen: set[str] = set()
-    for number, one in enumerate(replicas, 1):
-        if text := _url_problem(one):
+    for number, address in enumerate(replicas, 1):
+        if text := _url_problem(address):
             return f"address {number} {text}"
-        if one.rstrip("/") == url.rstrip("/"):
+        if address.rstrip("/") == url.rstrip("/"):
             return f"address {number} is llm.url itself; name the servers that it balances over"
-        if one.rstrip("/") in seen:
+        if address.rstrip("/") in seen:
             return f"address {number} is named twice; name each server once"
-        seen.add(one.rstrip("/"))
+        seen.add(address.rstrip("/"))
     return ""
 
 
@@ -234,7 +234,7 @@ def _start_problem(command: str) -> str:
 
 
 def _headers_problems(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the headers that no request can have, or should not take from a file, and why."""
+    """Yield headers that are not valid or should not be in a file, and why."""
     for name, value in headers.items():
         if _HEADER.fullmatch(name) is None:
             yield name, "no HTTP header can have this name"

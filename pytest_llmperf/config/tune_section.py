@@ -1,4 +1,4 @@
-"""The ``tune`` section of ``config.yaml``: the space of ``llmperf tune``, and its bounds."""
+"""The ``tune`` section of ``config.yaml``: the search space of ``llmperf tune``, and its bounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_llmperf.config.fields import (
 )
 from pytest_llmperf.units import shown
 
-#: Keys of the ``llm`` section that change how fast it is, and not what it computes.
+#: Keys of the ``llm`` section that change the engine's speed, but not what it computes.
 TUNABLE = (
     "n_gpu_layers",
     "n_threads",
@@ -48,9 +48,9 @@ TUNABLE = (
     "main_gpu",
     "tensor_split",
 )
-#: Before the name of an argument in ``llm.extra``.
+#: Prefix of names of arguments in ``llm.extra``.
 EXTRA = "extra."
-#: More choices of one key are no search but a list of everything.
+#: Maximum number of values for one key; more would be an enumeration, not a search.
 MAX_CHOICES = 64
 _RANGE = "a list of values, {min, max, step} or {min, max, log: true}"
 _Models = Annotated[list[Text], Expected("a list of models, each as llm.model_path")]
@@ -99,9 +99,9 @@ class TuneConfig(BaseModel):
     def _space_has_llm_values(cls, space: Any) -> Any:
         if not isinstance(space, dict):
             return space
-        choices, found = _read_space(space)
-        if found:
-            raise problems("space", found)
+        choices, wrong = _read_space(space)
+        if wrong:
+            raise problems("space", wrong)
         return choices
 
 
@@ -115,25 +115,25 @@ class _Range(BaseModel):
 
 
 def choices_of(given: Any) -> list[Any]:
-    """Return the values that a key's entry in ``tune.space`` stands for.
+    """Return the values to try for an entry of ``tune.space``.
 
     Raises:
-        ValueError: it stands for none; the message says what is expected.
+        ValueError: the entry is not valid; the message says what is expected.
     """
     if isinstance(given, list):
         if not given:
             raise ValueError("an empty list leaves no value to try; name one or more")
-        if any(one in given[:place] for place, one in enumerate(given)):
+        if any(choice in given[:place] for place, choice in enumerate(given)):
             raise ValueError("names a value twice")
-        found = given
+        choices = given
     else:
         try:
-            found = _values(_Range.model_validate(given))
+            choices = _values(_Range.model_validate(given))
         except ValidationError:
             raise ValueError(f"expected {_RANGE}, got {shown(given)}") from None
-    if len(found) > MAX_CHOICES:
-        raise ValueError(f"{len(found)} values; at most {MAX_CHOICES}, so take a larger step")
-    return found
+    if len(choices) > MAX_CHOICES:
+        raise ValueError(f"{len(choices)} values; at most {MAX_CHOICES}, so take a larger step")
+    return choices
 
 
 def _values(given: _Range) -> list[int]:
@@ -158,50 +158,50 @@ def _read_space(
     from pytest_llmperf.config.llm_section import LLM_FIELDS
 
     choices: dict[str, list[Any]] = {}
-    found: list[tuple[str | tuple[str, ...], str, Any]] = []
+    wrong: list[tuple[str | tuple[str, ...], str, Any]] = []
     for name, given in _flat(space).items():
         key = str(name)
         is_extra = key.startswith(EXTRA) and key != EXTRA
         if key not in TUNABLE and not is_extra:
-            found.append((key, _refused(key, LLM_FIELDS), given))
+            wrong.append((key, _refused(key, LLM_FIELDS), given))
             continue
         try:
             values = choices_of(given)
         except ValueError as error:
-            found.append((key, str(error), given))
+            wrong.append((key, str(error), given))
             continue
         if is_extra:
-            # The engine's kind says what it takes; the search asks before it begins.
+            # The engine's kind decides whether they are valid; the search checks before it begins.
             choices[key] = values
-            found += [(key, text, one) for one in values if (text := plain_json_problem(one))]
+            wrong += [(key, text, item) for item in values if (text := plain_json_problem(item))]
             continue
         field = LLM_FIELDS[key]
         strict = ConfigDict(strict=True)
         value_of: Any = (field.annotation, field)
         choice: Any = create_model(key, __config__=strict, value=value_of)
-        words = next((one.words for one in _annotations(field) if isinstance(one, Expected)), "")
+        words = next((hint.words for hint in _annotations(field) if isinstance(hint, Expected)), "")
         choices[key] = []
         for value in values:
             try:
                 choices[key].append(choice.model_validate({"value": value}).value)
             except ValidationError:
                 text = f"expected {words or 'another value'}, got {shown(value)}"
-                found.append((key, text, value))
-    return choices, found
+                wrong.append((key, text, value))
+    return choices, wrong
 
 
 def _flat(space: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the space with ``extra: {NAME: ...}``, as ``--set`` has it, named ``extra.NAME``."""
-    found = dict(space)
-    extra = found.pop("extra", None)
+    """Return the space with ``extra: {NAME: ...}``, the form of ``--set``, as ``extra.NAME``."""
+    flat = dict(space)
+    extra = flat.pop("extra", None)
     if not isinstance(extra, dict):
         return dict(space)
-    return {**found, **{f"{EXTRA}{name}": given for name, given in extra.items()}}
+    return {**flat, **{f"{EXTRA}{name}": given for name, given in extra.items()}}
 
 
 def _annotations(field: FieldInfo) -> list[Any]:
     members = getattr(field.annotation, "__args__", ())
-    return [*field.metadata, *(one for m in members for one in getattr(m, "__metadata__", ()))]
+    return [*field.metadata, *(hint for m in members for hint in getattr(m, "__metadata__", ()))]
 
 
 def _refused(key: str, known: Mapping[str, FieldInfo]) -> str:

@@ -1,6 +1,6 @@
-"""Changes single values in the text of a YAML document; every other character stays.
+"""Changes single values in the text of a YAML document; all other characters stay.
 
-Positions come from PyYAML's nodes. Round-trip libraries change more than they are asked to:
+Positions come from PyYAML's nodes. Round-trip libraries change more than requested:
 ruamel.yaml 0.19 writes ``null`` as nothing, joins the spaces of aligned columns, normalises
 indentation, and puts a new last key below the comment of the next section.
 """
@@ -27,10 +27,10 @@ def set_value(text: str, path: Sequence[str], value: Any, order: Sequence[str] =
 
     Args:
         text: a document that ``parse_document`` accepts.
-        path: of the key; missing mappings above it are added.
-        value: plain JSON.
-        order: the usual order of the section's keys: a new key comes after the nearest of the keys
-            before it, or at the end of its mapping if none of them exists.
+        path: path of the key; missing mappings above it are added.
+        value: new value, as plain JSON.
+        order: the usual order of the section's keys: a new key is put after the nearest existing
+            key before it in this order, or at the end of its mapping if there is none.
     """
     node = compose(text)
     if not isinstance(node, yaml.MappingNode):
@@ -51,29 +51,27 @@ def set_value(text: str, path: Sequence[str], value: Any, order: Sequence[str] =
 
 
 def yaml_text(value: Any) -> str:
-    """Return plain JSON as YAML in one line, which this package reads back as the same value."""
+    """Return plain JSON as YAML on one line; this package reads it back as the same value."""
     if isinstance(value, Mapping):
-        return (
-            f"{{{', '.join(f'{yaml_text(key)}: {yaml_text(one)}' for key, one in value.items())}}}"
-        )
+        return f"{{{', '.join(f'{yaml_text(k)}: {yaml_text(v)}' for k, v in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(yaml_text, value))}]"
     if isinstance(value, str):
         return value if _is_plain(value) else _quoted(value)
     if isinstance(value, float):
-        # YAML 1.1 takes 1e-05 for text.
+        # To YAML 1.1, 1e-05 is text.
         return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))
     return json.dumps(value)
 
 
 def _quoted(text: str) -> str:
-    """Return text in double quotes; what can't be printed as YAML's escapes."""
+    """Return text in double quotes, with YAML escapes for characters that can't be printed."""
     written = json.dumps(text, ensure_ascii=False)
-    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in written)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in written)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether text needs no quotes, in a list either."""
+    """Whether text needs no quotes, not even in a list."""
     if not _PLAIN.fullmatch(text) or text.endswith((" ", ":")) or ": " in text:
         return False
     try:
@@ -98,7 +96,7 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Return where a node's own text ends; PyYAML's block collections end at the next token."""
+    """Return the end of a node's own text; PyYAML ends block collections at the next token."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(node, yaml.MappingNode) else last)
@@ -108,15 +106,15 @@ def _end(text: str, node: yaml.Node) -> int:
 
 def _line_end(text: str, position: int) -> int:
     """Return the start of the next line."""
-    found = text.find("\n", position)
-    return len(text) if found < 0 else found + 1
+    newline = text.find("\n", position)
+    return len(text) if newline < 0 else newline + 1
 
 
 def _replace(text: str, pair: tuple[yaml.Node, yaml.Node], value: Any) -> str:
     key, child = pair
     new, end = yaml_text(value), _end(text, child)
     if isinstance(child, yaml.CollectionNode) and not child.flow_style:
-        # The value's lines go; a comment beside the key stays.
+        # Remove the value's lines, but keep a comment beside the key.
         colon = text.index(":", key.end_mark.index) + 1
         first = child.value[0]
         inside = first[0] if isinstance(child, yaml.MappingNode) else first
@@ -148,13 +146,13 @@ def _add(text: str, node: yaml.MappingNode, key: str, value: Any, order: Sequenc
         return f"{text[:end]}, {added}{text[end:]}"
     pairs = {pair[0].value: pair for pair in node.value}
     earlier = order[: order.index(key)] if key in order else ()
-    before = next((pairs[one] for one in reversed(earlier) if one in pairs), node.value[-1])
+    before = next((pairs[name] for name in reversed(earlier) if name in pairs), node.value[-1])
     column = node.value[0][0].start_mark.column
     return _with_lines(text, _end(text, before[1]), column, _lines(text, key, value, column))
 
 
 def _fill(text: str, pair: tuple[yaml.Node, yaml.Node], value: Mapping[str, Any]) -> str:
-    """Add keys to a section that has none, perhaps with comments in it."""
+    """Add keys to a section that has none, but may have comments."""
     key, child = pair
     start, end = child.start_mark.index, _end(text, child)
     text = (text[:start].rstrip(" ") if start < end else text[:start]) + text[end:]
@@ -163,12 +161,12 @@ def _fill(text: str, pair: tuple[yaml.Node, yaml.Node], value: Mapping[str, Any]
     column = key.start_mark.column
     inside = len(comment[1]) if comment else 0
     inside = inside if inside > column else column + _indent(text)
-    lines = [f"{' ' * inside}{yaml_text(one)}: {yaml_text(each)}" for one, each in value.items()]
+    lines = [f"{' ' * inside}{yaml_text(name)}: {yaml_text(item)}" for name, item in value.items()]
     return _with_lines(text, start, column, lines)
 
 
 def _indent(text: str) -> int:
-    """Return how far the document indents the keys of its sections."""
+    """Return the indentation of keys in the document's sections."""
     root = compose(text)
     for _, child in root.value if isinstance(root, yaml.MappingNode) else ():
         if isinstance(child, yaml.MappingNode) and not child.flow_style and child.value:
@@ -177,7 +175,7 @@ def _indent(text: str) -> int:
 
 
 def _lines(text: str, key: str, value: Any, column: int) -> list[str]:
-    """Return the lines of a new key; only sections are written over several."""
+    """Return the lines of a new key; only sections take several lines."""
     lead = " " * column
     if column or not isinstance(value, Mapping) or not value:
         return [f"{lead}{yaml_text(key)}: {yaml_text(value)}"]
@@ -188,7 +186,7 @@ def _lines(text: str, key: str, value: Any, column: int) -> list[str]:
 def _with_lines(text: str, position: int, column: int, lines: Sequence[str]) -> str:
     """Insert lines below a position's line and the comments that belong to it.
 
-    Those are indented further than ``column``.
+    Such comments are indented further than ``column``.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     position = _line_end(text, position)

@@ -1,7 +1,7 @@
 """Reads YAML strictly, and records the line of every key.
 
-Plain values mean what people mean by them. YAML 1.1 takes ``01000`` for 512, ``1:30`` for 90 and
-``no`` for false; YAML 1.2 does not, nor do editors. Numbers that the two read differently are
+Plain values mean what people expect. YAML 1.1 reads ``01000`` as 512, ``1:30`` as 90 and ``no``
+as false; YAML 1.2 and editors do not. Numbers that the two versions read differently are
 refused, and words stay words.
 """
 
@@ -16,7 +16,7 @@ import yaml
 
 from pytest_llmperf.config.errors import ConfigError, Problem
 
-#: Far beyond any real configuration; keeps a wrong file from being parsed for minutes.
+#: Far above any real configuration, so that parsing a wrong file does not take minutes.
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 
@@ -53,7 +53,7 @@ class YesOrNo(str):
 
 
 class _RefusedError(yaml.MarkedYAMLError):
-    """Well-formed YAML that is not accepted."""
+    """Well-formed YAML that this package does not accept."""
 
 
 def _refuse(text: str, mark: yaml.Mark | None) -> _RefusedError:
@@ -99,11 +99,11 @@ _set_resolvers(_Loader)
 
 
 def read_document(path: Path, shown: str) -> Document:
-    """Return the file's content; ``shown`` is what messages call the file.
+    """Return the file's content, parsed; ``shown`` is the file's name in messages.
 
     Raises:
-        ConfigError: unreadable, too large, not UTF-8, not YAML, empty, not a
-            mapping, or a duplicate key.
+        ConfigError: the file is unreadable, too large, not UTF-8, not YAML, empty, not a
+            mapping, or has a duplicate key.
     """
     document = parse_document(read_bytes(path, shown), shown)
     if document is None:
@@ -135,10 +135,10 @@ def parse_document(content: bytes, shown: str) -> Document | None:
 
 
 def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
-    """Return one value given as text outside a file, by the same rules.
+    """Return the value of a text from outside a file, by the same rules.
 
     Raises:
-        ConfigError: not YAML.
+        ConfigError: the text is not YAML.
     """
     try:
         return _load(text, {})
@@ -149,7 +149,7 @@ def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """Return a configuration's content for a mere lookup; {} if it can't be parsed."""
+    """Return a configuration's content without error messages; {} if it can't be parsed."""
     try:
         value = _load(content.decode("utf-8"), {})
     except (UnicodeDecodeError, yaml.YAMLError):
@@ -158,7 +158,7 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def as_flag(value: object) -> object:
-    """Return the flag that such a word means; any other value unchanged."""
+    """Return the flag for an unquoted ``yes``, ``no``, ``on`` or ``off``; else the same value."""
     return _WORDS[value.lower()] if isinstance(value, YesOrNo) else value
 
 
@@ -175,7 +175,7 @@ def read_bytes(path: Path, shown: str) -> bytes:
     """Return a file's content.
 
     Raises:
-        ConfigError: unreadable, no regular file, or larger than any configuration.
+        ConfigError: it is unreadable, not a regular file, or larger than any configuration.
     """
     try:
         if path.exists() and not path.is_file():
@@ -203,7 +203,7 @@ def _decoded(data: bytes, shown: str) -> str:
 
 
 def _load(text: str, lines: dict[KeyPath, int]) -> Any:
-    """Return the plain value of one YAML document, filling ``lines``."""
+    """Return the plain value of a YAML document, and add its keys' lines to ``lines``."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -235,14 +235,14 @@ def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
     try:
         return loader.construct_object(node)
     except (ValueError, OverflowError):
-        # A date that does not exist, or a number of more digits than Python reads.
+        # A date that does not exist, or a number with more digits than Python reads.
         raise _refuse(
             "this value cannot be read; put quotes around text", node.start_mark
         ) from None
 
 
 def _refusal(node: yaml.ScalarNode) -> str:
-    """Return why a value is refused because YAML versions read it differently; else empty."""
+    """Return the reason if YAML versions read a value differently, so it is refused; else empty."""
     plain = node.style is None and node.tag == _STR
     if not plain and node.tag not in (_INT, _FLOAT):
         return ""
@@ -262,7 +262,7 @@ def _refusal(node: yaml.ScalarNode) -> str:
 
 
 def _word(node: yaml.ScalarNode) -> YesOrNo | None:
-    """Return a word that YAML 1.1 takes for true or false; None for other values."""
+    """Return a word that YAML 1.1 reads as true or false; None for other values."""
     plain = node.style is None and node.tag == _STR
     return YesOrNo(node.value) if plain and node.value.lower() in _WORDS else None
 
@@ -288,7 +288,7 @@ def _construct_mapping(
 
 
 def _problem(error: yaml.YAMLError, text: str, shown: str) -> Problem:
-    """Return ``error`` in plain words, with its line."""
+    """Return a readable problem for ``error``, with its line."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         words = f"the character U+{int(error.character):04X} is not allowed in YAML"

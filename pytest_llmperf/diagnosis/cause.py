@@ -42,10 +42,10 @@ class CauseEvidence:
         remedy: the change that removes it.
         slower: estimate of how many times slower the run is; orders findings until they
             are measured, and is never shown.
-        certain: it is wrong at any cost. Otherwise the remedy is worth trying, and a
+        certain: it is wrong at any cost. Otherwise its remedy is worth trying, and it is a
             finding only if measuring shows a gain.
-        saves: what the remedy saves besides time, computed: ``1.1 GiB of memory``; if
-            anything, it is a finding of the doctor even where it makes nothing faster.
+        saves: computed saving of the remedy besides time: ``1.1 GiB of memory``; if not
+            empty, it is a finding of the doctor even if nothing gets faster.
     """
 
     text: str

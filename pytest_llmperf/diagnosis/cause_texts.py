@@ -1,4 +1,4 @@
-"""What shows each cause, and the change that removes it, for readers of the reference."""
+"""The sign of each cause and the change that removes it, for the reference documentation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class CauseText(NamedTuple):
-    """What the documentation says about a cause.
+    """The documentation of a cause.
 
     Attributes:
-        sign: what shows it, in general; a finding has the numbers.
+        sign: how it shows in general; a finding has the numbers.
         change: the change that removes it; Markdown.
     """
 
@@ -17,7 +17,7 @@ class CauseText(NamedTuple):
     change: str
 
 
-#: By the cause's name.
+#: Texts by the cause's name.
 CAUSE_TEXTS: dict[str, CauseText] = {
     "cpu_only_build": CauseText(
         "a CPU-only build, and a card worth computing on: NVML, `/dev/nvidia0`, or an AMD card "

@@ -1,4 +1,4 @@
-"""Causes on the CPU: more threads than cores, too few of them, a build for an older CPU."""
+"""Causes on the CPU: too many or too few threads, a build for an older CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.gate.words import count
 
-#: Threads with every layer on the GPU: the CPU only submits work.
+#: Share of layers on the CPU up to which it only submits work to the GPU.
 _IDLE_CPU = 0.02
 
 
@@ -26,7 +26,7 @@ def _threads_above_cores(situation: Situation) -> CauseEvidence | None:
     above = {key: n for key, n in _threads(situation).items() if n > usable}
     if not above:
         return None
-    # A test's report finds it in its own words, and says it once.
+    # The same text as in a test's report, which then shows it only once.
     (finding,) = beyond_cores(above, usable)
     remedy = Remedy.of_settings(dict.fromkeys(above, min(usable, AUTO_LIMIT)))
     busy = situation.cpu_share > _IDLE_CPU
@@ -62,7 +62,7 @@ def _build_below_avx2(situation: Situation) -> CauseEvidence | None:
         f"{_sets(llama.build_flags)}"
     )
     backend = installed_backend()
-    # Existing GPU code must stay.
+    # The new build must keep the GPU code.
     gpu = f" -DGGML_{backend.upper()}=on" if llama.supports_gpu and backend != "cpu" else ""
     return CauseEvidence(text, rebuild(f"-DGGML_NATIVE=OFF{gpu}", llama.engine_version), 2.5)
 

@@ -9,8 +9,8 @@ from pytest_llmperf.diagnosis.sizes import bytes_text, fitting_layers, gpu_need
 from pytest_llmperf.engine.load_report import GpuStatus
 from pytest_llmperf.gpu_builds import rebuild_command
 
-#: How many times longer a layer takes on a CPU than on a GPU: their memory bandwidths differ
-#: by about so much (dual-channel DDR5 80 GB/s, a desktop card 700 to 1000 GB/s).
+#: How many times longer a layer takes on a CPU than on a GPU: about the ratio of their memory
+#: bandwidths (dual-channel DDR5 80 GB/s, a desktop card 700 to 1000 GB/s).
 LAYER_ON_CPU = 10.0
 
 _FLAGS = {"nvidia": "-DGGML_CUDA=on", "amd": "-DGGML_VULKAN=on"}
@@ -140,7 +140,7 @@ def _too_large(situation: Situation) -> CauseEvidence:
 
 
 def _make_room(situation: Situation) -> Remedy:
-    """Choose the mildest change that makes the layers smaller and is not made yet."""
+    """Choose the mildest change, not yet made, that lets more layers fit."""
     config = situation.config
     if config.get("type_k") is None and config.get("type_v") is None and situation.kv_bytes:
         saved = situation.kv_bytes * 15 // 32

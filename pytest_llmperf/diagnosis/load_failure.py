@@ -1,4 +1,4 @@
-"""Memory failures of a load, read from the engine's error: which memory was too small."""
+"""Failed loads for lack of memory, recognised from the engine's error message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MemoryFailure:
     """A load that failed for lack of memory.
 
     Attributes:
-        device: the device without memory; ``CPU`` is the system.
+        device: the device that lacked memory; ``CPU`` is the system's memory.
         size: bytes of the buffer that could not be allocated; 0 if unknown.
         is_kv: the buffer was the KV cache.
     """
@@ -39,7 +39,7 @@ class MemoryFailure:
 
 
 def memory_failure(message: str) -> MemoryFailure | None:
-    """Return the memory that a load lacked; None if it failed for another reason."""
+    """Return the lack of memory that made a load fail; None if it failed for another reason."""
     # The hint lists possible reasons, memory among them, so it is cut off.
     reason = message.partition("\nhint: ")[0]
     is_kv = _KV.search(reason) is not None
@@ -55,7 +55,7 @@ def memory_failure(message: str) -> MemoryFailure | None:
 
 
 def why_not_loaded(error: str) -> str:
-    """Return in one line why an engine was not loaded or measured: it does not fit, or else."""
+    """Return one line on why an engine was not loaded or measured, such as that it does not fit."""
     failure = memory_failure(error)
     if failure is None:
         return error.splitlines()[0]

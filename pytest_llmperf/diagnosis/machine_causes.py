@@ -1,6 +1,6 @@
 """Causes outside the configuration: findings of fitness checks while measuring.
 
-Each is a fitness check and its remedy. A finding that made a run invalid is certain; a
+Each cause is a fitness check and its remedy. A finding that made a run invalid is certain; a
 warning is only worth looking into, and a note is ignored: a card at its power limit, or a
 desktop on it, is normal on a healthy machine.
 """
@@ -85,18 +85,18 @@ _ELSEWHERE = frozenset({"swapping"})
 def _check(
     situation: Situation, *, name: str, slower: float, change: str, hint: str
 ) -> CauseEvidence | None:
-    found = situation.found(name)
-    if found is None or not _is_more_than_a_note(found):
+    finding = situation.found(name)
+    if finding is None or not _is_more_than_a_note(finding):
         return None
-    if found.evidence.get("needed_cores") == 1:
-        hint = ""  # of one thread there are no fewer
+    if finding.evidence.get("needed_cores") == 1:
+        hint = ""  # a single thread can't become fewer
     remedy = Remedy(change, hint=hint)
-    if name in _NAMING and (named := _processes(found.text)):
+    if name in _NAMING and (named := _processes(finding.text)):
         remedy = replace(remedy, change=f"close {listed(named)}")
-    elif default := found.evidence.get("default_w"):
+    elif default := finding.evidence.get("default_w"):
         remedy = replace(remedy, change=remedy.change.replace("WATTS", f"{default:.0f}"))
-    certain = found.severity == "invalid" or _is_certain(found, situation)
-    return CauseEvidence(found.text, remedy, slower, certain=certain)
+    certain = finding.severity == "invalid" or _is_certain(finding, situation)
+    return CauseEvidence(finding.text, remedy, slower, certain=certain)
 
 
 def _is_more_than_a_note(found: FitnessFinding) -> bool:
@@ -130,19 +130,19 @@ def _processes(text: str) -> list[str]:
 
 
 def _unfit_machine(situation: Situation) -> CauseEvidence | None:
-    """Report the findings of all other checks that made a run invalid."""
-    own = {row[0] for row in _ROWS} | _ELSEWHERE
-    found = [
-        one
-        for one in situation.findings
-        if one.name not in own
-        and one.severity != "note"
-        and (one.name not in CHECKS or CHECKS[one.name].doing == "machine")
+    """Return the findings of all other checks of the machine: invalid ones, else warnings."""
+    with_rules = {row[0] for row in _ROWS} | _ELSEWHERE
+    others = [
+        finding
+        for finding in situation.findings
+        if finding.name not in with_rules
+        and finding.severity != "note"
+        and (finding.name not in CHECKS or CHECKS[finding.name].doing == "machine")
     ]
-    if not found:
+    if not others:
         return None
-    unfit = [one for one in found if one.severity == "invalid"]
-    text = "; ".join(one.text for one in unfit or found)
+    unfit = [finding for finding in others if finding.severity == "invalid"]
+    text = "; ".join(finding.text for finding in unfit or others)
     return CauseEvidence(text, Remedy("fix this, then measure again"), 1.3, certain=bool(unfit))
 
 

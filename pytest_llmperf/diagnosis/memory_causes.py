@@ -1,4 +1,4 @@
-"""Causes in system memory: a model larger than it, or one that is copied instead of mapped."""
+"""Causes in system memory: a model that is too large, or copied instead of mapped; swapping."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _not_mapped(situation: Situation) -> CauseEvidence | None:
 
 
 def _copied(situation: Situation) -> CauseEvidence | None:
-    """Weights that are copied into memory, although mapping would do."""
+    """Return evidence of weights that are copied into memory although they could be mapped."""
     layers = situation.layers
     on_host = [device for device in layers.devices if device.is_host] if layers is not None else []
     copied = sum(device.model_bytes for device in on_host)

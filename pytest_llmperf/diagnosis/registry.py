@@ -27,9 +27,9 @@ CAUSES: tuple[Cause, ...] = (
 
 def examine(situation: Situation) -> tuple[Found, ...]:
     """Return the causes found, the most costly (estimated) first."""
-    found = [
+    causes = [
         Found(cause, evidence)
         for cause in CAUSES
         if (evidence := cause.look(situation)) is not None
     ]
-    return tuple(sorted(found, key=lambda one: -one.evidence.slower))
+    return tuple(sorted(causes, key=lambda cause: -cause.evidence.slower))

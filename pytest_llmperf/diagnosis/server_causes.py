@@ -1,6 +1,6 @@
-"""Causes that requests to servers show: queues, caches, prompts, replicas, others' requests.
+"""Causes in a server: queues, caches, long prompts, replicas, other clients' requests.
 
-What to set is by the servers' documentation: vLLM's "Optimization and Tuning", SGLang's
+The options to set are from the servers' documentation: vLLM's "Optimization and Tuning", SGLang's
 "Hyperparameter Tuning", llama.cpp's tools/server/README.md.
 """
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Situation
     from pytest_llmperf.measure.server_use import ServerUse
 
-#: Readings without which nothing can be said about most of a load.
+#: Minimum number of readings to say anything about most of a load.
 _MIN_READINGS = 3
-#: Share of the readings with a request in the queue from which it is a cause. llama.cpp answers a
-#: reading late where its HTTP threads are busy: often when a request has just ended.
+#: Share of readings with a request in the queue from which the queue is a cause. llama.cpp answers
+#: a reading late while its HTTP threads are busy: often when a request has just ended.
 _QUEUED = 1 / 3
-#: Share of the KV cache in use from which it is full: a request's blocks are taken together.
+#: Share of the KV cache in use that counts as full: a request's blocks are taken together.
 _FULL = 0.95
-#: Servers may count a token more for each answer than they send, and a little besides.
+#: Factor and number by which a server may count more tokens than it sends, besides one per answer.
 _OTHERS, _OTHER_TOKENS = 1.1, 64
-#: By how much the shares of prompts from the cache must differ between two sides.
+#: Minimum difference between the two sides' shares of prompt tokens from the cache.
 _HITS_APART = 0.1
 
-#: By server: what limits how many requests it computes at once.
+#: By server: the options that limit the number of requests computed at once.
 _AT_ONCE = {
     "vLLM": "--max-num-seqs",
     "SGLang": "--max-running-requests, or lower --schedule-conservativeness",
     "llama.cpp": "--parallel and --ctx-size, which its slots share (with --cont-batching, the "
     "default)",
 }
-#: By server: what gives its KV cache more room.
+#: By server: the options that give its KV cache more room.
 _ROOM = {
     "vLLM": "raise --gpu-memory-utilization, set --kv-cache-dtype fp8, or lower --max-num-seqs",
     "SGLang": "raise --mem-fraction-static or --schedule-conservativeness, or lower "
@@ -49,25 +49,25 @@ _ROOM = {
     "llama.cpp": "raise --ctx-size, set --cache-type-k and --cache-type-v q8_0, or lower "
     "--parallel",
 }
-#: By server: what keeps prompts for later requests.
+#: By server: how to keep prompts in its cache for later requests.
 _KEEPS_PROMPTS = {
     "vLLM": "start vLLM with --enable-prefix-caching",
     "SGLang": "start SGLang without --disable-radix-cache",
     "llama.cpp": "start llama-server with --cache-prompt",
 }
-#: By server: into what pieces it divides prompts, between which answers go on.
+#: By server: the option for the size of a prompt's pieces, between which answers go on.
 _PIECES = {
     "vLLM": "--max-num-batched-tokens",
     "SGLang": "--chunked-prefill-size",
     "llama.cpp": "--batch-size",
 }
-#: Share of the time between chunks from which prompts are worth a look, and are a cause.
+#: Shares of the time between chunks lost to prompts: worth a look, and certain to be a cause.
 _STALLED, _STALLED_MUCH = 0.1, 0.25
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """Samples by a server's counters, together. None is unknown, never 0.
+    """A server's counters, summed over samples. None is unknown, never 0.
 
     Attributes:
         where: its address and a colon, if it is one of several.
@@ -86,30 +86,30 @@ class _Counted:
 
     @classmethod
     def each(cls, uses: Sequence[ServerUse]) -> list[_Counted]:
-        """Sum the samples up by server, those that publish counters."""
-        urls = dict.fromkeys(url for one in uses for url in one.servers)
-        every = {url: [side for one in uses if (side := one.servers.get(url))] for url in urls}
+        """Sum up the samples of each server that publishes counters."""
+        urls = dict.fromkeys(url for use in uses for url in use.servers)
+        sides_of = {url: [side for use in uses if (side := use.servers.get(url))] for url in urls}
         where = {url: f"{url}: " if len(urls) > 1 else "" for url in urls}
-        return [cls._of(sides, where[url]) for url, sides in every.items() if sides]
+        return [cls._of(sides, where[url]) for url, sides in sides_of.items() if sides]
 
     @classmethod
     def all(cls, uses: Sequence[ServerUse]) -> _Counted | None:
-        """Sum up the samples of all servers; None where none publishes counters."""
-        sides = [side for one in uses for side in one.servers.values() if side is not None]
+        """Sum up the samples of all servers; None if no server publishes counters."""
+        sides = [side for use in uses for side in use.servers.values() if side is not None]
         return cls._of(sides) if sides else None
 
     @classmethod
     def _of(cls, sides: Sequence[ServerSide], where: str = "") -> _Counted:
-        shares = [one.waiting_share for one in sides if one.waiting_share is not None]
+        shares = [side.waiting_share for side in sides if side.waiting_share is not None]
         return cls(
             where=where,
             server=sides[0].server,
-            readings=sum(one.readings for one in sides),
+            readings=sum(side.readings for side in sides),
             waiting_share=fmean(shares) if shares else None,
-            waiting=_level([one.waiting for one in sides]),
-            running=_level([one.running for one in sides]),
-            kv_use=_level([one.kv_use for one in sides]),
-            preemptions=sum(one.preemptions or 0 for one in sides),
+            waiting=_level([side.waiting for side in sides]),
+            running=_level([side.running for side in sides]),
+            kv_use=_level([side.kv_use for side in sides]),
+            preemptions=sum(side.preemptions or 0 for side in sides),
             hit_share=hit_share(sides),
         )
 
@@ -121,26 +121,26 @@ class _Counted:
 
     @property
     def is_full(self) -> bool:
-        """Whether its KV cache was."""
+        """Whether its KV cache was full."""
         return self.kv_use is not None and self.kv_use.peak >= _FULL
 
     @property
     def room(self) -> str:
-        """What gives its KV cache more room."""
+        """The options that give its KV cache more room."""
         return _ROOM[self.server]
 
 
 def _level(levels: Sequence[SeenLevel | None]) -> SeenLevel | None:
-    known = [one for one in levels if one is not None]
+    known = [level for level in levels if level is not None]
     return SeenLevel(max(o.peak for o in known), fmean(o.mean for o in known)) if known else None
 
 
 def _queued(situation: Situation) -> CauseEvidence | None:
-    # What waits for room in the KV cache is the matter of other rules.
+    # Requests that wait for room in the KV cache are left to other rules.
     queued = [
-        one
-        for one in _Counted.each(situation.uses)
-        if one.is_queued and not one.is_full and not one.preemptions
+        counted
+        for counted in _Counted.each(situation.uses)
+        if counted.is_queued and not counted.is_full and not counted.preemptions
     ]
     if not queued:
         return None
@@ -170,14 +170,14 @@ def _queue_text(own: _Counted, base: _Counted | None) -> str:
 
 
 def _longer(own: _Counted) -> float:
-    """Return how many times longer requests take by waiting (Little's law)."""
+    """Return how many times longer requests take because they wait (Little's law)."""
     if own.waiting is None or own.running is None or not own.running.mean:
         return 1.0
     return 1.0 + own.waiting.mean / own.running.mean
 
 
 def _preempted(situation: Situation) -> CauseEvidence | None:
-    own = max(_Counted.each(situation.uses), key=lambda one: one.preemptions, default=None)
+    own = max(_Counted.each(situation.uses), key=lambda counted: counted.preemptions, default=None)
     base = _Counted.all(situation.base_uses)
     if own is None or not own.preemptions:
         return None
@@ -191,7 +191,7 @@ def _preempted(situation: Situation) -> CauseEvidence | None:
 
 
 def _cache_full(situation: Situation) -> CauseEvidence | None:
-    full = [one for one in _Counted.each(situation.uses) if one.is_full and not one.preemptions]
+    full = [c for c in _Counted.each(situation.uses) if c.is_full and not c.preemptions]
     if not full:
         return None
     own = max(full, key=_longer)
@@ -223,43 +223,43 @@ def _fewer_hits(situation: Situation) -> CauseEvidence | None:
 
 
 def _prompts_stall(situation: Situation) -> CauseEvidence | None:
-    stalls = [one.stalls for one in situation.loads if one.stalls is not None]
-    share = fmean(one.share for one in stalls) if stalls else 0.0
+    stalls = [load.stalls for load in situation.loads if load.stalls is not None]
+    share = fmean(stall.share for stall in stalls) if stalls else 0.0
     servers = _Counted.each(situation.uses)
     if share < _STALLED or len(stalls) < len(situation.loads) or any(s.is_queued for s in servers):
-        # Of a request that waits in the queue, nobody knows when its prompt is read.
+        # It is unknown when the prompt of a queued request is read.
         return None
     beside, usual = (
         format_quantity(fmean(seconds), Unit.SECONDS)
-        for seconds in ([one.beside for one in stalls], [one.usual for one in stalls])
+        for seconds in ([stall.beside for stall in stalls], [stall.usual for stall in stalls])
     )
     text = (
         f"{percent(share)} of the time between an answer's chunks was lost to others' prompts: the "
         f"next chunk took {beside} while another request waited for its first, {usual} otherwise"
     )
-    every = ", ".join(f"{server} {option}" for server, option in _PIECES.items())
-    change = f"lower {_PIECES[servers[0].server] if servers else every}"
+    options = ", ".join(f"{server} {option}" for server, option in _PIECES.items())
+    change = f"lower {_PIECES[servers[0].server] if servers else options}"
     remedy = Remedy(f"{change}, which makes first tokens a little later")
     return CauseEvidence(text, remedy, 1 / (1 - share), certain=share >= _STALLED_MUCH)
 
 
 def _replica_idle(situation: Situation) -> CauseEvidence | None:
-    # Requests that are sent one at a time are no faster with another replica, and a balancer that
-    # chooses for each connection sends all of them to one.
-    shared = ReplicaShares.of([one.use for one in situation.loads])
+    # Only loads count: requests sent one at a time are no faster with another replica, and a
+    # balancer that chooses per connection sends all of them to one.
+    shared = ReplicaShares.of([load.use for load in situation.loads])
     if shared is None or not shared.idle:
         return None
-    every, idle = len(shared.shares), len(shared.idle)
+    total, idle = len(shared.shares), len(shared.idle)
     remedy = Remedy(
         "have the balancer send requests there, too: look at its list of servers, its health "
         "checks and its session affinity"
     )
-    text = f"{', '.join(shared.idle)} served nothing, {every - idle} of {every} replicas everything"
-    return CauseEvidence(text, remedy, every / (every - idle))
+    text = f"{', '.join(shared.idle)} served nothing, {total - idle} of {total} replicas everything"
+    return CauseEvidence(text, remedy, total / (total - idle))
 
 
 def _replica_overloaded(situation: Situation) -> CauseEvidence | None:
-    shared = ReplicaShares.of([one.use for one in situation.loads])
+    shared = ReplicaShares.of([load.use for load in situation.loads])
     if shared is None or not shared.is_overloaded:
         return None
     text = (
@@ -272,12 +272,12 @@ def _replica_overloaded(situation: Situation) -> CauseEvidence | None:
 
 def _other_traffic(situation: Situation) -> CauseEvidence | None:
     made, ours, answered = 0, 0, 0
-    for one in situation.uses:
-        tokens = [None if side is None else side.generated_tokens for side in one.servers.values()]
+    for use in situation.uses:
+        tokens = [None if side is None else side.generated_tokens for side in use.servers.values()]
         known = [number for number in tokens if number is not None]
-        if one.tokens_asked is not None and known and len(known) == len(tokens):
-            made, ours = made + sum(known), ours + one.tokens_asked
-            answered += one.answered
+        if use.tokens_asked is not None and known and len(known) == len(tokens):
+            made, ours = made + sum(known), ours + use.tokens_asked
+            answered += use.answered
     if made <= _OTHERS * ours + answered + _OTHER_TOKENS:
         return None
     text = (

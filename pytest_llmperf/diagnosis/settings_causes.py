@@ -18,7 +18,7 @@ from pytest_llmperf.diagnosis.sizes import (
 from pytest_llmperf.models.file_types import FILE_TYPES, LOSE_LITTLE, quantized_beside
 from pytest_llmperf.text import shell_word
 
-#: On a CPU flash attention pays if reading the KV cache is this share of decoding.
+#: Flash attention pays on a CPU if the KV cache is this share of what decoding reads, or more.
 _CPU_KV_SHARE = 0.2
 #: Batches beyond this bring little more; it is llama.cpp's own default.
 _GOOD_BATCH = 512
@@ -54,7 +54,7 @@ def _batch_small(situation: Situation) -> CauseEvidence | None:
         return None
     pieces = -(-prompt // step)
     settings = {"n_ubatch": _GOOD_BATCH}
-    # One may not be larger than the other; llama.cpp itself lowers it to n_ctx.
+    # n_ubatch may not be larger than n_batch, which llama.cpp itself lowers to n_ctx.
     if int(situation.config.get("n_batch", llama.n_batch)) < _GOOD_BATCH:
         settings = {"n_batch": _GOOD_BATCH, **settings}
     text = (
@@ -90,7 +90,7 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
 
 
 def _context_for(situation: Situation) -> int:
-    """The n_ctx that the workload and max_tokens need."""
+    """Return the n_ctx that the workload and max_tokens need."""
     max_tokens = int(situation.config.get("max_tokens", 0))
     return context_for(max(situation.use.context, max_tokens))
 

@@ -30,8 +30,8 @@ class Use:
     """Size of a workload in tokens.
 
     Attributes:
-        prompt_tokens: of its longest prompt; 0 if unknown.
-        output_tokens: of its longest answer.
+        prompt_tokens: tokens of its longest prompt; 0 if unknown.
+        output_tokens: tokens of its longest answer.
         context: maximum number of tokens in the context at once.
         own: the workload is the user's (a test's, or of requested sizes), not the
             default one.
@@ -72,16 +72,16 @@ class Situation:
 
     Attributes:
         config: the resolved ``llm`` section.
-        hardware: of the machine.
+        hardware: the machine's hardware.
         info: the engine's load report; None if it could not load.
         use: size of the workload.
         metrics: measured values by name, in base units; empty before measuring.
         findings: fitness findings while measuring, the worst of each name.
         load_error: why the engine could not load; empty if it did.
         model_bytes: size of the model's files; 0 without files.
-        loads: of a server under load, the figures of each load; empty otherwise.
-        uses: what each sample asked of servers, and their own counters; empty without any.
-        base_uses: the same of the side that it is compared with, if there is one.
+        loads: figures of each load sent to a server; empty otherwise.
+        uses: per sample, the requests to servers and the servers' counters; empty without servers.
+        base_uses: the same for the base side of a comparison, if there is one.
     """
 
     config: Mapping[str, Any]

@@ -22,7 +22,7 @@ def bytes_text(size: float) -> str:
 
 
 def gpu_need(situation: Situation) -> int:
-    """Bytes of device memory that all layers need: weights, KV cache, scratch buffers."""
+    """Return the bytes of GPU memory that all layers need: weights, KV cache, scratch buffers."""
     llama, layers = situation.llama, situation.layers
     if llama is None or layers is None:
         return situation.model_bytes
@@ -31,7 +31,7 @@ def gpu_need(situation: Situation) -> int:
 
 
 def fitting_layers(situation: Situation) -> int:
-    """Number of layers that fit on the GPUs; all of them if free memory is unknown."""
+    """Return the number of layers that fit on the GPUs; all of them if free memory is unknown."""
     llama, layers = situation.llama, situation.layers
     if llama is None or layers is None or not layers.total_layers:
         return 0
@@ -42,13 +42,13 @@ def fitting_layers(situation: Situation) -> int:
     need = gpu_need(situation)
     if need <= room:
         return layers.total_layers
-    one = (llama.model_bytes + situation.kv_bytes) / layers.total_layers
+    per_layer = (llama.model_bytes + situation.kv_bytes) / layers.total_layers
     scratch = need - llama.model_bytes - situation.kv_bytes
-    return max(0, min(layers.total_layers, int((room - scratch) / one)))
+    return max(0, min(layers.total_layers, int((room - scratch) / per_layer)))
 
 
 def host_need(situation: Situation) -> int:
-    """Bytes of system memory that the engine needs: everything not on a GPU."""
+    """Return the bytes of system memory that the engine needs: everything not on a GPU."""
     layers = situation.layers
     if layers is None:
         return situation.model_bytes
@@ -60,12 +60,12 @@ def host_need(situation: Situation) -> int:
 
 
 def mapped_bytes(situation: Situation) -> int:
-    """Bytes of the model that the host maps from its file."""
+    """Return the bytes of the model that the host maps from its file."""
     llama = situation.llama
     return llama.mapped_bytes(locked=situation.config.get("use_mlock", False)) if llama else 0
 
 
 def context_for(tokens: int) -> int:
-    """The n_ctx for a number of tokens: a quarter more, in llama.cpp's steps."""
+    """Return the n_ctx for a number of tokens: a quarter more, in llama.cpp's steps."""
     wanted = tokens + tokens // 4
     return max(CONTEXT_STEP, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.load_pattern import LoadPattern
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
-#: Numbers of processes for the configuration itself, and of pairs to try a remedy in.
+#: Number of processes for the configuration itself, and of pairs to try a remedy in.
 _PROCESSES = 3
 _MIN_PAIRS, _MAX_PAIRS = 3, 10
 #: A process warms up twice and counts three replays; if those of the configuration itself
@@ -52,10 +52,10 @@ class Measured:
 
     Attributes:
         rows: by metric, a row of values per process, invalid ones included.
-        findings: fitness findings in any of them.
+        findings: fitness findings in any of the processes.
         error: why measuring stopped; empty if it did not.
         processes: number of processes.
-        unit: what they are called: process, or block of a server that runs already.
+        unit: noun for one of them: process, or block of an already running server.
     """
 
     rows: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -66,7 +66,7 @@ class Measured:
 
 
 class Bench:
-    """A bench to measure one workload with different settings.
+    """A bench for measuring one workload with different settings.
 
     Args:
         spec: how the configuration's engine is started.
@@ -97,18 +97,18 @@ class Bench:
 
     def measure(self, budget: float) -> Measured:
         """Measure the configuration as it is, in at most about ``budget`` seconds."""
-        own = Side(CANDIDATE, "as configured", starter_of(self._spec))
-        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [own])
-        every = [*samples.processes, *samples.voided]
-        names = dict.fromkeys(name for one in every for row in one.iterations for name in row)
-        rows = {name: _rows(every, name) for name in names}
-        findings = tuple(finding for one in every for finding in one.findings)
-        return Measured(rows, findings, samples.error or "", len(every), self._unit.name)
+        side = Side(CANDIDATE, "as configured", starter_of(self._spec))
+        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [side])
+        runs = [*samples.processes, *samples.voided]
+        names = dict.fromkeys(name for run in runs for row in run.iterations for name in row)
+        rows = {name: _rows(runs, name) for name in names}
+        findings = tuple(finding for run in runs for finding in run.findings)
+        return Measured(rows, findings, samples.error or "", len(runs), self._unit.name)
 
     def send_load(self, pattern: LoadPattern, budget: float) -> TestSamples:
         """Send a load of the workload's requests, after its warm-up.
 
-        What makes a load void for a verdict is a remark here.
+        Findings that would void a load for a verdict are only remarks here.
         """
         plan = self._plan(1, 1, budget)
         remarks = [name for name, check in CHECKS.items() if check.doing == "measurement"]
@@ -123,15 +123,15 @@ class Bench:
     def adopt(self, settings: Mapping[str, Any], gain: RemedyGain) -> None:
         """Give further attempts these settings on both sides.
 
-        What a worse cause hides shows only beside its remedy: threads that wait for each other
-        hide how long reading weights takes.
+        A cause that a worse one hides shows only once the worse one is remedied: threads that wait
+        for each other hide how long reading weights takes.
         """
         self._adopted |= settings
         if (whole := gain.changes.get("end_to_end")) is not None:
             self._seconds *= math.exp(min(whole.effect, 0.0))
 
     def attempt(self, settings: Mapping[str, Any], budget: float) -> RemedyGain:
-        """Try settings beside the adopted ones, process by process in turn."""
+        """Try settings on top of the adopted ones; processes with and without them alternate."""
         return self._attempt({**self._adopted, **settings}, self._adopted, budget)
 
     def attempt_adopted(self, budget: float) -> RemedyGain:
@@ -179,7 +179,7 @@ class Bench:
         return full > _FULL_PART * self._budget
 
     def _starter(self, settings: Mapping[str, Any], seconds: list[float]) -> StartEngine:
-        """Return a function that starts processes with settings, and notes how long it took."""
+        """Return a function that starts an engine with settings, and notes how long that took."""
         own = starter_of(replace(self._spec, config={**self._spec.config, **settings}))
 
         def start(spec: LaunchSpec | None = None) -> EngineClient:
@@ -228,4 +228,4 @@ def _open(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
 
 
 def _rows(samples: Sequence[ProcessSample], metric: str) -> tuple[tuple[float, ...], ...]:
-    return tuple(row for one in samples if (row := one.row(metric)))
+    return tuple(row for sample in samples if (row := sample.row(metric)))

@@ -1,4 +1,4 @@
-"""The course of a diagnosis: load, measure, find causes, and try their remedies."""
+"""The steps of a diagnosis: load, measure, find causes, and try their remedies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _REPLAY_PART = 1 / 60
 #: Largest part of the budget for measuring the configuration itself.
 _MEASURE_PART = 0.4
-#: What is known of an engine in this process, and not of a server.
+#: Note about the checks that are left out for a server.
 _NOT_OF_SERVERS = (
     "not checked, because a server does not report it: how it was built, its threads, where its "
     "layers are, and the limit of its memory; its settings are not tried: llmperf tune searches "
@@ -70,12 +70,12 @@ class CheckupFinding:
 
     @property
     def stays(self) -> bool:
-        """Whether it is a finding before its remedy is tried."""
+        """Whether it is reported as a finding even if its remedy is not tried."""
         return self.found.evidence.certain or bool(self.found.evidence.saves)
 
     @property
     def slower(self) -> float:
-        """How many times slower the cause makes it: measured if possible, else estimated."""
+        """How many times slower the cause makes the run: measured if possible, else estimated."""
         if self.gain is not None and self.gain.outcome == "gain":
             return self.gain.largest
         return self.found.evidence.slower
@@ -92,7 +92,7 @@ class Checkup:
         findings: causes found, the most costly first.
         without_gain: remedies that were tried without gain.
         not_tried: remedies worth trying that were not tried, or not to the end.
-        server: what was seen of a server; None for another engine.
+        server: observations of a server; None for another engine.
         together: gain of all helpful remedies together; None unless tried.
         notes: further remarks for the reader, a sentence each.
         error: why the engine could not be loaded or measured; empty if it could.
@@ -117,7 +117,7 @@ class Doctor:
 
     Args:
         spec: how its engine is started.
-        sizes: of the workload.
+        sizes: sizes of the workload.
         budget: seconds to measure in, loading not counted.
         severities: configured severities of fitness findings.
         try_remedies: whether to try remedies by measuring.
@@ -223,17 +223,17 @@ class Doctor:
         if not any(load.figures.servers.values()) and not why:
             why = NOT_PUBLISHED
         checkup.server = replace(checkup.server, load=load, no_counters=why)
-        found = [one for s in (*samples.processes, *samples.voided) for one in s.findings]
+        findings = [f for s in (*samples.processes, *samples.voided) for f in s.findings]
         checkup.notes += [
-            f"under load: {one.text}"
-            for one in found
-            if one.name in CHECKS and CHECKS[one.name].doing == "measurement"
+            f"under load: {finding.text}"
+            for finding in findings
+            if finding.name in CHECKS and CHECKS[finding.name].doing == "measurement"
         ]
         checkup.situation = replace(
             checkup.situation,
             loads=(load.figures,),
             uses=(load.figures.use,),
-            findings=worst_of_each([*checkup.situation.findings, *found]),
+            findings=worst_of_each([*checkup.situation.findings, *findings]),
         )
         self._examine()
 
@@ -255,7 +255,7 @@ class Doctor:
             runs = self._spec.config.get("url")
             self.checkup.server = look_at_running(self._spec.config) if runs else ServerCheck()
         try:
-            found = probe(client, self._sizes, self._budget * _REPLAY_PART)
+            probed = probe(client, self._sizes, self._budget * _REPLAY_PART)
         except EngineError as error:
             return client.info, f"the engine loads, and can't generate: {error}"
         except BaseException:
@@ -263,11 +263,11 @@ class Doctor:
             raise
         finally:
             client.close()
-        self.checkup.probe = found
-        self.checkup.situation = replace(self.checkup.situation, use=found.use)
-        if found.shortened:
+        self.checkup.probe = probed
+        self.checkup.situation = replace(self.checkup.situation, use=probed.use)
+        if probed.shortened:
             self.checkup.notes.append(
-                f"{found.use.prompt_tokens} tokens in and {found.use.output_tokens} out are less "
+                f"{probed.use.prompt_tokens} tokens in and {probed.use.output_tokens} out are less "
                 "than an ordinary answer, to fit into the budget; --prompt-tokens and --max-tokens "
                 "set its size, --budget the time"
             )
@@ -289,18 +289,18 @@ class Doctor:
         """Look for causes again, without trying remedies."""
         checkup = self.checkup
         assert checkup.situation is not None
-        found = examine(checkup.situation)
-        every = [CheckupFinding(one) for one in found]
-        checkup.findings = [one for one in every if one.stays]
-        checkup.not_tried = [one for one in every if not one.stays]
+        causes = examine(checkup.situation)
+        findings = [CheckupFinding(cause) for cause in causes]
+        checkup.findings = [finding for finding in findings if finding.stays]
+        checkup.not_tried = [finding for finding in findings if not finding.stays]
 
     def _try_all(self, bench: Bench) -> None:
         checkup = self.checkup
         assert checkup.situation is not None
         waiting = [
-            one
-            for one in sorted((*checkup.findings, *checkup.not_tried), key=lambda f: -f.slower)
-            if one.found.evidence.remedy.settings
+            untried
+            for untried in sorted((*checkup.findings, *checkup.not_tried), key=lambda f: -f.slower)
+            if untried.found.evidence.remedy.settings
         ]
         if not self._try or not waiting:
             return
@@ -311,15 +311,15 @@ class Doctor:
             )
             return
         helpful = 0
-        for number, one in enumerate(waiting):
-            remedy = one.found.evidence.remedy
+        for number, finding in enumerate(waiting):
+            remedy = finding.found.evidence.remedy
             left = self._left()
             if left < 2 * bench.pair_seconds():
                 checkup.notes.append("the time was up before everything was tried: raise --budget")
                 break
             self._say(f"trying {remedy.change} ({number + 1} of {len(waiting)})")
             gain = bench.attempt(remedy.settings, left / (len(waiting) - number))
-            self._place(one, gain)
+            self._place(finding, gain)
             if gain.outcome == "gain":
                 bench.adopt(remedy.settings, gain)
                 helpful += 1
@@ -329,7 +329,7 @@ class Doctor:
             checkup.together = bench.attempt_adopted(self._left())
 
     def _place(self, one: CheckupFinding, gain: RemedyGain) -> None:
-        """File a tried remedy by its outcome."""
+        """Move a tried remedy to the list for its outcome."""
         checkup = self.checkup
         for group in (checkup.findings, checkup.not_tried):
             if one in group:
@@ -345,7 +345,7 @@ class Doctor:
             checkup.without_gain.append(tried)
 
     def _sort(self) -> None:
-        self.checkup.findings.sort(key=lambda one: -one.slower)
+        self.checkup.findings.sort(key=lambda finding: -finding.slower)
 
     def _left(self) -> float:
         return self._began + self._budget - time.monotonic()
@@ -356,7 +356,7 @@ def _middle(rows: tuple[tuple[float, ...], ...]) -> float:
 
 
 def limit_of(checkup: Checkup) -> RooflineShare | None:
-    """Return the limit of decoding and the share that was reached.
+    """Return the roofline limit of decoding and the share of it that was reached.
 
     None if either is unknown: an application, a machine too busy to measure its
     bandwidth, a workload without a decode step. Call it while no engine is running.

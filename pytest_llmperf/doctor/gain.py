@@ -1,4 +1,4 @@
-"""Gain of a remedy, from interleaved processes with and without it."""
+"""Gain of a remedy, measured in interleaved processes with and without it."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class RemedyGain:
         changes: by metric name, for defined metrics.
         pairs: number of complete pairs of processes.
         why: reason that it failed or was not decided; empty otherwise.
-        beside: settings of both sides: those of remedies that were tried before, and helped.
-        start_seconds: to start and load with the remedy, and without it; None where unknown.
+        beside: settings of both sides: earlier remedies that helped.
+        start_seconds: seconds to start and load with the remedy, and without it; None if unknown.
     """
 
     outcome: Outcome
@@ -93,15 +93,15 @@ class RemedyGain:
 
 def changes_of(samples: TestSamples) -> dict[str, RemedyChange]:
     """Compute each metric's change over the complete pairs; the candidate has the remedy."""
-    found = {}
+    changes = {}
     for name in LOOKED_AT:
         metric = get_metric(name)
         worse = samples.differences(metric) or ()
         if not worse:
             continue
         state = running(worse, WORTH, metric)
-        found[name] = RemedyChange(state.effect, state.low, state.high)
-    return found
+        changes[name] = RemedyChange(state.effect, state.low, state.high)
+    return changes
 
 
 def judge(changes: Mapping[str, RemedyChange]) -> Outcome:
@@ -121,7 +121,7 @@ def judge(changes: Mapping[str, RemedyChange]) -> Outcome:
 
 
 def looks_slower(changes: Mapping[str, RemedyChange]) -> bool:
-    """Whether a metric was slower by more than is worth reporting, proven or not."""
+    """Whether a metric was slower by an amount worth reporting, proven or not."""
     return any(change.effect >= math.log1p(WORTH) for change in changes.values())
 
 

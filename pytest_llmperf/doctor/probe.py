@@ -21,7 +21,7 @@ NAME = "doctor"
 PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
 #: Minimum sizes: these few tokens still show where time goes.
 _MIN_PROMPT, _MIN_OUTPUT = 32, 8
-#: Output tokens of the first, timing request.
+#: Output tokens of the first request, which is only timed.
 _LOOK_TOKENS = 4
 _TEXT = "A model reads its prompt once, all tokens together, and then writes one after the other."
 
@@ -31,7 +31,7 @@ class Sizes:
     """Requested sizes of the workload; None for the default.
 
     Attributes:
-        prompt_tokens, max_tokens: of its request.
+        prompt_tokens, max_tokens: sizes of its request.
         at_once: requests at once in the short load of a server.
     """
 
@@ -63,7 +63,7 @@ class Probe:
 
 
 def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
-    """Run a workload of these sizes, or of one that takes about ``seconds`` at most.
+    """Run a workload of these sizes, or of sizes that take about ``seconds`` at most.
 
     Raises:
         EngineError: the engine refused it or failed, for example for lack of context.

@@ -118,7 +118,7 @@ class AppEngine:
             for name, value in offered.items()
             if value is not None and (self._accepts_all or name in self._accepts)
         }
-        question: Any = request.prompt if request.messages is None else list(request.messages)
+        prompt: Any = request.prompt if request.messages is None else list(request.messages)
         if self._delay is not None:
             pause = pause and self._delay.around(pause)
         clock = OWN_TIME.now
@@ -128,7 +128,7 @@ class AppEngine:
         finish: FinishReason = "end"
         t_start = clock()
         try:
-            answer = self._answer(question, arguments)
+            answer = self._answer(prompt, arguments)
             at_once = clock() if _is_complete(answer) else None
             for item in self._paced(self._items(answer), in_turns=pause is not None):
                 now = clock() if at_once is None else at_once
@@ -220,7 +220,7 @@ def _is_complete(answer: object) -> bool:
 
 
 class _UnusableItemError(Exception):
-    """The application returned or yielded something that is no output; the text names it."""
+    """The application returned or yielded something unusable; the message names it."""
 
 
 def _one(item: Any) -> tuple[int | None, str]:

@@ -12,7 +12,7 @@ from pytest_llmperf.engine.request import Request
 TokenSink = Callable[[int | None, str, float], None]
 
 #: Called while the device is idle: after a batch of the prompt (with 0), and after an output token
-#: (with their number so far). It may wait; that time is not the engine's.
+#: (with their number so far). It may wait; that time does not count as the engine's.
 Pause = Callable[[int], None]
 
 

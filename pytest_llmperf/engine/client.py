@@ -22,14 +22,14 @@ from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
 from pytest_llmperf.process_groups import wait_until_ended
 
 _Result = TypeVar("_Result")
-#: More than a server may take to tell its counters.
+#: Longer than a server may take to report its counters.
 _COUNTERS_TIMEOUT_S = 10.0
 #: Errors that a worker reports, by their kind in the protocol.
 _ERRORS = {"load": EngineLoadError, "gone": EngineGoneError}
 
 
 class StreamToken(NamedTuple):
-    """One token as it arrived: its text, its id (None from an app that yields text), seconds."""
+    """One token as it arrived: text, id (None from an app that yields text), time in seconds."""
 
     text: str
     id: int | None
@@ -37,7 +37,7 @@ class StreamToken(NamedTuple):
 
 
 class TurnEnd(NamedTuple):
-    """The engine waits for its next turn, with this many output tokens so far."""
+    """The end of an engine's turn, with the number of output tokens so far."""
 
     tokens: int
 
@@ -85,10 +85,10 @@ class EngineClient:
         return client
 
     def configure(self, spec: LaunchSpec) -> bool:
-        """Give the engine another spec's settings; False where they take a process of their own.
+        """Give the engine another spec's settings; return False if they need a new process.
 
         Raises:
-            EngineLoadError: it can't have them. The worker lives on, and may take others.
+            EngineLoadError: the engine refused them. The worker stays alive and can take others.
             EngineGoneError: the worker crashed or hung meanwhile.
         """
         if not self.takes(spec):
@@ -125,7 +125,7 @@ class EngineClient:
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """Process ids of the engine on this machine; those that they started count as well."""
+        """Process ids of the engine on this machine; their child processes belong to it too."""
         return (self.pid,) if self.kind.computes_here else ()
 
     @property
@@ -142,7 +142,7 @@ class EngineClient:
         """Run one request and wait for its end.
 
         Raises:
-            EngineError: the request can't be met; the worker lives on.
+            EngineError: the request can't be met; the worker stays alive.
             EngineGoneError: the worker crashed, or passed its deadline and was killed.
         """
         return drain(self.stream(request))
@@ -165,10 +165,10 @@ class EngineClient:
     def in_turns(self, request: Request, tokens: int) -> Generator[int, None, Generation]:
         """Run one request turn by turn; return the Generation.
 
-        Yields after each turn the number of output tokens so far.
+        Yields the number of output tokens so far after each turn.
 
-        A turn is a batch of the prompt, the last one with the first token, or ``tokens`` of the
-        output. The engine goes on when the generator does; to give up in between ends the worker.
+        A turn is one batch of the prompt (the last batch includes the first token) or ``tokens``
+        output tokens. The engine resumes when the generator does; closing it ends the worker.
 
         Raises:
             EngineError, EngineGoneError: as ``request`` does.
@@ -208,10 +208,10 @@ class EngineClient:
         )
 
     def load(self, requests: Sequence[Request], schedule: Schedule) -> LoadResult:
-        """Send requests by a schedule, several at a time, and return what became of each.
+        """Send requests on a schedule, several at a time, and return the outcome of each.
 
         Args:
-            requests: sent in turn, again from the first when they are used up.
+            requests: sent in order, starting over after the last one.
             schedule: when they are due.
 
         Raises:
@@ -231,15 +231,15 @@ class EngineClient:
         return LoadResult.from_wire(result, schedule)
 
     def counters(self) -> dict[str, ServerCounters | None]:
-        """Return what servers count themselves, by address; empty if the engine is none.
+        """Return the servers' own counters, by address; empty if the engine is not a server.
 
         Raises:
             EngineGoneError: the worker crashed, or passed its deadline and was killed.
         """
         if not self.kind.counts:
             return {}
-        found = self._call({"op": "counters"}, _COUNTERS_TIMEOUT_S, doing="reading counters")
-        return {url: None if one is None else ServerCounters(**one) for url, one in found.items()}
+        raw = self._call({"op": "counters"}, _COUNTERS_TIMEOUT_S, doing="reading counters")
+        return {url: None if data is None else ServerCounters(**data) for url, data in raw.items()}
 
     def reset(self) -> None:
         """Empty the engine's caches, if it can."""
@@ -250,8 +250,8 @@ class EngineClient:
     def modules(self, names: Iterable[str]) -> dict[str, str]:
         """Return the file of each of these modules that the worker has imported."""
         command = {"op": "modules", "names": sorted(names)}
-        found = self._call(command, self._spec.generation_timeout, doing="naming its modules")
-        return dict(found)
+        files = self._call(command, self._spec.generation_timeout, doing="naming its modules")
+        return dict(files)
 
     def ask(self, command: dict[str, Any], doing: str) -> Any:
         """Run a command that scores text (``engine/scoring.py``) and return its result.
@@ -263,7 +263,7 @@ class EngineClient:
         return self._call(command, limit, doing=doing, setting="llm.generation_timeout")
 
     def close(self) -> None:
-        """Let the worker release the device and end; kill it if it does not, or is at work."""
+        """Let the worker release the device and exit; kill it if it does not, or is busy."""
         if self.alive and not self._exchanging:
             with contextlib.suppress(EngineError, OSError):
                 self._call({"op": "close"}, CLOSE_TIMEOUT_S, doing="closing")

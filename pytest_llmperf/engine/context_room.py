@@ -14,7 +14,7 @@ def check_context(prompt_tokens: int, max_tokens: int, configured: int, allocate
         allocated: the context that llama.cpp allocated for it; it rounds up.
 
     Raises:
-        EngineError: with the numbers, and the setting that would be enough.
+        EngineError: it does not fit; the message names a setting that would be enough.
     """
     needed = prompt_tokens + max_tokens
     if needed <= allocated:

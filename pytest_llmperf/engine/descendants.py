@@ -28,7 +28,7 @@ _ROUNDS, _PAUSE_S = 20, 0.01
 
 class _Process(NamedTuple):
     pid: int
-    started: str  # with the pid it names one life
+    started: str  # identifies a process, together with the pid
     parent: int
     group: int
     is_over: bool

@@ -1,7 +1,7 @@
 """Device locks: a session that would disturb another's measurement waits for it to end.
 
-A session whose engines compute on known cards alone holds those, and shares the machine with
-others of its kind. Any other session may use the processor or an unknown card, and holds
+A session whose engines compute only on known cards locks those, and shares the machine with
+other such sessions. Any other session may use the processor or an unknown card, and locks
 the whole machine. Locks are always taken in the same order, so that two sessions never
 wait for each other.
 """
@@ -33,7 +33,7 @@ class DeviceBusyError(EngineError):
 
 
 def no_known_cards() -> None:
-    """Name no card, so that the whole machine is locked."""
+    """Return None, as no cards are known, so that the whole machine is locked."""
 
 
 class DeviceLock:
@@ -45,8 +45,8 @@ class DeviceLock:
             of other users.
         path: one lock file that stands for everything; the default is ``LLMPERF_DEVICE_LOCK``,
             or else files that all users of this machine share.
-        cards: asked when the lock is acquired; returns the names of the only cards that the
-            session's engines compute on, None where that is not known.
+        cards: called when the lock is acquired; returns the names of all cards that the
+            session's engines compute on, or None if they are not known.
     """
 
     def __init__(

@@ -22,9 +22,9 @@ def describe_fault(error: Exception, engine: str, operation: str) -> str:
     """Return the message for an unexpected exception of an engine.
 
     Args:
-        error: what its class raised.
+        error: the exception that its class raised.
         engine: its name in ``llm.engine``.
-        operation: the worker's command that it was raised in.
+        operation: the worker's command that failed.
     """
     what = f"{operation}() of engine {engine!r} failed"
     if operation == "load":
@@ -72,7 +72,7 @@ def import_fault(error: Exception, command: dict[str, Any]) -> EngineLoadError:
 
 
 def checked_info(info: Any, engine: str) -> dict[str, Any]:
-    """Return what an engine's ``info()`` returned, if it can be sent.
+    """Return the result of an engine's ``info()`` if it can be sent to the plugin.
 
     Raises:
         EngineLoadError: it is no dict of plain JSON types.
@@ -126,7 +126,7 @@ def _problem(generation: Any, request: Request) -> str | None:
 
 
 def _wrong_part(generation: Generation) -> str | None:
-    """Return the first attribute of the wrong type, with what was expected; None if all fit."""
+    """Return the first attribute of a wrong type, with the expected one; None if all fit."""
     whole: Any = generation
     timeline = whole.timeline
     if not isinstance(timeline, Timeline):
@@ -157,7 +157,7 @@ def _wrong_part(generation: Generation) -> str | None:
         (
             "the timeline's counts of prompt tokens",
             counts,
-            _all_are(int, [one for one in counts if one is not None]),
+            _all_are(int, [number for number in counts if number is not None]),
             "integers or None",
         ),
         (
@@ -176,7 +176,7 @@ def _wrong_part(generation: Generation) -> str | None:
 def _all_are(kind: type[int] | type[float], values: Any) -> bool:
     kinds = (int, float) if kind is float else int
     return isinstance(values, list | tuple) and all(
-        isinstance(one, kinds) and not isinstance(one, bool) for one in values
+        isinstance(value, kinds) and not isinstance(value, bool) for value in values
     )
 
 

@@ -19,9 +19,9 @@ class EngineGoneError(EngineError):
 
 #: How many of the engine's last log lines an error shows.
 LOG_TAIL = 12
-#: Before each of them.
+#: Prefix of each of those lines.
 LOG_LINE = "  | "
-#: The same where a process died: its threads' stacks follow the engine's own lines.
+#: How many it shows after a crash: the threads' stacks follow the engine's own lines.
 CRASH_TAIL = 40
 
 

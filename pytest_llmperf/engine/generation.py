@@ -21,12 +21,12 @@ class Generation:
     Attributes:
         text: the output, detokenized once at the end.
         token_ids: output token ids, in order; empty where an ``app`` engine yields text.
-        prompt_token_ids: what the prompt was tokenized to; empty if the engine does not say.
+        prompt_token_ids: the prompt's token ids; empty if the engine does not report them.
         timeline: arrival time of every output token, see Timeline.
         finish_reason: ``length`` (max_tokens reached), ``eos``, ``stop`` (a stop
             string), or ``end`` (an ``app`` engine finished).
         cache: the request's cache mode; metrics compare only within one mode.
-        instruments: what slowed the engine's process: tracers, debug modes.
+        instruments: tracers, debug modes and the like that slowed the engine's process.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Generation:
             "timeline": self.timeline.to_wire(),
             "finish_reason": self.finish_reason,
             "cache": self.cache,
-            "instruments": [list(one) for one in self.instruments],
+            "instruments": [list(instrument) for instrument in self.instruments],
         }
 
     @classmethod

@@ -52,7 +52,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Tensors of a model, over all files of a split one.
+    """Tensors and whole-number metadata of a model, from all files if it is split.
 
     Attributes:
         architecture: ``general.architecture``.
@@ -70,7 +70,7 @@ class GgufHeader:
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """Read the header of a GGUF file; of the first file of a split model, all of theirs.
+    """Read the header of a GGUF file; for a split model's first file, the headers of all.
 
     Raises:
         GgufError: a file is missing or is no GGUF file.
@@ -132,8 +132,8 @@ def _one(path: Path) -> GgufHeader:
             tuple(_tensors(ggml, file)),
             {
                 key: found
-                for key, place in keys.items()
-                if not key.startswith("tokenizer.") and (found := _numbers(ggml, file, place))
+                for key, index in keys.items()
+                if not key.startswith("tokenizer.") and (found := _numbers(ggml, file, index))
             },
         )
     finally:
@@ -141,12 +141,12 @@ def _one(path: Path) -> GgufHeader:
 
 
 def _tensors(ggml: Any, file: int) -> Iterator[GgufTensor]:
-    for place in range(ggml.gguf_get_n_tensors(file)):
+    for index in range(ggml.gguf_get_n_tensors(file)):
         # Four dimensions, 1 where there are fewer.
-        shape = ggml.gguf_get_tensor_ne(file, place)[:4]
+        shape = ggml.gguf_get_tensor_ne(file, index)[:4]
         rows = next((length for length in reversed(shape[1:]) if length > 1), 1)
-        name = ggml.gguf_get_tensor_name(file, place).decode()
-        yield GgufTensor(name, rows, ggml.gguf_get_tensor_size(file, place))
+        name = ggml.gguf_get_tensor_name(file, index).decode()
+        yield GgufTensor(name, rows, ggml.gguf_get_tensor_size(file, index))
 
 
 def _string(ggml: Any, file: int, place: int | None) -> str:

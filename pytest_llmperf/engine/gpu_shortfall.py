@@ -25,7 +25,7 @@ _DRIVERS = {
 
 
 class ShortfallCause(Enum):
-    """Causes of layers that are not where they are required, each with a different fix."""
+    """Reasons why layers are not where they are required, each with a different fix."""
 
     BUILD = "build"
     NO_DEVICE = "no visible device"
@@ -39,10 +39,10 @@ class GpuRequirement:
     """A required number of layers on a GPU, or on one particular GPU.
 
     Attributes:
-        layers: how many at least, the output layer counted; None is all, and so is more
-            than the model has.
+        layers: minimum number, the output layer counted; None, or more than the model has,
+            means all.
         device: the only device that may hold them: its name, or a part of its name or
-            description, in any case; None is any GPU.
+            description, ignoring case; None allows any GPU.
     """
 
     layers: int | None = None
@@ -64,7 +64,7 @@ class GpuRequirement:
 
 @dataclass(frozen=True)
 class LoadContext:
-    """Circumstances of a model's load, beside its report.
+    """Circumstances of a model's load that its report does not contain.
 
     Attributes:
         backend: of the build: ``cpu``, ``cuda``, ``vulkan``, ...
@@ -83,11 +83,11 @@ class LoadContext:
 
 @dataclass(frozen=True)
 class Shortfall:
-    """Fewer layers than required, or layers elsewhere.
+    """Fewer layers than required, or layers on another GPU than required.
 
     Attributes:
         cause: its kind, which decides the fix.
-        reason: how many layers are where, and how many are required.
+        reason: how many layers are on the GPU, and how many are required.
         because: the cause in words, with its evidence.
         remedy: the exact change.
         devices: what each device holds.
@@ -108,7 +108,7 @@ class Shortfall:
 def find_shortfall(
     gpu: GpuUtilization, requirement: GpuRequirement, situation: LoadContext
 ) -> Shortfall | None:
-    """Return how a requirement is missed, and why; None where it is met."""
+    """Return how and why a requirement is not met; None if it is met."""
     wanted = requirement.wanted(gpu.total_layers)
     if requirement.device is None:
         placed, elsewhere = gpu.layers_on_gpu, 0
@@ -199,7 +199,7 @@ def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str
         f"{device.name} ({device.description})" if device.description else device.name
         for device in gpu.gpus
     )
-    allowed = [place for place, device in enumerate(gpu.gpus) if requirement.allows(device)]
+    allowed = [index for index, device in enumerate(gpu.gpus) if requirement.allows(device)]
     if not allowed:
         return (
             f"the engine has no device {requirement.device!r}; it has {names}",

@@ -66,13 +66,13 @@ class TokenStream(Iterator[StreamToken]):
 class LlmEngine:
     """The engine of a session: one worker process, started when first needed.
 
-    A worker that crashed or hung fails the request it was running; the next
-    request starts a new one. Requests from several threads wait for each other;
-    one that would wait for a stream left open by its own thread is refused.
+    If the worker crashes or hangs, the request it was running fails, and the next
+    one starts a new worker. Requests from several threads wait for each other; a
+    request that would wait for a stream left open by its own thread is refused.
 
     Args:
         spec: how to start the worker.
-        max_tokens: output tokens of a request that names no number.
+        max_tokens: default number of output tokens of a request.
         lock: held while a worker lives, so that only one engine holds the device.
     """
 
@@ -86,8 +86,8 @@ class LlmEngine:
         self._turn_thread: int | None = None
         self._last_stream: TokenStream | None = None
         self.observer: Observer | None = None
-        #: What the last worker loaded, kept after its end; ``own_info`` with this engine's own
-        #: settings.
+        #: Facts about the last worker's engine, kept after its end; ``own_info``: about the last
+        #: one that had this engine's own settings.
         self.last_info: EngineInfo | None = None
         self.own_info: EngineInfo | None = None
         #: Seconds the last start of a worker took, its load included.
@@ -138,7 +138,7 @@ class LlmEngine:
         return self._wanted
 
     def use(self, spec: LaunchSpec | None = None) -> None:
-        """Use another spec's settings from the next request on; None: the engine's own again."""
+        """Use another spec's settings from the next request on; None restores the engine's own."""
         self._wanted = spec or self._spec
 
     @property
@@ -147,7 +147,7 @@ class LlmEngine:
         return self.start().info
 
     def verify_gpu_utilization(self) -> GpuUtilization:
-        """Return which device has how many layers; log ``GPU Utilization: X/Y layers on GPU``.
+        """Return the layers on each device; log ``GPU Utilization: X/Y layers on GPU``.
 
         Raises:
             EngineError: the engine does not report it (an ``app`` engine).
@@ -176,7 +176,7 @@ class LlmEngine:
             return self._started()
 
     def modules(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the file of each of these modules that the worker has imported; {} without one."""
+        """Return the files of those modules that the worker has imported; {} without a worker."""
         self.finish_stream()
         with self._taking_turn():
             if self._client is None or not self._client.alive:
@@ -191,7 +191,7 @@ class LlmEngine:
         self.finish_stream()
         with self._taking_turn():
             client = self._client
-            # One that has yet to take other settings starts empty.
+            # A worker that has yet to take other settings starts with an empty cache.
             if client is not None and client.alive and client.has_settings(self._wanted):
                 client.reset()
 

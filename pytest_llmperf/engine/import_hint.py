@@ -16,7 +16,7 @@ _DRIVER = (
 )
 _CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)$")
 _ROCM = re.compile(r"lib(?:amdhip64|hipblas|hipblaslt|rocblas|hsa-runtime64)$")
-#: Libraries from separate packages: what each is, and Debian's package.
+#: Libraries from separate packages: a description of each, and Debian's package.
 _PACKAGES = {
     "libvulkan": ("the Vulkan loader", "libvulkan1"),
     "libgomp": ("the OpenMP runtime", "libgomp1"),
@@ -28,7 +28,7 @@ def import_hint(message: str) -> str:
     """Return how to fix a library that could not be loaded; empty if unknown.
 
     Args:
-        message: the loader's, as the import's error repeats it.
+        message: the loader's message, as in the import error.
     """
     if missing := _MISSING.search(message):
         return _of_missing(missing[1], missing[2] or "")

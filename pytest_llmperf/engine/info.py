@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.engine.load_report import GpuUtilization
 from pytest_llmperf.engine.model_reads import ModelReads
 
-#: The types of fields that JSON has, by their annotations.
+#: Python types of the fields that plain JSON values fill, by annotation.
 _SIMPLE: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -27,7 +27,7 @@ class EngineInfo:
         engine: as ``llm.engine`` names it; ``engine_version`` is its package's.
         build_flags: what llama.cpp was compiled with (``llama_print_system_info``).
         supports_gpu: whether the build has GPU code.
-        model_name: the file's name without ending; ``model_title`` is the GGUF's own name.
+        model_name: the file's name without suffix; ``model_title`` is the GGUF's own name.
         quantization: as llama.cpp names it, for example ``Q4_1``.
         file_bytes, model_bytes: size of the model's files, and of the tensors in them.
         n_layers: layers without the output layer.

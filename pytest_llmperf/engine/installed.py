@@ -58,7 +58,7 @@ def llama_arguments() -> frozenset[str]:
 
 
 def installed_build() -> dict[str, Any]:
-    """Return what distinguishes this build of llama.cpp from another: version and libraries."""
+    """Return the version, backend and libraries that identify this build of llama.cpp."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -77,9 +77,9 @@ def _libraries(package: Path) -> Path:
 
 def _sizes(folder: Path) -> dict[str, list[int]]:
     """Return size and modification time of every file in a folder."""
-    found = {}
+    sizes = {}
     for file in sorted(folder.glob("*")):
         with suppress(OSError):
             stat = file.stat()
-            found[file.name] = [stat.st_size, stat.st_mtime_ns]
-    return found
+            sizes[file.name] = [stat.st_size, stat.st_mtime_ns]
+    return sizes

@@ -23,7 +23,7 @@ _SANITIZERS = re.compile(
     r"lib(?:asan|hwasan|lsan|msan|tsan|ubsan)\b|libclang_rt\.(?:asan|lsan|tsan|msan)|vgpreload_"
     r"|libheaptrack|libc_malloc_debug|libprofiler\b"
 )
-#: Variables that slow a process: the fitness check of each, and its values that do not.
+#: Variables that slow a process, with the fitness check of each and its harmless values.
 _VARIABLES = {
     "PYTHONASYNCIODEBUG": ("debug_mode", ("",)),
     "PYTHONMALLOCSTATS": ("debug_mode", ("",)),
@@ -39,7 +39,7 @@ class Instrument(NamedTuple):
     """One thing that slows the process.
 
     Attributes:
-        check: the fitness check that it is a finding of.
+        check: the fitness check that reports it.
         name: what it is, with how it works: ``coverage (sys.settrace)``.
         from_outside: whether it was there before the engine was loaded.
     """
@@ -53,7 +53,7 @@ class Instrument(NamedTuple):
         """Rebuild an instrument from JSON.
 
         Raises:
-            TypeError, ValueError: it is none.
+            TypeError, ValueError: the data is not an instrument.
         """
         check, name, from_outside = data
         return cls(str(check), str(name), bool(from_outside))
@@ -79,7 +79,7 @@ class InstrumentWatch:
         outside = self._from_outside | self._libraries
         now = {*self._fixed, *self._libraries, *self._seen, *tracers(), *_at_times()}
         self._seen.clear()
-        return [Instrument(*one, one in outside) for one in sorted(now)]
+        return [Instrument(*pair, pair in outside) for pair in sorted(now)]
 
 
 def tracers() -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ def tracers() -> Iterator[tuple[str, str]]:
 _gettrace, _getprofile = sys.gettrace, sys.getprofile
 _monitoring: Any = getattr(sys, "monitoring", None)
 try:
-    # The module in front of it takes milliseconds to import.
+    # Not tracemalloc, which takes milliseconds to import.
     import _tracemalloc
 except ImportError:
     _tracemalloc = None  # type: ignore[assignment]
@@ -169,7 +169,7 @@ def _interpreter() -> Iterator[tuple[str, str]]:
 
 
 def _libraries() -> Iterator[tuple[str, str]]:
-    """Yield loaded libraries that check or count a program's actions."""
+    """Yield loaded libraries that check or profile the program."""
     try:
         text = Path("/proc/self/maps").read_text(errors="replace")
     except OSError:
@@ -181,7 +181,7 @@ def _libraries() -> Iterator[tuple[str, str]]:
 
 
 def _named(function: object, way: str) -> str:
-    """Name the package a trace function is of, and the way it is called."""
+    """Return the name of a trace function's package, and the way it was set."""
     owner = getattr(function, "__self__", function)
     module = getattr(function, "__module__", None) or type(owner).__module__
     package = str(module).partition(".")[0]

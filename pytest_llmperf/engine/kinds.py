@@ -11,7 +11,7 @@ from pytest_llmperf.engine.installed import installed_backend, llama_arguments
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.text import count
 
-#: What llama-cpp-python takes, or swallows with other keyword arguments, and never uses.
+#: Arguments that llama-cpp-python accepts, or swallows with other keyword arguments, and ignores.
 _IGNORED_BY_LLAMA = {
     "rpc_servers": (
         "llama-cpp-python ignores it, so the model would be computed on this machine alone; start "
@@ -35,7 +35,7 @@ def _refused_by_llama(names: Iterable[str]) -> dict[str, str]:
     return refused
 
 
-#: What llama.cpp takes with a context; everything else is the model's, or the whole process's.
+#: Settings of a llama.cpp context; all others belong to the model or to the whole process.
 _OF_CONTEXT = frozenset(
     {
         *("n_ctx", "n_batch", "n_ubatch", "n_threads", "n_threads_batch"),
@@ -66,7 +66,7 @@ LLAMA_CPP = EngineKind(
     context_settings=_OF_CONTEXT,
 )
 
-#: What hardware an application uses is unknown, and its caches are its own matter. Two of its
+#: The hardware that an application uses is unknown, and its caches are its own matter. Two of its
 #: processes may compete for something that exists only once, such as a port, or end up asking the
 #: same server.
 APP = EngineKind(
@@ -88,14 +88,14 @@ def replicas_text(replicas: Sequence[object]) -> str:
 
 
 def place_text(llm: Mapping[str, Any], shown_url: str) -> str:
-    """Name where a server runs that was not started here: its address, and what is behind it."""
+    """Describe where a server runs that was not started here: its address, replicas, routing."""
     replicas, routing = llm.get("replicas"), llm.get("routing")
     place = f"{replicas_text(replicas)} behind {shown_url}" if replicas else f"at {shown_url}"
     return f"{place} (routing: {routing})" if routing else place
 
 
 def _server(llm: Mapping[str, Any]) -> str:
-    """Name a server by its section, before it answers."""
+    """Name a server by its ``llm`` section, before it answers."""
     where = f"server of {llm['start']!r}"
     if url := llm.get("url"):
         where = f"{'' if llm.get('replicas') else 'server '}{place_text(llm, url)}"

@@ -53,9 +53,9 @@ class LaunchSpec:
         return self.kind.title(self.config)
 
     def shares_process_with(self, other: LaunchSpec) -> bool:
-        """Whether a process of one can take the other's settings without loading again."""
-        one, two = (replace(spec, config={}, plant=None) for spec in (self, other))
-        return one == two and self.process_settings == other.process_settings
+        """Whether a process of one spec can take the other's settings without loading again."""
+        ours, theirs = (replace(spec, config={}, plant=None) for spec in (self, other))
+        return ours == theirs and self.process_settings == other.process_settings
 
     @property
     def process_settings(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class LaunchSpec:
         return self.kind.load_settings(self.config)
 
     def read_info(self, result: dict[str, Any]) -> EngineInfo:
-        """Return what the loaded engine says of itself.
+        """Return the loaded engine's facts about itself.
 
         Raises:
             EngineLoadError: it can't be read.

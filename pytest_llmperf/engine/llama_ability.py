@@ -1,4 +1,4 @@
-"""Whether a loaded model can generate text at all, one token after another.
+"""Checks whether a loaded model can generate text at all, one token after another.
 
 llama.cpp also decodes with models that are not made for it, as fast as with any other, and
 produces meaningless tokens.
@@ -23,7 +23,7 @@ def why_no_text(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[s
 
     Args:
         model, ctx: llama.cpp's pointers.
-        config: what it was loaded with, the ``llm`` section.
+        config: the ``llm`` section it was loaded with.
         log: llama.cpp's log of the load.
     """
     extra = config.get("extra", {})

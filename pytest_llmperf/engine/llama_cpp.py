@@ -1,8 +1,8 @@
 """The llama.cpp engine, through llama-cpp-python.
 
 Loads with ``llama_cpp.Llama`` and runs its own token loop over llama.cpp's
-public C functions, for three reasons: every token's arrival is read after the
-device has finished (``llama_synchronize``); ``Llama.generate`` serves a repeated
+public C functions, for three reasons: every token's arrival time is read after
+the device has finished (``llama_synchronize``); ``Llama.generate`` serves a repeated
 prompt from the KV cache, so that its first-token time means nothing; and
 ``create_completion`` detokenizes the whole text again for each token and holds
 text back for stop strings.
@@ -53,7 +53,7 @@ _REFUSED_ADAPTER = re.compile(r"llama_adapter_lora_init\S*: failed to").search
 
 
 def _reset_log() -> None:
-    """Reset llama.cpp's log callback, which would point to a freed function."""
+    """Reset llama.cpp's log callback, which would otherwise point to a freed function."""
     llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p(0))
 
 
@@ -84,16 +84,16 @@ class LlamaCppEngine:
             raise
 
     def _open(self, config: dict[str, Any]) -> None:
-        """Make a context of these settings, on the loaded model or on one that is loaded now."""
+        """Create a context with these settings; load the model first unless it is loaded."""
         self._config = config
         path = str(config["model_path"])
         try:
-            # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
-            # message; its own Python-level chatter (the whole chat template) is dropped.
+            # Without verbose, llama-cpp-python closes stderr while it loads, and a crash leaves no
+            # message. Its own Python-level output (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()), self._keeper.lending(self._log):
                 self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
             if refused := next(filter(_REFUSED_ADAPTER, self._log), ""):
-                # llama-cpp-python goes on without it, and crashes with the first token.
+                # llama-cpp-python goes on without the adapter, and crashes at the first token.
                 raise RuntimeError(refused)
         except Exception as error:
             hint = load_hint(path, self._log, error, config.get("extra", {}))
@@ -116,13 +116,13 @@ class LlamaCppEngine:
             self._log[-1] += line
         elif is_report_line(level, line):
             self._log.append(line)
-            # After a crash only what has reached stderr remains.
+            # After a crash, only lines already written to stderr remain.
             os.write(2, line.encode("utf-8", "replace") + b"\n")
 
     def info(self) -> dict[str, Any]:
         """Return what llama.cpp loaded, in the fields of EngineInfo."""
         metadata, model = self._llm.metadata, self._llm.model
-        # Not llama_supports_gpu_offload: it answers for the devices that are visible, and
+        # Not llama_supports_gpu_offload: its answer depends on the visible devices, and it
         # takes every build with RPC for one with GPU code.
         supports_gpu = installed_backend() != "cpu"
         n_layer = int(llama_cpp.llama_model_n_layer(model))
@@ -167,11 +167,11 @@ class LlamaCppEngine:
         }
 
     def configure(self, config: dict[str, Any]) -> None:
-        """Replace the context by one of other settings; the model stays loaded.
+        """Replace the context by one with other settings; the model stays loaded.
 
         Raises:
-            EngineLoadError: llama.cpp makes no such context. There is none then, until another
-                configuration is taken.
+            EngineLoadError: llama.cpp can't create such a context. The engine then has none until
+                another call succeeds.
         """
         self._llm.close()
         del self._log[self._keeper.log_lines :]
@@ -190,15 +190,15 @@ class LlamaCppEngine:
             _reset_log()
 
     def vocabulary(self) -> dict[str, Any]:
-        """Return the vocabulary's size and digest, and the token that begins a text."""
+        """Return the vocabulary's size and digest, and its begin-of-text token."""
         from pytest_llmperf.engine.llama_scoring import vocabulary_of
 
         return vocabulary_of(self._vocab)
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the token ids of plain text, without one that begins it."""
-        found = self._llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=False)
-        return [int(token) for token in found]
+        """Return the token ids of plain text, without a begin-of-text token."""
+        tokens = self._llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=False)
+        return [int(token) for token in tokens]
 
     def score(
         self, tokens: Sequence[int], first: int, *, top: int = 0, samples: int = 0, at: Any = None
@@ -276,10 +276,10 @@ class LlamaCppEngine:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         finish: FinishReason = "length"
         watch_text = bool(stops) or sink is not None
-        one = (llama_cpp.llama_token * 1)()
-        batch = llama_cpp.llama_batch_get_one(one, 1)
+        next_token = (llama_cpp.llama_token * 1)()
+        batch = llama_cpp.llama_batch_get_one(next_token, 1)
         while True:
-            # Waits for the device first, so that the clock is never read after a mere submission.
+            # pick() waits for the device, so the clock is not read right after a submission.
             token = pick()
             now = clock()
             if not request.ignore_eos and token in self._eog:
@@ -299,7 +299,7 @@ class LlamaCppEngine:
                 break
             if pause is not None:
                 pause(len(output))
-            one[0] = token
+            next_token[0] = token
             status = decode(ctx, batch)
             if status != 0:
                 raise EngineError(self._decode_failed(status))

@@ -1,8 +1,8 @@
 """The evaluated tokens in a llama.cpp context, and how many of them a prompt can reuse.
 
-A plain KV cache can forget any end of what it holds. One with a sliding window has dropped old
-positions; a recurrent state (Mamba, the convolutions of LFM2) holds the last position only and can
-continue from there, not from an earlier one. So the memory itself is asked.
+A plain KV cache can forget any number of its last positions. One with a sliding window has dropped
+old positions; a recurrent state (Mamba, the convolutions of LFM2) holds only the last position and
+can't continue from an earlier one. So llama.cpp is asked what the memory holds.
 Source: llama.cpp's include/llama.h (``llama_memory_seq_*``) and src/llama-hparams.cpp
 (``is_masked_swa``).
 """
@@ -35,14 +35,14 @@ class ContextMemory:
         self._tokens = []
 
     def note_tokens(self, tokens: Sequence[int]) -> None:
-        """Note the tokens, from position 0, that later requests may reuse; it may hold more."""
+        """Note the tokens, from position 0, that later requests may reuse; memory may hold more."""
         self._tokens = list(tokens)
 
     def forget_rest(self, evaluate: Callable[[Sequence[int]], None]) -> None:
         """Forget everything evaluated beyond the noted tokens.
 
         Args:
-            evaluate: fills an empty memory; needed where it can't forget the end alone.
+            evaluate: fills an empty memory; used if the memory can't forget only the end.
         """
         noted = self._tokens
         if noted and self._held() > len(noted) and not self._forget_from(len(noted)):
@@ -61,7 +61,7 @@ class ContextMemory:
                 break
             common += 1
         held = self._held()
-        # If the prompt only continues, there is nothing to forget, and a window is complete.
+        # If the prompt only continues, there is nothing to forget, and any window is complete.
         if not common or common > held or (common < held and not self._can_go_back_to(common)):
             self.clear()
             return 0

@@ -18,10 +18,10 @@ class _KeptModel(_internals.LlamaModel):  # type: ignore[misc]  # untyped packag
     """A model that its ``Llama`` does not free."""
 
     def close(self) -> None:
-        """Keep it."""
+        """Do nothing: the model is kept until ``free``."""
 
     def free(self) -> None:
-        """Free it, after every context on it."""
+        """Free the model, once every context on it is freed."""
         super().close()
 
 
@@ -35,7 +35,7 @@ class ModelKeeper:
 
     @contextmanager
     def lending(self, log: list[str]) -> Iterator[None]:
-        """Have a ``Llama`` that is made meanwhile use the kept model, or load it and leave it.
+        """Make a ``Llama`` that is created meanwhile use the kept model, or load it to be kept.
 
         ``log``: llama.cpp's lines so far.
         """

@@ -27,8 +27,8 @@ class SamplerChain:
 
     Args:
         model: llama.cpp's model pointer.
-        request: what to sample for.
-        seed: of the request, already resolved.
+        request: the request to sample for.
+        seed: the request's seed, already resolved.
         eog_tokens: the vocabulary's end-of-generation tokens.
     """
 

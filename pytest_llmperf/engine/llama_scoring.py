@@ -15,14 +15,14 @@ from pytest_llmperf.engine.token_scores import TokenScores
 if TYPE_CHECKING:
     from pytest_llmperf.engine.token_scores import Ids
 
-#: Largest size of the logits of one batch: of a large vocabulary a whole one takes gigabytes.
+#: Maximum size of one batch's logits: with a large vocabulary, a full batch takes gigabytes.
 _LOGITS_BYTES = 256 * 2**20
 
 
 def vocabulary_of(vocab: Any) -> dict[str, Any]:
-    """Return the vocabulary's size, a digest of its tokens, and the token that begins a text.
+    """Return the vocabulary's size, a digest of its tokens, and its begin-of-text token.
 
-    ``bos`` is None where the model wants none.
+    ``bos`` is None if the model doesn't want one.
     """
     size = int(llama_cpp.llama_vocab_n_tokens(vocab))
     digest = hashlib.sha256()
@@ -46,7 +46,7 @@ def score_tokens(
     samples: int = 0,
     at: tuple[Ids, Ids] | None = None,
 ) -> TokenScores:
-    """Evaluate tokens in an empty context, and score each from ``first`` on but the last.
+    """Evaluate tokens in an empty context, and score each but the last from ``first`` on.
 
     Position i is scored by the token at i + 1, so that the result has
     ``len(tokens) - 1 - first`` rows.
@@ -57,7 +57,7 @@ def score_tokens(
         first: the first position to score.
         n_vocab: size of the vocabulary.
         n_batch: the largest number of tokens to submit at once.
-        failed: text about a status of ``llama_decode``.
+        failed: returns the error text for a status of ``llama_decode``.
         top, samples, at: as for ``TokenScores.of_logits``.
 
     Raises:
@@ -94,9 +94,9 @@ def score_tokens(
 
 def _fill(batch: Any, tokens: Sequence[int], start: int, first: int) -> None:
     batch.n_tokens = len(tokens)
-    for place, token in enumerate(tokens):
-        batch.token[place] = token
-        batch.pos[place] = start + place
-        batch.n_seq_id[place] = 1
-        batch.seq_id[place][0] = 0
-        batch.logits[place] = start + place >= first
+    for index, token in enumerate(tokens):
+        batch.token[index] = token
+        batch.pos[index] = start + index
+        batch.n_seq_id[index] = 1
+        batch.seq_id[index][0] = 0
+        batch.logits[index] = start + index >= first

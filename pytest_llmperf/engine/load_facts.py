@@ -19,7 +19,7 @@ _OFF = frozenset({"disabled", "0", "false", "off"})
 
 
 def read_load_facts(lines: Iterable[str]) -> dict[str, bool | None]:
-    """Return ``flash_attn`` (it is used) and ``use_mmap`` (the file is mapped) of one load."""
+    """Return whether ``flash_attn`` and ``use_mmap`` took effect in a load; None if unknown."""
     flash: bool | None = None
     loaded = mapped = False
     for line in lines:

@@ -127,7 +127,7 @@ def load_hint(
 
     Args:
         path: the model's file.
-        log: the engine's lines.
+        log: the engine's log lines.
         error: what llama-cpp-python raised.
         extra: names of the arguments in ``llm.extra``.
     """
@@ -154,7 +154,7 @@ def load_hint(
 
 
 def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> str:
-    """Return the first hint whose pattern is in the log, filled in; or nothing."""
+    """Return the first hint whose pattern is in the log, filled in; "" if none is."""
     text = "\n".join(log)
     for pattern, hint in hints:
         if match := pattern.search(text):
@@ -163,7 +163,7 @@ def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> 
 
 
 def _memory_hint(log: Sequence[str]) -> str:
-    """Return the device that lacks memory, what for, and the fix; or nothing."""
+    """Describe which device lacks memory, for what, and the fix; return "" if none does."""
     text = "\n".join(log)
     asked = [*ASKED.finditer(text)]
     free = {match[1]: int(match[2]) for match in _FREE.finditer(text)}

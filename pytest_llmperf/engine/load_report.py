@@ -3,9 +3,9 @@
 Source: the log lines of ``load_tensors``, ``llama_kv_cache`` and
 ``sched_reserve`` in llama.cpp's src/llama-model.cpp, llama-kv-cache.cpp and
 llama-context.cpp. With no visible device, or a build without GPU code, no
-``offloaded X/Y layers to GPU`` line is printed at all; a build with RPC prints
-it always, and counts what was asked for. Where every layer has its own line,
-those are counted.
+``offloaded X/Y layers to GPU`` line is printed at all; a build with RPC always
+prints it, with the number that was asked for. Where every layer has its own
+line, those lines are counted instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_llmperf.text import count
 
-#: What the CPU's own memory is called among the devices.
+#: Name of the CPU's own memory among the devices.
 HOST = "CPU"
 _MIB = 1024 * 1024
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
@@ -43,7 +43,7 @@ class DeviceLoad:
     """Contents of one device: sizes in bytes, layers including the output layer.
 
     Attributes:
-        name: llama.cpp's own, such as ``CUDA0`` or ``Vulkan1``; ``CPU`` is the host.
+        name: llama.cpp's name, such as ``CUDA0`` or ``Vulkan1``; ``CPU`` is the host.
         description: the card's name.
         layers: how many are on it.
         model_bytes, kv_bytes, compute_bytes: the weights, the KV cache (or a recurrent
@@ -158,8 +158,8 @@ def is_report_line(level: int, text: str) -> bool:
 
 def assigned_layers(lines: Iterable[str]) -> dict[int, str]:
     """Return the device of each layer, the output layer last; the host is called ``CPU``."""
-    found = filter(None, map(_ASSIGNED.search, lines))
-    return {int(match[1]): host_of(match[2]) for match in found}
+    matches = filter(None, map(_ASSIGNED.search, lines))
+    return {int(match[1]): host_of(match[2]) for match in matches}
 
 
 def read_load_report(
@@ -185,11 +185,11 @@ def read_load_report(
         elif match := _ASSIGNED.search(line):
             layers[int(match[1])] = host_of(match[2])
         elif match := _BUFFER.search(line):
-            place, mib = (match[1], match[2]), float(match[3])
+            buffer, mib = (match[1], match[2]), float(match[3])
             # Compute buffers are reported again whenever they are reserved again; a model or
             # a cache of several buffers has one line for each.
             again = match[2] in ("compute", "output")
-            buffers[place] = mib if again else buffers.get(place, 0.0) + mib
+            buffers[buffer] = mib if again else buffers.get(buffer, 0.0) + mib
         elif match := _DEVICE.search(line):
             descriptions[match[1]] = match[2]
             free[match[1]] = int(match[4]) * _MIB
@@ -204,7 +204,7 @@ def read_load_report(
     sizes = _by_device(buffers, known)
     cards = {*sizes, *known} - {HOST}
     if not layers and len(cards) == 1:
-        # Older builds report how many went to a GPU but not which; there is only one.
+        # Older builds report how many layers went to a GPU but not to which; here only one has any.
         counted = [*cards] * on_gpu + [HOST] * (total - on_gpu)
     names = sorted({*sizes, *known}, key=lambda name: (name == HOST, len(name), name))
     devices = tuple(
@@ -224,14 +224,14 @@ def read_load_report(
 def _by_device(
     buffers: Mapping[tuple[str, str], float], known: Collection[str]
 ) -> dict[str, dict[str, int]]:
-    """Sum the sizes of buffers, bytes, by the device they live on and what they are for."""
+    """Return the total size of each device's buffers, in bytes, by their purpose."""
     sizes: dict[str, dict[str, int]] = {}
     for (buffer, kind), mib in buffers.items():
         field_name = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
             kind, "compute_bytes"
         )
         name = host_of(buffer)
-        # Such as MTL0_Mapped, which is on MTL0.
+        # A buffer such as MTL0_Mapped is on MTL0.
         name = next((device for device in known if name.startswith(f"{device}_")), name)
         device = sizes.setdefault(name, {})
         device[field_name] = device.get(field_name, 0) + round(mib * _MIB)
@@ -239,7 +239,7 @@ def _by_device(
 
 
 def host_of(buffer: str) -> str:
-    """Name the device a buffer type lives on: CPU_Mapped, CPU_REPACK and CUDA_Host are the host."""
+    """Return the device of a buffer type: CPU_Mapped, CPU_REPACK and CUDA_Host are on the host."""
     return HOST if buffer.startswith(HOST) or buffer.endswith("_Host") else buffer
 
 

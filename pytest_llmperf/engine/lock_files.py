@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# Not where TMPDIR says: sessions with different ones would hold a device at once.
+# TMPDIR is ignored: sessions with different values of it would hold the same device at once.
 _TEMPORARY = Path(tempfile.gettempdir() if sys.platform == "win32" else "/tmp")
 _USER = "user" if sys.platform == "win32" else str(os.geteuid())
-#: The folder of all users, and the one of this user for where that can't be used.
+#: The folder that all users share, and this user's own for when the shared one can't be used.
 SHARED, OWN = _TEMPORARY / "pytest-llmperf", _TEMPORARY / f"pytest-llmperf-{_USER}"
-#: As /tmp: anybody may create a file, and only its owner may remove it.
+#: Mode of the shared folder, as /tmp's: anybody may create a file, only its owner may remove it.
 _FOR_ALL = 0o1777
-#: Another user may have created the file but not yet opened it to all.
+#: For retries: another user may have created the file but not yet opened it to all.
 _TRIES, _PAUSE_S = 10, 0.02
 
 
@@ -34,7 +34,7 @@ class Folder:
 
     Attributes:
         path: where it is.
-        kind: whether all users share it, it is this user's own, or its user has named it.
+        kind: ``shared`` by all users, this user's ``own``, or ``named`` by the user.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Folder:
 
 
 def holder_of(pids: list[int]) -> str:
-    """Return the first of these processes that is alive, and its user if it is another."""
+    """Describe the first of these processes that is alive, with its user if that is another."""
     import psutil
 
     for pid in pids:
@@ -63,7 +63,7 @@ if sys.platform == "win32":
         """A lock file in a folder, which is never shared."""
 
         def __init__(self, folder: Folder, name: str, *, exclusive: bool = True) -> None:
-            del exclusive  # as all of them are
+            del exclusive  # all locks are exclusive here
             folder.make()
             self.path = folder.path / name
             self._lock = FileLock(self.path, thread_local=False)
@@ -89,9 +89,9 @@ else:
         """A lock file in a folder: opened at once, locked later, with its holder's id in it.
 
         Args:
-            folder: where it is, or is made.
-            name: the file's.
-            exclusive: whether it is an exclusive lock; otherwise others may share it.
+            folder: its folder, made if necessary.
+            name: the file's name.
+            exclusive: whether the lock is exclusive; otherwise others may share it.
 
         Raises:
             OSError: folder or file can't be made, or can't be trusted.
@@ -107,13 +107,13 @@ else:
 
         def take(self) -> bool:
             """Lock the file if it is free; return whether it is now locked."""
-            how = fcntl.LOCK_EX if self._exclusive else fcntl.LOCK_SH
+            operation = fcntl.LOCK_EX if self._exclusive else fcntl.LOCK_SH
             try:
-                fcntl.flock(self._file, how | fcntl.LOCK_NB)
+                fcntl.flock(self._file, operation | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             if not os.fstat(self._file).st_nlink:
-                # It was removed while it was waited for (such as by a clean-up of old files).
+                # It was removed during the wait (such as by a clean-up of old files).
                 os.close(self._file)
                 self._file = self._open()
                 return self.take()
@@ -152,8 +152,8 @@ else:
         def _open_once(self) -> int:
             self._folder.make()
             with _opened(self._folder) as folder:
-                # O_CREAT is for new files only: of a file of another user in such a folder,
-                # Linux refuses it (fs.protected_regular).
+                # O_CREAT only for new files: for another user's file in such a folder, Linux
+                # refuses it (fs.protected_regular).
                 with contextlib.suppress(FileNotFoundError):
                     return _existing(self._name, folder)
                 mode = 0o666 if self._folder.kind == "shared" else 0o600
@@ -168,13 +168,13 @@ else:
         flags = os.O_RDONLY | os.O_DIRECTORY
         opened = os.open(folder.path, flags if folder.kind == "named" else flags | os.O_NOFOLLOW)
         try:
-            found = os.fstat(opened)
-            mine = found.st_uid == os.geteuid()
+            status = os.fstat(opened)
+            mine = status.st_uid == os.geteuid()
             if folder.kind == "shared" and mine:
                 os.fchmod(opened, _FOR_ALL)
-            elif folder.kind == "shared" and found.st_mode & _FOR_ALL != _FOR_ALL:
+            elif folder.kind == "shared" and status.st_mode & _FOR_ALL != _FOR_ALL:
                 raise PermissionError(f"{folder.path} is not open to all users (mode 1777)")
-            elif folder.kind == "own" and (not mine or found.st_mode & 0o022):
+            elif folder.kind == "own" and (not mine or status.st_mode & 0o022):
                 raise PermissionError(f"{folder.path} may be written to by other users")
             yield opened
         finally:
@@ -182,13 +182,13 @@ else:
 
     def _existing(name: str, folder: int) -> int:
         """Open an existing regular file without hard links."""
-        # Does not block, even where somebody made a pipe of that name.
+        # O_NONBLOCK, in case somebody made a pipe of that name.
         file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        found = os.fstat(file)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             return file
         os.close(file)
-        if not found.st_nlink:
+        if not status.st_nlink:
             raise FileNotFoundError(f"{name} was removed")
         raise OSError(f"{name} is not a plain file, or is a link to one")
 

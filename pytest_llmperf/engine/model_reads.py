@@ -18,18 +18,18 @@ from pytest_llmperf.engine.load_report import assigned_layers, host_of
 if TYPE_CHECKING:
     from pytest_llmperf.engine.gguf_header import GgufHeader, GgufTensor
 
-#: Layer -> the share of its experts that a token goes through.
+#: Maps a layer to the share of its experts that a token goes through.
 _Share = Callable[[int], float]
 
 _MIB = 1024 * 1024
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-#: One row per token: the tensors that llama.cpp only looks rows up in (GGML_OP_GET_ROWS of the
+#: Tensors with one row per token, of which llama.cpp only looks rows up (GGML_OP_GET_ROWS of the
 #: input layer, src/llama-arch.cpp).
 _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd.weight")
 #: The input layer stays on the host whatever is offloaded (src/llama-model.cpp, ``dev_input``).
 _INPUT = ("token_embd_norm.",)
 #: Never evaluated while text is generated: heads of classifiers and of embedding models, token
-#: types (encoders only), vision and audio towers and what couples them to the model.
+#: types (encoders only), vision and audio towers and the tensors that connect them to the model.
 _UNUSED = ("token_types.", "cls.", "dense_2.", "dense_3.", "v.", "a.", "mm.", "nextn.")
 _EXPERTS = re.compile(r"_(?:ch)?exps\.")
 
@@ -46,7 +46,7 @@ class CacheReads:
     """One device's part of one cache.
 
     Attributes:
-        device: where it lies; the host is called ``CPU``.
+        device: the device it is on; the host is called ``CPU``.
         size: bytes of all its cells.
         cells: positions it holds; 0 for the state of a recurrent layer, which is read whole.
         window: positions a layer looks back, where that is fewer than all; else 0.
@@ -72,7 +72,7 @@ class ModelReads:
         weights: bytes by device; the host is called ``CPU``.
         caches: every cache's part on every device.
         model_bytes: of all weights, read or not.
-        problem: why it isn't known, a sentence; "" if it is.
+        problem: why the bytes aren't known, as a sentence; "" if they are.
     """
 
     weights: dict[str, int] = field(default_factory=dict)
@@ -81,11 +81,11 @@ class ModelReads:
     problem: str = ""
 
     def at(self, depth: int) -> dict[str, float]:
-        """Return the bytes by device that a step at ``depth`` positions, its own too, reads."""
-        found: dict[str, float] = {name: float(size) for name, size in self.weights.items()}
+        """Return the bytes, by device, that a step at ``depth`` positions (its own too) reads."""
+        sizes: dict[str, float] = {name: float(size) for name, size in self.weights.items()}
         for cache in self.caches:
-            found[cache.device] = found.get(cache.device, 0.0) + cache.at(depth)
-        return found
+            sizes[cache.device] = sizes.get(cache.device, 0.0) + cache.at(depth)
+        return sizes
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -94,7 +94,7 @@ class ModelReads:
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> ModelReads:
         """Rebuild from ``to_wire``'s output."""
-        return cls(**{**data, "caches": tuple(CacheReads(**one) for one in data["caches"])})
+        return cls(**{**data, "caches": tuple(CacheReads(**part) for part in data["caches"])})
 
 
 class _UnknownError(Exception):
@@ -104,14 +104,14 @@ class _UnknownError(Exception):
 def read_model_reads(
     path: Path, lines: Iterable[str], n_layer: int, config: Mapping[str, Any]
 ) -> ModelReads:
-    """Work out the bytes a decode step of a loaded model reads; sets ``problem`` on failure.
+    """Work out the bytes that a decode step of a loaded model reads; set ``problem`` on failure.
 
     Args:
-        path: the GGUF file, of a split model the first.
+        path: the GGUF file; the first one of a split model.
         lines: llama.cpp's log of the load.
         n_layer: layers that are evaluated, without the output layer.
-        config: what it was loaded with, the ``llm`` section; ``kv_overrides`` in its ``extra``
-            replace metadata.
+        config: the ``llm`` section it was loaded with; ``kv_overrides`` in its ``extra`` replace
+            metadata.
     """
     from pytest_llmperf.engine.gguf_header import GgufError, read_gguf_header
 
@@ -125,7 +125,7 @@ def read_model_reads(
         if config.get("split_mode") == "row" and len({*devices.values()} - {"CPU"}) > 1:
             raise _UnknownError("with split_mode: row every layer is read by several GPUs at once")
         # Layers that predict further tokens ahead (nextn, MTP) are no part of plain decoding;
-        # whether llama.cpp counts them among its layers has changed.
+        # some versions of llama.cpp count them among its layers.
         ahead = sum(header.number("nextn_predict_layers"))
         layers = min([n_layer, *(blocks - ahead for blocks in header.number("block_count"))])
         weights: dict[str, float] = {}
@@ -148,14 +148,14 @@ def read_model_reads(
 def _reads_of(
     tensor: GgufTensor, devices: Mapping[int, str], n_layer: int, *, tied: bool, share: _Share
 ) -> Iterator[tuple[str, float]]:
-    """Yield (device, bytes) that a step reads of one tensor; nothing if it is unused."""
+    """Yield the (device, bytes) pairs that a step reads of one tensor; none if it is unused."""
     name, output = tensor.name, devices.get(max(devices, default=0), "CPU")
     if name.startswith(_UNUSED):
         return
     if name in _LOOKED_UP:
         yield "CPU", tensor.size / tensor.rows
         if name == "token_embd.weight" and tied:
-            # The output matrix is the same tensor; offloaded, it is a copy of it.
+            # The output matrix is the same tensor, or a copy of it if it is offloaded.
             yield output, tensor.size
         return
     if name.startswith(_INPUT):
@@ -190,7 +190,7 @@ def _expert_shares(header: GgufHeader, overrides: Mapping[str, Any]) -> _Share:
 
 
 def _caches(lines: Iterable[str]) -> Iterator[CacheReads]:
-    """Read the caches from their own report: buffers of each, then a line that ends it."""
+    """Read the caches from llama.cpp's report: the buffers of each, then a line that ends it."""
     parts: list[CacheReads] = []
     window = n_swa = 0
     for line in lines:
@@ -212,7 +212,7 @@ def _caches(lines: Iterable[str]) -> Iterator[CacheReads]:
         elif match := _CACHE.search(line):
             for part in parts:
                 cells = int(match[1])
-                # A recurrent cache has a cell per sequence, of which one is read.
+                # A recurrent cache has one cell per sequence; only one of them is read.
                 yield (
                     replace(part, cells=cells)
                     if part.cells

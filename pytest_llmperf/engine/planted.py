@@ -19,17 +19,17 @@ class Plant:
     """Size, place and frequency of a planted slowdown.
 
     Attributes:
-        slowdown: waited after every decode step, as a share of that step's time
+        slowdown: the wait after every decode step, as a share of that step's time
             (0.05 = decode 5% slower).
         share: probability that a request is slowed at all; 1.0 = every request.
         seed: of the random generator that chooses requests. It restarts in every process:
             processes that should choose differently need different seeds.
         part: what is slowed; with ``prompt`` the time until the prompt is read, where the engine
             knows it.
-        every: only every so many decode steps are slowed, each by the wait of all of these.
-        buffer: bytes that are copied after every ``every`` decode steps, as an application does
-            that tidies up; it postpones that to the end of its turn where another process has the
-            next one. So in turns the other side pays for it, with what it loses of a shared cache.
+        every: wait only after every so many decode steps, for all of them at once.
+        buffer: bytes copied after every ``every`` decode steps, as by an application that tidies
+            up. If another process has the next turn, the copy is postponed to the end of this one:
+            the other side then pays for it, with what it loses of a shared cache.
 
     Raises:
         ValueError: a negative or infinite slowdown, a share outside 0 to 1, or a negative buffer.
@@ -80,7 +80,7 @@ class Delay:
         self._buffer = _Buffer(plant.buffer) if plant.buffer else None
 
     def around(self, pause: Pause) -> Pause:
-        """Return ``pause`` such that its time is not taken for a step's."""
+        """Wrap ``pause`` so that its time does not count as part of a step."""
 
         def wait(tokens: int) -> None:
             began = self._clock()
@@ -90,12 +90,12 @@ class Delay:
         return wait
 
     def at_end_of_turn(self) -> None:
-        """Do what was postponed while the process had its turn; another one has it now."""
+        """Copy the buffer, if there is one, now that another process has its turn."""
         if self._buffer is not None:
             self._buffer.walk()
 
     def slow_prompt(self, began: float) -> None:
-        """Wait after the prompt was read, if it is to be slowed; ``began``: on the same clock."""
+        """Wait after the prompt was read since ``began`` (on this clock), if it is to be slowed."""
         if self._plant.part == "prompt":
             self._wait(self._plant.slowdown * (self._clock() - began - self._paused))
         self._paused = 0.0
@@ -109,7 +109,7 @@ class Delay:
     def slowed(
         self, step: Callable[[], _Result], *, in_turns: bool = False
     ) -> Callable[[], _Result]:
-        """Return ``step`` (makes one request's next token) with the wait after it.
+        """Return ``step``, which makes a request's next token, with the wait after it.
 
         Unchanged if this request is not to be slowed; call it once per request. ``in_turns``:
         the request pauses while another process has its turn.
@@ -146,7 +146,7 @@ class Delay:
 
 
 class _Buffer:
-    """Memory whose first half is copied to the second: what it takes of a cache others lose."""
+    """Memory whose first half is copied to the second, which displaces others' data in a cache."""
 
     #: Larger copies may bypass the caches.
     _PIECE = 1 << 18
@@ -154,11 +154,11 @@ class _Buffer:
     def __init__(self, size: int) -> None:
         self._half = size // 2
         self._memory = ctypes.create_string_buffer(size)
-        # Pages that were never written are all the same one.
+        # Pages that were never written are all the same physical page.
         ctypes.memset(self._memory, 1, size)
 
     def walk(self) -> None:
-        """Read and write all of it."""
+        """Copy the first half to the second."""
         source = ctypes.addressof(self._memory)
         for start in range(0, self._half, self._PIECE):
             count = min(self._PIECE, self._half - start)

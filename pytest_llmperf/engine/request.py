@@ -44,7 +44,7 @@ class Request:
         stream: whether every token is sent to the caller as it arrives.
         grammar: a GBNF grammar the output must follow.
         seed: of the sampler; None takes the configured one.
-        sampling: any of SAMPLING_DEFAULTS.
+        sampling: values for any of SAMPLING_DEFAULTS.
     """
 
     prompt: str | tuple[int, ...] | None = None
@@ -148,7 +148,7 @@ def build_request(
 
 
 def _as_integer(value: Any) -> Any:
-    """Return an integer of another type, such as numpy's, as Python's own."""
+    """Convert an integer of another type, such as numpy's, to an int; leave the rest as it is."""
     return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 

@@ -1,4 +1,4 @@
-"""Commands that score text: their parts in the worker, and as functions on its client."""
+"""Commands that score text: their worker side, and functions that send them to a client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Scoring(Protocol):
         """Return ``size``, ``sha256`` (over the tokens) and ``bos`` (begins a text, or None)."""
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the token ids of plain text, without one that begins it."""
+        """Return the token ids of plain text, without a begin-of-text token."""
 
     def score(
         self, tokens: Sequence[int], first: int, *, top: int = 0, samples: int = 0, at: Any = None
@@ -53,7 +53,7 @@ class Vocabulary:
 
 
 def answer_scoring(engine: Any, command: dict[str, Any]) -> Any:
-    """Run one of the commands in the worker; return its result as plain JSON types."""
+    """Run a scoring command in the worker; return its result as plain JSON types."""
     operation = command["op"]
     if operation == "vocabulary":
         return engine.vocabulary()
@@ -83,13 +83,13 @@ def vocabulary_of(client: EngineClient) -> Vocabulary:
 
 
 def tokenize(client: EngineClient, text: str) -> list[int]:
-    """Return the token ids of plain text, without one that begins it.
+    """Return the token ids of plain text, without a begin-of-text token.
 
     Raises:
         EngineError: as ``vocabulary_of``.
     """
-    found: list[int] = client.ask({"op": "tokenize", "text": text}, "tokenizing a text")
-    return found
+    ids: list[int] = client.ask({"op": "tokenize", "text": text}, "tokenizing a text")
+    return ids
 
 
 def score(

@@ -1,7 +1,7 @@
 """Scores of tokens: the probabilities that a model gave to a text, position by position.
 
-Of the whole distribution a few log-probabilities are kept, and the mass of all others: of a large
-vocabulary every position would take half a megabyte.
+Of the whole distribution, only a few log-probabilities are kept, and the total probability of all
+others: with a large vocabulary, every position would otherwise take half a megabyte.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 #: Rows of logits whose exponentials are held in memory at once.
 _ROWS = 32
-#: Logarithm of a mass that is zero in floating point, where it must stay finite.
+#: Finite logarithm used for a probability that is zero in floating point.
 _LOG_TINY = -690.0
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Scores of consecutive positions; row i is about the token at position i.
+    """Scores of consecutive positions, a row each; a row is about the token that follows.
 
     Attributes:
-        nll: negative log-likelihood of the token that follows, nats, shape (positions,).
+        nll: negative log-likelihood of the text's next token, nats, shape (positions,).
         best: id of the most likely token, shape (positions,).
         ids: tokens whose log-probabilities are kept, shape (positions, kept).
         logs: their log-probabilities, nats, shape (positions, kept).
@@ -135,7 +135,7 @@ class TokenScores:
         """Rebuild scores from ``to_wire``.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no such data.
+            KeyError, TypeError, ValueError: the data is not from ``to_wire``.
         """
         return cls(**{field.name: unpacked(data[field.name]) for field in fields(cls)})
 
@@ -147,17 +147,17 @@ def _sample(shares: NDArray[np.float32], kept: Ids, samples: int) -> Ids:
     """
     import numpy as np
 
-    found = np.zeros((len(shares), samples), dtype=np.int32)
+    sampled = np.zeros((len(shares), samples), dtype=np.int32)
     if not samples:
-        return found
+        return sampled
     others = shares.astype(np.float64)
     np.put_along_axis(others, kept, 0.0, axis=1)
     sums = others.cumsum(axis=1)
     points = (np.arange(samples) + 0.5) / samples
     for row, row_sums in enumerate(sums):
         places = np.searchsorted(row_sums, points * row_sums[-1], side="right")
-        found[row] = np.minimum(places, shares.shape[1] - 1)
-    return found
+        sampled[row] = np.minimum(places, shares.shape[1] - 1)
+    return sampled
 
 
 def packed(array: NDArray[Any]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def unpacked(data: dict[str, Any]) -> NDArray[Any]:
     """Rebuild an array from ``packed``.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no such data.
+        KeyError, TypeError, ValueError: the data is not from ``packed``.
     """
     import numpy as np
 

@@ -8,7 +8,7 @@ from pytest_llmperf.engine.own_time import OWN_TIME
 
 
 class TurnPauses:
-    """Ends a turn after each batch of the prompt, the first token, and every so many tokens.
+    """Ends a turn after each batch of the prompt, the first token, and every ``tokens`` tokens.
 
     Args:
         tokens: output tokens of a turn after the first one.
@@ -25,7 +25,7 @@ class TurnPauses:
         self.taken: list[tuple[float, float]] = []
 
     def after(self, tokens: int) -> None:
-        """Wait for the next turn if one ends with this many output tokens."""
+        """Wait for the next turn if this one ends with so many output tokens."""
         if tokens > 1 and (tokens - 1) % self._tokens:
             return
         began = OWN_TIME.now()

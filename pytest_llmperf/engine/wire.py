@@ -1,6 +1,6 @@
 """The protocol between the plugin and a worker: JSON lines over pipes.
 
-Both sides are of one version, since a worker runs this very copy of the package (``bootstrap.py``).
+Both sides have the same version: a worker runs this very copy of the package (``bootstrap.py``).
 The worker speaks first: ``{"event": "hello"}``. Then every command ``{"id": n, "op": ..., ...}``
 is answered by any number of ``token`` and ``turn`` events and exactly one ``done`` or ``error``
 event that carries the same id.
@@ -30,7 +30,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-#: What each event carries besides an id.
+#: Fields of each event, besides its id.
 _EVENT_FIELDS = {
     "hello": (),
     "token": ("token", "text", "t"),
@@ -44,12 +44,12 @@ _from_json = json.JSONDecoder().decode
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """Return one line; JSON escapes every newline and lone surrogate inside."""
+    """Return a message as one line; JSON escapes every newline and lone surrogate inside."""
     return _to_json(message).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Parse one line.
+    """Parse a line into a message.
 
     Raises:
         ValueError: it is not a JSON object.
@@ -61,7 +61,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def decode_event(line: bytes) -> dict[str, Any]:
-    """Parse one line of a worker.
+    """Parse a line that a worker wrote.
 
     Raises:
         ValueError: it is not an event of the protocol: something else wrote to the pipe.

@@ -135,7 +135,7 @@ class _Worker:
             self._engine.reset()
             return None
         if operation == "send_load":
-            requests = [Request.from_wire(one) for one in command["requests"]]
+            requests = [Request.from_wire(data) for data in command["requests"]]
             loading: Any = self._engine
             return loading.load(requests, command["schedule"]).to_wire()
         if operation == "counters":
@@ -205,7 +205,7 @@ class _Worker:
     def _forked(self) -> None:
         """Close the protocol's pipes in a process that the application forked.
 
-        While it held them, the plugin would not notice the end of this one.
+        While the fork held them open, the plugin would not notice the end of this process.
         """
         self._is_fork = True
         null = os.open(os.devnull, os.O_RDWR)

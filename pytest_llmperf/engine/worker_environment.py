@@ -18,7 +18,7 @@ _AGENTS = (
     ("newrelic", "bootstrap"),
     ("instrumentation", "auto_instrumentation"),
 )
-#: Debug modes of Python. Only the project's own code could be meant to be debugged.
+#: Debug modes of Python, kept only for engines that run the project's own code.
 _DEBUG_MODES = (
     "PYTHONASYNCIODEBUG",
     "PYTHONDEVMODE",
@@ -32,7 +32,7 @@ _DEBUG_MODES = (
 #: glibc adjusts these while a process runs, depending on where freed blocks happen to lie. The same
 #: code then returned memory and took it again (a page fault for each page) with every token in one
 #: process and never in another, which was 4% faster. These are the highest values that glibc itself
-#: adjusts them to (mallopt(3), M_MMAP_THRESHOLD). To set one ends the adjustment of both.
+#: adjusts them to (mallopt(3), M_MMAP_THRESHOLD). Setting either one ends the adjustment of both.
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
@@ -45,8 +45,8 @@ def worker_environment(spec: LaunchSpec, environ: Mapping[str, str]) -> dict[str
     Tools that instrument every process of a test run (coverage, an agent) must not slow down a
     measured process. Variables in ``spec.env`` are always set.
 
-    The allocator's thresholds are fixed, unless a variable sets one of them: processes that run the
-    same code then use memory alike, wherever the code lies.
+    The allocator's thresholds are fixed, unless a variable sets one of them, so that processes
+    that run the same code use memory in the same way, wherever the code is.
     """
     left_out = {*_COVERAGE, *(() if spec.kind.runs_project_code else _DEBUG_MODES)}
     kept = {

@@ -1,4 +1,4 @@
-"""A worker process: started, sent commands, read from, its end explained."""
+"""Starts a worker process, sends it commands, reads its answers, and explains its end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class WorkerProcess:
     """One worker process and its pipes: commands in, events and the engine's log out.
 
     Attributes:
-        killed: whether it was ended from here.
+        killed: whether ``kill`` has been called.
 
     Raises:
         EngineLoadError: it could not be started.
@@ -83,7 +83,7 @@ class WorkerProcess:
         """Wait for its first event.
 
         Raises:
-            EngineGoneError: it has ended, or gave none in time.
+            EngineGoneError: it has ended, or sent no event in time.
         """
         self.receive(_HELLO_TIMEOUT_S, "starting", None)
 
@@ -91,7 +91,7 @@ class WorkerProcess:
         """Send a command.
 
         Raises:
-            EngineGoneError: it has ended; the message says ``doing`` what.
+            EngineGoneError: it has ended; the message says while ``doing`` what.
         """
         try:
             pipe = _open(self.process.stdin)
@@ -108,11 +108,11 @@ class WorkerProcess:
         Args:
             timeout: seconds to wait.
             doing: what it does meanwhile, for messages.
-            setting: the setting of the time limit.
+            setting: name of the setting that limits the time.
             limit: the whole time limit, of which ``timeout`` is left.
 
         Raises:
-            EngineGoneError: it has ended, or gave no event in time and was killed.
+            EngineGoneError: it has ended, or sent no event in time and was killed.
         """
         try:
             answer = self._answers.get(timeout=max(timeout, 0.0))

@@ -1,4 +1,4 @@
-"""Whether pairs whose processes ran one after the other contradict those that took turns."""
+"""Contradictions between pairs that took turns and pairs run one process after the other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pytest_llmperf.gate.running import running, zone_of
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
-#: Fewest pairs that must contradict the turns, each and in the same direction.
+#: Minimum number of pairs without turns to prove a contradiction, all in the same direction.
 ENOUGH = 4
-#: Pairs in turns before the others are compared with them.
+#: Minimum number of pairs with turns to compare the others with.
 _MIN_TURNS = 3
 
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Pairs that ran alone and all differ from those in turns by more than the tolerance.
+    """Pairs without turns that all differ from those with turns by more than the tolerance.
 
     Attributes:
-        pairs: number of these pairs.
+        pairs: number of pairs without turns.
         change: their mean slowdown as a fraction; positive is worse.
-        proven: they are too many, and agree too well, to be noise; else more have to be measured.
+        proven: they are too many, and agree too well, to be noise; else more must be measured.
     """
 
     pairs: int
@@ -35,9 +35,9 @@ class Contradiction:
 
 
 def contradiction(evidence: Evidence) -> Contradiction | None:
-    """Return how the pairs that ran alone contradict those in turns; None if they don't.
+    """Return how the pairs without turns contradict those with turns; None if they don't.
 
-    Turns can't show what both sides share, such as heat or a cache that one of them fills.
+    Turns hide effects that both sides share, such as heat or a cache that one of them fills.
     """
     pairs, tolerance, metric = evidence.pairs, evidence.check.tolerance, evidence.check.metric
     if (

@@ -24,10 +24,10 @@ class Check:
             only.
         tolerance: largest accepted slowdown against the baseline (0.05 = 5%).
         gated: False for metrics that are only shown, to locate a slowdown.
-        asked: a marker of the test names the metric; the others are defaults, which a
+        asked: a marker of the test names the metric; False for default metrics, which a
             workload may leave undefined.
-        auto: a calibration is to give the tolerance; until one does it is the default.
-        calibrated: the calibration's figure that ``tolerance`` was taken from, or None.
+        auto: the tolerance comes from a calibration, or is the default until there is one.
+        calibrated: the calibrated tolerance that ``tolerance`` was taken from, or None.
     """
 
     metric: Metric
@@ -48,10 +48,10 @@ class Pairs:
         base: the same for the base side.
         name: the base side's name for readers, such as ``other.yaml``.
         seconds: wall time of one pair of this test, or None where unknown.
-        differences: difference of each pair on the log scale, positive is worse, as its processes
-            measured it in turns; None: that of the rows' medians.
-        alone: the same of pairs whose processes ran one after the other, where the others took
-            turns; None: none took turns.
+        differences: difference of each pair on the log scale, positive is worse, as measured in
+            turns; None takes the difference of the rows' medians.
+        alone: the same for the pairs whose processes ran one after the other, while the others
+            took turns; None if no pair took turns.
     """
 
     candidate: Samples
@@ -77,23 +77,23 @@ class Evidence:
         invalid: why the machine or the measurement cannot be judged.
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
-        budget_seconds: that budget in seconds, where known.
+        budget_seconds: that budget in seconds, if known.
         own_budget: the budget was the test's own, not the session's.
         row_size: processes (or pairs) that make one row of samples; more than one for a
             percentile that needs more values than one process has.
         exhausted: the maximum number of processes (or pairs) was measured.
         ended: the measure stage is over, for any reason.
-        interrupted: the user ended it.
+        interrupted: the user ended the session.
         stalls: numbers of stalled iterations, of the candidate and of the base.
-        void: number of processes (or pairs) that were measured and left out.
-        seconds: wall time of one process of this test, or None where unknown.
+        void: number of processes (or pairs) that were measured but left out.
+        seconds: wall time of one process of this test, or None if unknown.
         alarm_share: this comparison's share of the session's false-alarm rate.
-        missed_share: the same for its target.
+        missed_share: the target's share of the same rate.
         same_as: the stored session that measured the very same code, configuration, packages,
             engine and model, so that only the machine can explain a difference; or empty.
         disturbed: what disturbed so many processes that their levels, unlike the differences
             within pairs, can't be judged; or empty.
-        unit: noun for what one sample comes from, where it is no pair.
+        unit: noun for what one sample comes from, unless that is a pair.
     """
 
     nodeid: str

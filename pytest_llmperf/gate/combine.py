@@ -1,4 +1,4 @@
-"""Combination of all strategies' verdicts into one per test and metric, by precedence."""
+"""Combines the verdicts of all strategies into one per test and metric, by precedence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.gate.protocol import Strategy
 
-#: Strategies that judge a check, in the order that breaks ties.
+#: The strategies that judge a check; of equal verdicts, the earlier strategy's wins.
 STRATEGIES: tuple[Strategy, ...] = (
     ValidityStrategy(),
     InterleavedStrategy(),
@@ -33,7 +33,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     TargetStrategy(),
 )
 
-#: After these no other strategy is asked: void numbers prove nothing.
+#: Kinds after which no other strategy is asked, because void numbers prove nothing.
 _FINAL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: Explanations of these kinds are worth a line next to another verdict.
 _WORTH_A_NOTE = frozenset(VerdictKind) - {VerdictKind.PASS, VerdictKind.NO_BASELINE}
@@ -60,27 +60,27 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
     Raises:
         ValueError: no strategy gave a verdict.
     """
-    spoken: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for strategy in strategies:
         verdict = strategy.judge(evidence)
         if verdict is None:
             continue
-        spoken.append(verdict)
+        verdicts.append(verdict)
         if verdict.kind in _FINAL:
-            spoken = [verdict]
+            verdicts = [verdict]
             break
-    if not spoken:
+    if not verdicts:
         raise ValueError(f"no strategy judges {evidence.check.metric.name} of {evidence.nodeid}")
-    if spoken[0].strategy == ValidityStrategy.name:
-        # Fewer samples than a verdict needs fail nothing, however clear they look.
-        spoken = [v for v in spoken if v.kind.rank >= spoken[0].kind.rank]
-    winner = _winner(spoken)
-    others = [verdict for verdict in spoken if verdict is not winner]
+    if verdicts[0].strategy == ValidityStrategy.name:
+        # Too few samples fail no test, however clear they look.
+        verdicts = [v for v in verdicts if v.kind.rank >= verdicts[0].kind.rank]
+    winner = _winner(verdicts)
+    others = [verdict for verdict in verdicts if verdict is not winner]
     return replace(
         winner,
-        # A missed target does not say whether it is slower than before, nor the reverse.
-        open=any(verdict.open for verdict in spoken),
-        stopped_by=next((verdict.stopped_by for verdict in spoken if verdict.stopped_by), ""),
+        # A missed target does not decide the comparison with the past, nor the reverse.
+        open=any(verdict.open for verdict in verdicts),
+        stopped_by=next((verdict.stopped_by for verdict in verdicts if verdict.stopped_by), ""),
         notes=winner.notes + tuple(_note(v) for v in others if v.kind in _WORTH_A_NOTE),
         reasons=tuple(reason for v in (winner, *others) for reason in v.reasons),
     )
@@ -106,13 +106,13 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Reduce a test's verdicts to one per quantity: metrics of one quantity are one check.
 
-    Of tokens per second and time per output token the worse verdict stands for both.
+    For example, tokens per second and time per output token share the worse of their verdicts.
     """
     by_quantity: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.check.gated:
             by_quantity.setdefault(verdict.check.metric.quantity, []).append(verdict)
-    return [worst(same) for same in by_quantity.values()]
+    return [worst(group) for group in by_quantity.values()]
 
 
 def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
@@ -122,5 +122,5 @@ def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
 
 
 def _note(verdict: Verdict) -> str:
-    """Text of a verdict that did not win: its kind and its claim."""
+    """Return the text of a verdict that did not win: its kind and its claim."""
     return f"also {verdict.kind.value}: {verdict.claim}"

@@ -1,4 +1,4 @@
-"""The creeping strategy: steps that each stay within the tolerance, and whose sum does not."""
+"""The creeping strategy: steps that stay within the tolerance one by one, but add up to more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CreepingStrategy:
-    """Judges the present level by the fixed anchor, which does not follow the window."""
+    """Judges the present level by the fixed anchor, which does not move with the window."""
 
     name = "anchor"
 
@@ -31,7 +31,7 @@ class CreepingStrategy:
             return None
         tolerance = evidence.check.tolerance
         share = evidence.alarm_share * (1.0 - CREEP_SHARE)
-        # Only beyond the whole tolerance: the window accepts changes within it.
+        # Only from about the whole tolerance on: smaller changes are accepted.
         if not (crept.p_worse <= share and crept.effect >= zone_of(tolerance).min_called):
             return None
         view = evidence.baseline

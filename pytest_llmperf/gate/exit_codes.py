@@ -54,7 +54,7 @@ def session_exit_code(
 ) -> int:
     """Return the exit code of a session with these verdicts.
 
-    ``ordinary_failures``: whether tests failed for other reasons, which is code 1.
+    ``ordinary_failures``: whether tests failed for other reasons, which gives code 1.
     Verdicts on metrics that are only shown do not count.
     """
     failing = {kind for v in verdicts if v.check.gated for kind in failing_kinds(v, policy)}

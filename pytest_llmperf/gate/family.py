@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 def share_alarms(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> list[Evidence]:
     """Give every check of a session its share of the false-alarm rate, in the same order.
 
-    Holm's procedure: with m checks each starts at alpha/m, and every one that is
+    Holm's procedure: with m checks each starts at alpha/m, and every check that is
     called raises the share of the others. Comparisons and targets are two
-    families. Metrics of one test that are one quantity are one check.
+    families. Metrics of one test that measure the same quantity count as one check.
     """
     shared = list(session)
     for strength in (_interleaved, _stored):
-        for place, share in _shares_of(shared, strength, alpha):
-            shared[place] = replace(shared[place], alarm_share=share)
-    for place, share in _shares_of(shared, _target, alpha):
-        shared[place] = replace(shared[place], missed_share=share)
+        for index, share in _shares_of(shared, strength, alpha):
+            shared[index] = replace(shared[index], alarm_share=share)
+    for index, share in _shares_of(shared, _target, alpha):
+        shared[index] = replace(shared[index], missed_share=share)
     return shared
 
 
-#: Evidence against one check as (strength, on each family's scale, whether it may be called).
+#: Evidence against one check: its strength, on its family's scale, and whether it may be called.
 _Strength = tuple[float, bool]
 _NONE: _Strength = (0.0, False)
 
@@ -45,29 +45,29 @@ def _shares_of(
 ) -> Iterator[tuple[int, float]]:
     """Yield the index and the share of every check of one family."""
     members: dict[tuple[str, str], list[tuple[int, _Strength]]] = {}
-    for place, evidence in enumerate(session):
+    for index, evidence in enumerate(session):
         if not evidence.check.gated:
             continue
         try:
-            found = strength(evidence)
+            against = strength(evidence)
         except ValueError:
-            found = _NONE  # unusable samples are an error of that check, not of the session
-        if found is not None:
+            against = _NONE  # unusable samples are an error of that check, not of the session
+        if against is not None:
             if evidence.error is not None or evidence.invalid:
-                # It can't be called but counts anyway: the number of checks must not
+                # It can't be called, but it counts: the number of checks must not
                 # depend on the noise.
-                found = _NONE
+                against = _NONE
             key = (evidence.nodeid, evidence.check.metric.quantity)
-            members.setdefault(key, []).append((place, found))
+            members.setdefault(key, []).append((index, against))
     if members:
-        strongest = [max(found for _, found in same) for same in members.values()]
-        for same, share in zip(members.values(), _shares(strongest, alpha), strict=True):
-            for place, _ in same:
-                yield place, share
+        strongest = [max(against for _, against in group) for group in members.values()]
+        for group, share in zip(members.values(), _shares(strongest, alpha), strict=True):
+            for index, _ in group:
+                yield index, share
 
 
 def _shares(strengths: Sequence[_Strength], alpha: float) -> list[float]:
-    """Holm's shares: a check is called with the share it is compared with."""
+    """Return each check's share of ``alpha`` by Holm's procedure, in the same order."""
     import numpy as np
 
     from pytest_llmperf.stats.holm import alarm_levels
@@ -89,7 +89,7 @@ def _interleaved(evidence: Evidence) -> _Strength | None:
 
 
 def _stored(evidence: Evidence) -> _Strength | None:
-    """Strength of a comparison with stored sessions: ln(1/p); p <= share calls it."""
+    """Return the strength of a comparison with stored sessions, ln(1/p); p <= share calls it."""
     view = evidence.baseline
     if evidence.pairs is not None or view is None or not is_comparable(view):
         return None

@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
 
-#: Smallest difference of the sides' values that a reader sees and wonders about.
+#: Smallest difference between the sides' values that needs an explanation.
 _SEEN = 0.005
 _FINE = (VerdictKind.PASS, VerdictKind.IMPROVED)
 
 
 class InterleavedStrategy:
-    """Judges the paired differences of two sides by the tolerance's zone."""
+    """Judges the paired differences of two sides by the tolerance's indifference zone."""
 
     name = "interleaved"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
         """Return ``regressed``, ``pass``, ``improved``, or ``inconclusive`` with the missing pairs.
 
-        None if no sides were interleaved.
+        Return None if no sides were interleaved.
         """
         pairs, check = evidence.pairs, evidence.check
         if pairs is None or check.metric.kind == "share":
@@ -123,7 +123,7 @@ def _alone_words(contradicted: Contradiction, evidence: Evidence) -> str:
 
 
 def _ran_alone(contradicted: Contradiction | None, evidence: Evidence) -> list[str]:
-    """Report pairs that contradict the turns but do not change the verdict, or their absence."""
+    """Report that pairs without turns contradict the others, or that there are none."""
     if not evidence.ended:
         return []
     if contradicted is None:
@@ -160,7 +160,7 @@ def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
 
 
 def _other_way(numbers: Comparison, proof: Proof, evidence: Evidence) -> list[str]:
-    """Explain values of the two sides that differ the other way than their pairs do."""
+    """Explain medians of the two sides that differ in the opposite direction from their pairs."""
     if numbers.current is None or numbers.baseline is None or numbers.change is None:
         return []
     if proof.low is None:
@@ -176,7 +176,7 @@ def _other_way(numbers: Comparison, proof: Proof, evidence: Evidence) -> list[st
 
 
 def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> list[str]:
-    """Facts behind the claim: the evidence asked for, the tolerance, outliers on one side."""
+    """Return the facts behind a claim: required evidence, tolerance, outliers on only one side."""
     facts = []
     if proof.bound is not None and proof.log_threshold is not None:
         alarm = _nearer_alarm(state, kind, evidence)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Summaries and change of one check.
+    """Summaries of one check's samples, and its change.
 
     Attributes:
         current: this session, or None if nothing was measured.
         baseline: earlier sessions of the same workload, or the base side, or None.
         change: slowdown as a fraction, positive is worse, or None.
-        baseline_sessions: how many earlier sessions ``baseline`` is made of.
+        baseline_sessions: number of earlier sessions in ``baseline``.
     """
 
     current: Summary | None
@@ -67,7 +67,7 @@ def compare(evidence: Evidence) -> Comparison:
         base = _summary(pairs.base, metric.resolution)
         return Comparison(candidate, base, slowdown(effect), 0)
     if view is not None and view.status == "workload changed" and view.sessions:
-        # Both are shown, without a change, because the work differs.
+        # Both are shown, but no change, because the work differs.
         other = summarise_sessions(view.sessions, metric.resolution)
         return Comparison(current, other, None, len(view.sessions))
     if view is None or not is_comparable(view):
@@ -79,7 +79,7 @@ def compare(evidence: Evidence) -> Comparison:
 
 
 def _shares(evidence: Evidence) -> Comparison:
-    """Summaries of shares; without a change, because a difference of shares is no slowdown."""
+    """Summarise shares, without a change, because a difference of shares is not a slowdown."""
     pairs = evidence.pairs
     rows = evidence.samples if pairs is None else pairs.candidate
     base = None if pairs is None or not pairs.base else share_summary(pairs.base)
@@ -87,7 +87,7 @@ def _shares(evidence: Evidence) -> Comparison:
 
 
 def share_summary(rows: Samples) -> Summary:
-    """Share of 1 in rows of 0 and 1, with the exact interval for the effective sample size."""
+    """Summarise the share of 1 in rows of 0 and 1, with the interval for the effective size."""
     from pytest_llmperf.stats.proportions import binomial_interval, effective_size
 
     total = sum(map(len, rows))
@@ -114,7 +114,7 @@ def is_comparable(view: BaselineSamples) -> bool:
 
 
 def session_level(metric: Metric, samples: Samples) -> float:
-    """Level of a session: the median of its per-process medians, base unit.
+    """Return the level of a session: the median of its per-process medians, base unit.
 
     Raises:
         ValueError: no samples, or one that the metric can't have.
@@ -123,14 +123,14 @@ def session_level(metric: Metric, samples: Samples) -> float:
 
 
 def _centre(metric: Metric, levels: Sequence[float]) -> float:
-    """Geometric mean of the levels of sessions; zero where all are below the resolution."""
+    """Return the geometric mean of sessions' levels; their median if all are unmeasurably small."""
     if metric.resolution is not None and max(levels) <= metric.resolution:
         return median(levels)
     return math.exp(sum(map(metric.log, levels)) / len(levels))
 
 
 def paired_differences(evidence: Evidence) -> tuple[float, ...]:
-    """Difference of candidate and base in each pair, on the log scale; positive is worse.
+    """Return each pair's difference of the sides, on the log scale; positive is worse.
 
     Raises:
         ValueError: as ``compare``.
@@ -144,7 +144,7 @@ def paired_differences(evidence: Evidence) -> tuple[float, ...]:
 
 
 def differences(metric: Metric, candidate: Samples, base: Samples) -> tuple[float, ...]:
-    """Difference of the sides' medians in each pair, on the log scale; positive is worse.
+    """Return each pair's difference of the sides' medians, on the log scale; positive is worse.
 
     Raises:
         ValueError: a sample that the metric can't have.
@@ -154,7 +154,7 @@ def differences(metric: Metric, candidate: Samples, base: Samples) -> tuple[floa
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:
-    """Distance of each process from the limit, on the log scale; positive misses it.
+    """Return each process's distance from the limit, on the log scale; positive misses it.
 
     Raises:
         ValueError: as ``compare``, or the check has no limit.
@@ -165,7 +165,7 @@ def target_differences(evidence: Evidence) -> tuple[float, ...]:
     if not evidence.samples:
         return ()
     if metric.resolution is not None:
-        # Zero lies clearly below any limit.
+        # A measured zero must lie clearly below the limit.
         metric = replace(metric, resolution=min(metric.resolution, limit / 2.0))
     edge = metric.badness(limit)
     medians = _medians(evidence.samples, metric.resolution)

@@ -12,7 +12,7 @@ from pytest_llmperf.gate.running import intervals_so_far
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
-#: Looks that are kept of a long comparison; the first and the last are always among them.
+#: Maximum number of looks kept of a long comparison; always includes the first and the last.
 MAX_LOOKS = 60
 
 
@@ -43,9 +43,9 @@ class CheckProgress:
 
 
 def progress_of(evidence: Evidence) -> CheckProgress | None:
-    """Return how the comparison of a check went; None where samples do not decide one by one.
+    """Return how the comparison of a check went; None if it is not decided sample by sample.
 
-    That is so without a base side and a target, for shares, and for samples that are no numbers.
+    That is so without a base side and a target, for shares, and for unusable samples.
     """
     check = evidence.check
     if check.metric.kind == "share":
@@ -53,18 +53,18 @@ def progress_of(evidence: Evidence) -> CheckProgress | None:
     try:
         if evidence.pairs is not None:
             against: Literal["base", "target"] = "base"
-            found, tolerance = paired_differences(evidence), check.tolerance
+            differences, tolerance = paired_differences(evidence), check.tolerance
         elif check.limit is not None and evidence.samples:
-            against, found, tolerance = "target", target_differences(evidence), 0.0
+            against, differences, tolerance = "target", target_differences(evidence), 0.0
         else:
             return None
     except ValueError:
         return None  # the verdict gives the reason
     looks = [
         LookInterval(count, *map(slowdown, numbers))
-        for count, *numbers in intervals_so_far(found, tolerance, check.metric)
+        for count, *numbers in intervals_so_far(differences, tolerance, check.metric)
     ]
-    return CheckProgress(against, tuple(map(slowdown, found)), tuple(_thinned(looks)))
+    return CheckProgress(against, tuple(map(slowdown, differences)), tuple(_thinned(looks)))
 
 
 def _thinned(looks: list[LookInterval]) -> list[LookInterval]:

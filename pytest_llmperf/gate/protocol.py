@@ -1,4 +1,4 @@
-"""The protocol of strategies, and the construction of their verdicts."""
+"""The protocol of judging strategies, and the construction of their verdicts."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def verdict_of(
         strategy: the strategy's name.
         kind: the verdict.
         evidence: the judged evidence.
-        numbers: those of the evidence, or None if none are usable.
+        numbers: numbers of the evidence, or None if its samples are unusable.
         claim: the finding in a few words.
         facts: the reasons for it, one short phrase each.
         seen: facts about the whole test; only the explanation has them, because a
             report shows them once per test.
         proof: the numbers behind the claim.
-        more_can_decide: further samples of this session could still decide it; there
-            are none once the budget or the maximum number of samples is reached.
+        more_can_decide: more samples could still decide it; none will come once the budget
+            or the maximum number of samples is reached.
     """
     stopped = stopped_by(evidence) if more_can_decide else ""
     text = "; ".join(part for part in (claim, ", ".join((*facts, *seen))) if part)
@@ -81,13 +81,13 @@ def proof_so_far(
     undecided: bool,
     seconds: float | None,
 ) -> Proof:
-    """Build the proof of a judgement by samples that came one by one.
+    """Build the proof of a verdict by sequential sampling.
 
     Args:
-        state: the evidence so far.
+        state: the state after all samples so far.
         evidence: the judged evidence.
-        tolerance: 0 for a limit.
-        share: of the false-alarm rate.
+        tolerance: the tolerance; 0 for a limit.
+        share: share of the false-alarm rate.
         worse: show the evidence of a slowdown or a miss; else that it is fine.
         undecided: estimate how many more samples would decide.
         seconds: time for one more sample, or None if unknown.

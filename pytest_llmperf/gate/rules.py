@@ -6,20 +6,20 @@ import math
 
 #: Chance per session that any check with a negligible change is called ``regressed``.
 FALSE_ALARMS = 0.01
-#: Chance that one check which is slower by its whole tolerance passes.
+#: Chance that a check passes although it is slower by its whole tolerance.
 FALSE_PASSES = 0.05
 #: Confidence of every interval and bound that is shown.
 LEVEL = 0.95
 #: Evidence needed to pass, on the log scale.
 LOG_PASS = math.log(1.0 / FALSE_PASSES)
-#: A stored baseline and a slow creep from its anchor are two comparisons of one check.
+#: Part of a check's share for the stored baseline; the rest is for creep from its anchor.
 CREEP_SHARE = 0.5
-#: Number of sessions that make the present level in the check for creeping, this one included.
+#: Number of newest sessions, this one included, whose level is compared with the anchor.
 RECENT = 3
 
 
 def log_alarm(share: float) -> float:
-    """Evidence, on the log scale, needed for an alarm with this share of the rate."""
+    """Return the evidence, on the log scale, that an alarm with this share of the rate needs."""
     return math.log(1.0 / share)
 
 

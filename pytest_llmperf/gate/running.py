@@ -1,4 +1,4 @@
-"""Evidence from a sequence of differences so far: effect, interval, running maxima."""
+"""Evidence from the differences measured so far: effect, interval, running maxima."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Running:
             tolerance exactly if ``log_fine`` is enough to pass.
         log_worse: largest evidence so far that the effect is more than negligible.
         log_fine: largest evidence so far that it is less than the tolerance.
-        pulled: differences clipped from below and from above.
+        pulled: numbers of differences clipped from below and from above.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Running:
 
 
 def first_look(metric: Metric) -> int:
-    """Minimum number of differences for any decision.
+    """Return the minimum number of differences for any decision.
 
     A high percentile needs more of them than a median: the slow iterations that it measures
     are a minority, and a few groups may contain none.
@@ -53,16 +53,16 @@ def first_look(metric: Metric) -> int:
 
 
 def has_enough_values(metric: Metric, percent: float, each: int, samples: int) -> bool:
-    """Whether so many samples of ``each`` values have the groups that a percentile needs."""
+    """Whether so many samples, of ``each`` values each, form the groups a percentile needs."""
     from pytest_llmperf.stats.percentiles import group_size
 
     return each > 0 and group_size(each, percent) * first_look(metric) <= samples
 
 
 def running(differences: tuple[float, ...], tolerance: float, metric: Metric) -> Running:
-    """Return the state after all ``differences``, with a look after each that may decide.
+    """Return the evidence from ``differences``, looked at again after every new difference.
 
-    ``tolerance`` 0 is a limit instead of a zone: worse and fine are its two sides.
+    ``tolerance`` 0 means a limit without a zone: worse and fine are its two sides.
     """
     return _running(differences, tolerance, first_look(metric), _clip_min(tolerance, metric))
 
@@ -70,15 +70,15 @@ def running(differences: tuple[float, ...], tolerance: float, metric: Metric) ->
 def intervals_so_far(
     differences: tuple[float, ...], tolerance: float, metric: Metric
 ) -> list[tuple[int, float, float, float]]:
-    """Return number, effect and interval (low, high) after each look that ``running`` takes."""
+    """Return (number, effect, low, high) after each look that ``running`` takes."""
     clip_min, first = _clip_min(tolerance, metric), first_look(metric)
     lowest, highest = -math.inf, math.inf
-    found = []
+    intervals = []
     for count in range(first, len(differences) + 1):
         look, (low, high, _) = _look(differences[:count], tolerance, clip_min)
         lowest, highest, effect = max(lowest, low), min(highest, high), float(look.mean)
-        found.append((count, effect, min(lowest, effect), max(highest, effect)))
-    return found
+        intervals.append((count, effect, min(lowest, effect), max(highest, effect)))
+    return intervals
 
 
 def _clip_min(tolerance: float, metric: Metric) -> float:
@@ -122,19 +122,19 @@ def _running(
 def _look(
     differences: tuple[float, ...], tolerance: float, clip_min: float
 ) -> tuple[Look, tuple[float, float, float]]:
-    """Take one look, with the ends of its interval and its bound: low, high, bound.
+    """Return one look, with its interval and bound as (low, high, bound).
 
-    Cached, because earlier rounds took the earlier looks.
+    Cached, because earlier rounds already took the earlier looks.
     """
     from pytest_llmperf.stats.paired import bounds, look, upper_bound
 
-    found = look(differences, zone_of(tolerance), clip_min)
-    low, high = bounds(found, LEVEL)
-    return found, (float(low), float(high), float(upper_bound(found, LEVEL)))
+    taken = look(differences, zone_of(tolerance), clip_min)
+    low, high = bounds(taken, LEVEL)
+    return taken, (float(low), float(high), float(upper_bound(taken, LEVEL)))
 
 
 def zone_of(tolerance: float) -> Zone:
-    """Return the zone of a tolerance; for 0 it has no width."""
+    """Return the indifference zone of a tolerance; for 0 it has no width."""
     from pytest_llmperf.stats.paired import Zone
 
     return Zone.of(tolerance) if tolerance else Zone(0.0, 0.0, 0.0)
@@ -159,7 +159,7 @@ def may_be_called(state: Running, tolerance: float) -> bool:
 
 
 def is_fine(state: Running, tolerance: float) -> bool:
-    """Whether the effect is proven to be less than the tolerance, and still looks it.
+    """Whether the effect is proven to be less than the tolerance, and its current value still is.
 
     Sampling goes on for other checks, and the current effect must not contradict a pass.
     """

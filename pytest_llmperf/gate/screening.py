@@ -1,8 +1,8 @@
 """The screening strategy: this session against stored ones, with the spread between them.
 
-A stored baseline only screens: a check that it can't pass is suspect, and two
-interleaved sides would decide it. Without them a check is called only if it is
-slower by more than sessions differ among themselves.
+A stored baseline only screens: a check that it can't pass is suspect, and needs
+interleaved sides to decide. Without them a check is called only if it is slower
+by more than sessions differ among themselves.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class ScreeningStrategy:
     def judge(self, evidence: Evidence) -> Verdict | None:
         """Return ``pass``, ``improved``, ``regressed``, or ``inconclusive``: suspect.
 
-        ``no baseline`` and ``workload changed`` follow the baseline's status. None if the
-        sides of this session are compared with each other instead, for shares (stored
-        sessions say too little about them) and for metrics that are never compared.
+        ``no baseline`` and ``workload changed`` follow the baseline's status. Return None if
+        two sides are compared with each other instead, for shares (stored sessions say too
+        little about them) and for metrics that are never compared.
         """
         if evidence.pairs is not None or not evidence.check.metric.compared:
             return None
@@ -114,14 +114,14 @@ def proof_of(screened: Screened, kind: VerdictKind, share: float) -> Proof:
 
 
 def _proof(screened: Screened, kind: VerdictKind, evidence: Evidence, share: float) -> Proof:
-    found = sensitivity(evidence, share)
+    limits = sensitivity(evidence, share)
     more = None
     if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
         more = more_sessions(evidence, share)
     return replace(
         proof_of(screened, kind, share),
-        passes_up_to=found.passes_up_to,
-        calls_from=found.calls_from,
+        passes_up_to=limits.passes_up_to,
+        calls_from=limits.calls_from,
         more=more,
     )
 

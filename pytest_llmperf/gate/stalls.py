@@ -1,7 +1,7 @@
 """The stalls strategy: how often iterations stall, which a median does not show.
 
 Samples are rows of 1 (stalled) and 0 per process. Iterations of one process
-stall together, so intervals are made for a smaller, effective number of them.
+stall together, so intervals are based on a smaller, effective number of them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _MIN_SHARE = 0.8
 
 
 class StallStrategy:
-    """Judges the share of stalled iterations by the base side's."""
+    """Judges the candidate's share of stalled iterations by the base side's."""
 
     name = "stalls"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
         """Return ``regressed``, ``pass`` or ``inconclusive``; None for other metrics.
 
-        Without a limit and a second side it is ``no baseline``: stored sessions are no
+        Without a limit and a second side it is ``no baseline``: stored sessions are not a
         reference, because the stall rate changes from hour to hour.
         """
         pairs, check = evidence.pairs, evidence.check
@@ -83,7 +83,7 @@ class StallStrategy:
 
 
 class StallLimitStrategy:
-    """Judges the share of stalled iterations by the limit the test states."""
+    """Judges the share of stalled iterations by the limit that the test states."""
 
     name = "stall limit"
 
@@ -137,8 +137,8 @@ def _verdict(
 def log_more_stalls(evidence: Evidence) -> float:
     """Return the largest evidence so far that the candidate stalls more often.
 
-    Without a true difference, pairs whose sides differ do so either way with equal chance,
-    whatever disturbs both sides. This is an anytime-valid sign test.
+    This is an anytime-valid sign test: without a true difference, either side of a pair stalls
+    more often with equal chance, whatever disturbs both sides.
     """
     pairs = evidence.pairs
     if pairs is None:
@@ -152,7 +152,7 @@ def log_more_stalls(evidence: Evidence) -> float:
 
 
 def is_many_more(evidence: Evidence) -> bool:
-    """Whether the candidate stalls more often by about its tolerance, in points."""
+    """Whether the candidate's stall rate is higher by about its tolerance, in percentage points."""
     pairs = evidence.pairs
     if pairs is None:
         return False
@@ -175,18 +175,18 @@ def discordant(candidate: Samples, base: Samples) -> tuple[int, int]:
 
 
 def rate(rows: Samples) -> float:
-    """Share of iterations that stalled."""
+    """Return the share of iterations that stalled."""
     return sum(map(sum, rows)) / max(sum(map(len, rows)), 1)
 
 
 def upper_share(rows: Samples) -> float:
-    """Anytime-valid upper bound of the share (95%)."""
+    """Return the anytime-valid upper bound of the share (95%)."""
     size = _effective(rows)
     return share_upper(round(rate(rows) * size), size, 1.0 - FALSE_PASSES)
 
 
 def lower_share(rows: Samples, alpha: float) -> float:
-    """Lower bound of the share, wrong with a chance of ``alpha``."""
+    """Return a lower bound of the share, wrong with a chance of ``alpha``."""
     size = _effective(rows)
     return 1.0 - share_upper(size - round(rate(rows) * size), size, 1.0 - alpha)
 

@@ -1,4 +1,4 @@
-"""Comparison of this session with stored ones, for screening and creeping."""
+"""Compares this session with stored ones, for the screening and creeping strategies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.stats.prediction import Prediction
 
 
-#: Never recommend recording more sessions than this.
+#: Largest number of stored sessions that a report recommends.
 MAX_SESSIONS = 30
 
 
@@ -36,7 +36,7 @@ class Screened:
         bound: upper bound of the slowdown (95%, one-sided).
         p_worse: chance of such a difference if the true one were negligible. It is
             computed from the session's fastest process, because a stall of the machine
-            can slow two of three, and a change of the code slows all of them.
+            can slow two of three processes, but a change of the code slows all of them.
         sessions: number of stored sessions compared with.
     """
 
@@ -63,10 +63,10 @@ def screen(evidence: Evidence) -> Screened | None:
 
 
 def judged_samples(evidence: Evidence) -> Samples:
-    """Return the samples to compare with stored ones: the planned processes.
+    """Return the samples to compare with stored ones: those of the planned processes.
 
-    The comparison is made for one look. Repeating it while a target is still being sampled
-    would raise its false-alarm rate.
+    The comparison is valid for a single look. Repeating it while a target is still being
+    sampled would raise its false-alarm rate.
     """
     if evidence.check.metric.kind != "value":
         return evidence.samples
@@ -90,7 +90,7 @@ def _screened(
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Sensitivity of a number of stored sessions, as fractions: 0.05 is 5% slower.
+    """What so many stored sessions can detect, as fractions: 0.05 is 5% slower.
 
     Attributes:
         calls_from: the smallest true slowdown that is called in half of all sessions.
@@ -113,7 +113,7 @@ def sensitivity(evidence: Evidence, share: float) -> Sensitivity:
     prediction = _predict(_levels(evidence), _extra(evidence))
     tolerance, view = evidence.check.tolerance, evidence.baseline
     assert view is not None
-    # The fastest process is judged, which leads the median by about this much.
+    # The fastest process is judged, which is ahead of the median by about this much.
     leads = [
         level - _fastest(evidence, session)
         for level, session in zip(_levels(evidence), view.sessions, strict=True)
@@ -174,9 +174,9 @@ def _predict(stored: tuple[float, ...], extra: float) -> Prediction:
 
 
 def creep(evidence: Evidence) -> Screened | None:
-    """Compare the present level with the anchor's; None without new sessions since.
+    """Compare the present level with the anchor's; None if no sessions followed the anchor.
 
-    The present level is that of this session and the newest stored ones outside the anchor.
+    The present level is that of this session and the newest stored ones after the anchor.
 
     Raises:
         ValueError: a sample that the metric can't have.
@@ -195,8 +195,8 @@ def creep(evidence: Evidence) -> Screened | None:
 
 def _since_anchor(view: BaselineSamples) -> tuple[Samples, ...]:
     """Return the stored sessions after the last one of the anchor."""
-    places = [i for i, source in enumerate(view.sources) if source in view.anchor_sources]
-    return view.sessions[places[-1] + 1 :] if places else view.sessions
+    indices = [i for i, source in enumerate(view.sources) if source in view.anchor_sources]
+    return view.sessions[indices[-1] + 1 :] if indices else view.sessions
 
 
 @lru_cache(maxsize=1024)
@@ -207,13 +207,13 @@ def _crept(
 
     from pytest_llmperf.stats.prediction import creep as creep_of
 
-    found = creep_of(np.asarray(anchor), np.asarray(recent))
+    crept = creep_of(np.asarray(anchor), np.asarray(recent))
     return Screened(
-        effect=float(found.slowdown),
-        low=float(found.lower(0.5 + LEVEL / 2)),
-        high=float(found.upper(0.5 + LEVEL / 2)),
-        bound=float(found.upper(1.0 - FALSE_PASSES)),
-        p_worse=float(found.p_worse(zone_of(tolerance).negligible - lead / len(recent))),
+        effect=float(crept.slowdown),
+        low=float(crept.lower(0.5 + LEVEL / 2)),
+        high=float(crept.upper(0.5 + LEVEL / 2)),
+        bound=float(crept.upper(1.0 - FALSE_PASSES)),
+        p_worse=float(crept.p_worse(zone_of(tolerance).negligible - lead / len(recent))),
         sessions=len(anchor),
     )
 
@@ -227,19 +227,19 @@ def has_anchor(evidence: Evidence) -> bool:
 
 
 def _judged_fastest(evidence: Evidence) -> float:
-    """Level of this session's fastest process; -inf with too few of them to call a slowdown."""
+    """Return the level of the fastest process; -inf if too few processes ran to call a slowdown."""
     judged = judged_samples(evidence)
     return _fastest(evidence, judged) if len(judged) >= MIN_PROCESSES_TO_CALL else -math.inf
 
 
 def _fastest(evidence: Evidence, samples: Samples) -> float:
-    """Level of a session's fastest process, on the log scale."""
+    """Return the level of a session's fastest process, on the log scale."""
     metric = evidence.check.metric
     return min(metric.badness(session_level(metric, (process,))) for process in samples)
 
 
 def _extra(evidence: Evidence) -> float:
-    """Extra variance of this session over a stored one, because it measured fewer processes."""
+    """Return this session's extra variance if it measured fewer processes than the stored ones."""
     view = evidence.baseline
     assert view is not None
     usual = sum(len(session) for session in view.sessions) / len(view.sessions)

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 #: A limit has no grey zone, so its tolerance is zero.
 _NO_ZONE = 0.0
-#: Largest distance from a limit at which a metric is at its edge, as a fraction.
+#: Largest distance from a limit, as a fraction, that is reported as at its edge.
 _EDGE = 0.05
 
 
 class TargetStrategy:
-    """Judges the processes' medians by the limit the test states."""
+    """Judges the processes' medians by the limit that the test states."""
 
     name = "target"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
         """Return ``pass``, ``missed``, or ``inconclusive`` if the limit lies within the noise.
 
-        None without a target or samples.
+        Return None without a target or samples.
         """
         check = evidence.check
         if check.limit is None or check.metric.kind == "share":
@@ -120,7 +120,7 @@ def _facts(state: Running, kind: VerdictKind, proof: Proof) -> list[str]:
 
 
 def _miss(slowdown_: float) -> str:
-    """Distance from the limit: ``20%``, or ``a factor of 9.15`` if a percentage is too large."""
+    """Return the distance from the limit: ``20%``, or, if large, ``a factor of 9.15``."""
     if slowdown_ < 1:
         return percent(slowdown_)
     factor = 1 + slowdown_

@@ -89,16 +89,16 @@ class Proof:
         effect: the slowdown.
         low, high: its interval at ``level``; None if there is none yet.
         bound: upper bound of the slowdown at ``level``; None if nothing is proven.
-        log_evidence: evidence for the verdict, or for the nearer of the two if undecided.
+        log_evidence: evidence for the verdict, or for the nearer of two verdicts if undecided.
         log_threshold: the evidence needed.
         samples: number of pairs, processes or stored sessions.
-        more: estimated number of further samples to decide; None if none would.
-        more_seconds: time for those, or None if unknown.
+        more: estimated number of further samples to decide; None if no number would.
+        more_seconds: time for these samples, or None if unknown.
         level: confidence of interval and bound.
         row_size: processes (or pairs) that make one of ``samples``.
         passes_up_to: the largest measured slowdown that passes, compared with stored
             sessions; below 0 if even an unchanged test does not pass.
-        calls_from: the smallest true one that is called in half of all sessions.
+        calls_from: the smallest true slowdown that is called in half of all sessions.
     """
 
     effect: float | None = None
@@ -118,7 +118,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Reason:
-    """Verdict of one strategy; the combined verdict keeps them all.
+    """The verdict of one strategy; the combined verdict keeps them all.
 
     Attributes:
         kind: the strategy's own verdict.
@@ -180,14 +180,14 @@ def failing_kinds(verdict: Verdict, policy: FailPolicy | None = None) -> frozens
     """Return the kinds that make a verdict fail: its own, and those it outranked.
 
     An accepted regression does not fail, but a missed target beside it does. An undecided
-    target does not hide a missing baseline if one is required.
+    target does not hide the lack of a required baseline.
     """
     kinds = {verdict.kind, *(reason.kind for reason in verdict.reasons)}
     return frozenset(kind for kind in kinds if fails(kind, policy))
 
 
 def fails(kind: VerdictKind, policy: FailPolicy | None = None) -> bool:
-    """Whether a verdict of this kind fails its test under ``policy`` (default: the plain one)."""
+    """Whether a verdict of this kind fails its test under ``policy`` (``FailPolicy()`` if None)."""
     policy = policy or FailPolicy()
     if kind in UNCOMPARED:
         return policy.require_baseline

@@ -22,7 +22,7 @@ _SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND, Unit.PER_SECOND})
 
 
 def change_words(metric: Metric | None, change: float) -> str:
-    """A size of change in words: ``5.5% slower``, ``0.4% faster``, ``no change``.
+    """Put a size of change in words: ``5.5% slower``, ``0.4% faster``, ``no change``.
 
     All reports and explanations write sizes of change with this function and ``interval_words``.
 
@@ -37,7 +37,7 @@ def change_words(metric: Metric | None, change: float) -> str:
 
 
 def interval_words(metric: Metric | None, low: float, high: float) -> str:
-    """An interval of changes: ``[1.2% faster to 2.4% slower]``, ``[1.2% to 2.4% slower]``."""
+    """Describe an interval: ``[1.2% faster to 2.4% slower]``, ``[1.2% to 2.4% slower]``."""
     first, last = change_words(metric, low), change_words(metric, high)
     if first == last:
         return f"[{first}]"
@@ -56,14 +56,14 @@ def _size(change: float) -> str:
 
 
 def side_word(metric: Metric | None, change: float) -> str:
-    """``slower`` or ``faster``; of metrics that are not speeds ``worse`` or ``better``."""
+    """Return ``slower`` or ``faster``; for metrics that are not speeds, ``worse`` or ``better``."""
     if metric is not None and metric.unit in _SPEEDS:
         return "slower" if change > 0 else "faster"
     return "worse" if change > 0 else "better"
 
 
 def limit_text(limit: float, metric: Metric) -> str:
-    """A limit without trailing zeros: ``60 tok/s``, ``2.5 s``."""
+    """Format a limit without trailing zeros: ``60 tok/s``, ``2.5 s``."""
     number, space, unit = format_quantity(limit, metric.unit, precision=6).partition(" ")
     number, sign = number.removesuffix("%"), "%" if number.endswith("%") else ""
     if "." in number:
@@ -72,7 +72,7 @@ def limit_text(limit: float, metric: Metric) -> str:
 
 
 def target_words(check: Check) -> str:
-    """The target in words: ``at least 60 tok/s``; empty without a target."""
+    """Put the target in words: ``at least 60 tok/s``; empty without a target."""
     if check.limit is None:
         return ""
     side = "at least" if check.metric.limit_kind == "min" else "at most"
@@ -80,31 +80,31 @@ def target_words(check: Check) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A share without trailing zeros: ``5%``, ``2.5%``, ``0.02%``."""
+    """Format a share without trailing zeros: ``5%``, ``2.5%``, ``0.02%``."""
     share = fraction * 100
     text = f"{share:.1f}" if abs(share) >= 0.1 else f"{share:.1g}"
     return f"{text.removesuffix('.0')}%"
 
 
 def listed(items: Sequence[str]) -> str:
-    """Items joined for a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    """Join items for a sentence: ``a``, ``a and b``, ``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def evidence_words(log_evidence: float) -> str:
-    """Evidence as odds against chance: ``evidence 35:1``, ``evidence 21.5 million:1``."""
+    """Put evidence in words, as odds: ``evidence 35:1``, ``evidence 21.5 million:1``."""
     return f"evidence {odds(log_evidence)}"
 
 
 def needed_words(log_threshold: float, purpose: str = "") -> str:
-    """Evidence that a verdict needs: ``20:1 needed to pass``."""
+    """Name the evidence that a verdict needs: ``20:1 needed to pass``."""
     return f"{odds(log_threshold)} needed {purpose}".rstrip()
 
 
 def odds(log_evidence: float) -> str:
-    """A logarithm as odds, three digits: ``35:1``, ``6,030:1``, ``over a billion:1``."""
+    """Format a logarithm as odds, three digits: ``35:1``, ``6,030:1``, ``over a billion:1``."""
     if log_evidence > math.log(1e9):
         return "over a billion:1"
     ratio = math.exp(log_evidence)
@@ -114,16 +114,16 @@ def odds(log_evidence: float) -> str:
 
 
 def chance_words(log_evidence: float, log_threshold: float) -> str:
-    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320; ... required``."""
+    """Explain ln(1/p) and its threshold: ``by chance once in 4,320; at most once in 200 ...``."""
     rare, asked = (math.exp(min(log, 300.0)) for log in (log_evidence, log_threshold))
     shown = f"{float(f'{rare:.3g}'):,.0f}" if rare < 1_000_000 else "over a million"
     return f"by chance once in {shown}; at most once in {asked:,.0f} required"
 
 
 def effect_words(metric: Metric | None, effect: float, low: float, high: float) -> str:
-    """A size of change and its interval: ``0.2% slower [0.9% faster to 1.3% slower]``.
+    """Put a size of change and its interval in words: ``0.2% slower [0.9% faster to 1.3% slower]``.
 
-    The side is written once if all have the same: ``5.2% slower [3.4% to 7.0%]``.
+    A direction that all share is written once: ``5.2% slower [3.4% to 7.0%]``.
     """
     known, interval = change_words(metric, effect), interval_words(metric, low, high)
     side = f" {side_word(metric, effect)}"
@@ -133,9 +133,9 @@ def effect_words(metric: Metric | None, effect: float, low: float, high: float) 
 
 
 def open_words(verdict: Verdict) -> str:
-    """What is known of an undecided metric, against its tolerance or its target.
+    """Describe an undecided metric so far, against its tolerance or its target.
 
-    Such as ``tokens/s 0.4% slower [1.2% faster to 2.0% slower], tolerance 5%``.
+    For example, ``tokens/s 0.4% slower [1.2% faster to 2.0% slower], tolerance 5%``.
     """
     check, proof = verdict.check, verdict.proof
     if proof is None or proof.effect is None:
@@ -149,12 +149,12 @@ def open_words(verdict: Verdict) -> str:
 
 
 def at_most(bound: float, metric: Metric) -> str:
-    """The bound that a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
+    """Name the 95% bound that a pass proves: ``at most 1.8% slower``, ``at least 0.3% faster``."""
     return f"at {'most' if bound > 0 else 'least'} {_size(bound)} {side_word(metric, bound)}"
 
 
 def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
-    """Sensitivity of stored sessions: ``passes up to 1.9% slower, regressed from 6.2% slower``."""
+    """Describe a sensitivity: ``passes up to 1.9% slower, regressed from 6.2% slower``."""
     side = side_word(metric, passes_up_to)
     condition = "up to" if passes_up_to > 0 else "only from"
     passes = f"passes {condition} {_size(passes_up_to)} {side}"
@@ -162,7 +162,7 @@ def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) ->
 
 
 def more_words(more: int | None, seconds: float | None, noun: str) -> str:
-    """Further samples that would decide: ``about 12 more pairs (2 min) would decide``."""
+    """Say how many more samples would decide: ``about 12 more pairs (2 min) would decide``."""
     if more is None:
         return f"even hundreds more {plural(noun)} would not decide at this rate"
     time = f" ({format_duration(more * seconds)})" if seconds else ""
@@ -170,22 +170,22 @@ def more_words(more: int | None, seconds: float | None, noun: str) -> str:
 
 
 def too_few(evidence: Evidence, done: int, fewest: int, noun: str) -> str:
-    """Statement that samples are missing: ``2 pairs measured, 3 are needed to judge``."""
+    """Say that samples are missing: ``2 pairs measured, 3 are needed to judge``."""
     measured = f"{count(done, noun)} measured {within(evidence)}".rstrip()
     return f"{measured}, {fewest} are needed to judge"
 
 
 def sample_noun(evidence: Evidence) -> str:
-    """Noun for one sample of a check: ``process``, ``pair``, ``group of pairs``."""
+    """Return the noun for one sample of a check: ``process``, ``pair``, ``group of pairs``."""
     paired, grouped = evidence.pairs is not None, evidence.check.metric.kind == "percentile"
     if grouped:
-        # Enough processes to measure that far into the tail.
+        # A group has enough processes to measure that far into the tail.
         return f"group of {'pairs' if paired else plural(evidence.unit)}"
     return "pair" if paired else evidence.unit
 
 
 def seen_words(evidence: Evidence) -> list[str]:
-    """Facts about the samples of a verdict: their number, stalls, and samples left out."""
+    """List facts about the samples of a verdict: their number, stalls, and samples left out."""
     pairs, noun = evidence.pairs, sample_noun(evidence)
     if pairs is not None:
         seen = [f"{count(len(pairs.base), noun)} with {pairs.name}"]
@@ -204,16 +204,16 @@ def seen_words(evidence: Evidence) -> list[str]:
 
 
 def undecided(evidence: Evidence) -> str:
-    """Statement that evidence is missing: ``not decided within the 10 min budget``."""
+    """Say that no verdict was reached: ``not decided within the 10 min budget``."""
     ended = within(evidence)
     if evidence.ended and not ended:
-        # Another metric of the test was called, which ends the measuring of all of them.
+        # Another metric of the test regressed, which ends the measuring of all of them.
         ended = "when measuring ended"
     return f"not decided {ended}".rstrip()
 
 
 def within(evidence: Evidence) -> str:
-    """What ended the measuring early: ``within the 10 min budget``; empty if nothing did."""
+    """Say what ended the measuring early: ``within the 10 min budget``; empty if nothing did."""
     if evidence.budget_reached:
         length = (
             "time" if evidence.budget_seconds is None else format_duration(evidence.budget_seconds)

@@ -36,14 +36,14 @@ class History:
     """The chosen part of a baselines folder's history.
 
     Attributes:
-        folder: the baselines', from the repository's top.
+        folder: the folder of baselines, from the repository's top.
         sessions: oldest first; series refer to them by index.
-        groups: by machine and test; of a test, in the order in which its workloads appeared.
+        groups: ordered by machine and test; for each test, in the order its workloads appeared.
         events: events of each group.
         library: the library that found candidates, None if there was no search.
         unreadable: path -> why a record or decision is left out, and the fix on a second line.
         all_invalid: number of recorded results if all of them are invalid, else 0.
-        gap: number of folder states among which a record may have come and gone unseen; 0: none.
+        gap: number of folder states between which a record may have come and gone unseen, or 0.
     """
 
     folder: str
@@ -66,7 +66,7 @@ def build_history(
 ) -> History:
     """Sort recorded sessions into series and look for changes.
 
-    ``since`` is a date or a commit: earlier sessions are left out, also from the search.
+    ``since`` is a date or a commit: earlier sessions are neither shown nor searched.
     ``limit`` keeps the newest sessions of each series.
 
     Raises:
@@ -85,8 +85,8 @@ def build_history(
         ]
     groups = [group for group in groups if group.series]
     unreadable = recorded.unreadable | add_marks(groups, recorded)
-    found = library()
-    if found is not None:
+    finder = library()
+    if finder is not None:
         for group in groups:
             for series in group.series:
                 if series.metric is not None:
@@ -95,11 +95,11 @@ def build_history(
     events = [attribution.events(group) for group in groups]
     gap = recorded.files.gap
     sessions = recorded.sessions
-    return History(recorded.folder, sessions, groups, events, found, unreadable, gap, all_invalid)
+    return History(recorded.folder, sessions, groups, events, finder, unreadable, gap, all_invalid)
 
 
 def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[np.bool_]:
-    """Return for each session whether it is recent enough."""
+    """Return for each session whether it is not earlier than ``since``."""
     if since is None:
         return np.ones(len(recorded.sessions), np.bool_)
     if isinstance(since, str):
@@ -120,7 +120,7 @@ def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[n
 def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]:
     """Add the decisions of HEAD and the work tree to the groups they are about.
 
-    Returns path -> reason, and the fix on a second line, for each that cannot be read.
+    Returns path -> reason, with the fix on a second line, for each unreadable decision.
     """
     unreadable: dict[str, str] = {}
     made: list[tuple[str, Decision]] = []
@@ -137,13 +137,13 @@ def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]
         for index, session in enumerate(recorded.sessions if made else ())
     }
     for group in groups:
-        found = list(group.marks)
+        marks = list(group.marks)
         for machine, decision in made:
             session = named.get((machine, decision.session))
             if session is not None and decision.covers(group.subject.nodeid):
                 day = decision.decided[:10]
-                found.append(Mark(session, decision.kind, decision.reason, day))
-        group.marks = tuple(sorted(one for one in found if _shown(group, one.session)))
+                marks.append(Mark(session, decision.kind, decision.reason, day))
+        group.marks = tuple(sorted(mark for mark in marks if _shown(group, mark.session)))
     return unreadable
 
 
@@ -163,14 +163,14 @@ def _contents(recorded: RecordedSessions) -> Iterator[tuple[str, bytes | str]]:
 
 
 def _decision(content: bytes | str) -> Decision:
-    """Parse a decision; a text says why there is none.
+    """Parse a decision's content; a ``str`` says why its file could not be read.
 
     Raises:
-        ValueError: it is none that this version reads.
+        ValueError: it is not a decision that this version reads.
     """
     if isinstance(content, str):
         raise ValueError(content)
-    # pydantic: not before it is needed
+    # Imported here because it imports pydantic, which is slow.
     from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, from_json
 
     try:

@@ -1,4 +1,4 @@
-"""Finds changes of level in a series, with a measured rate of false finds.
+"""Finds changes of level in a series, with a measured rate of false positives.
 
 Candidates come from ``changeforest`` (seeded binary segmentation of the mean:
 Kovács, Bühlmann, Li and Munk 2023, "Seeded binary segmentation", Biometrika
@@ -16,8 +16,8 @@ Kovács, Bühlmann, Li and Munk 2023, "Seeded binary segmentation", Biometrika
    a t-test there means nothing at its nominal level, and ``bar`` is far above it.
 
 Why not another library (same machine, one core, series without a change; false
-finds per 100 series of 200 sessions under four kinds of noise: normal, Student t
-with 3 degrees of freedom, correlation 0.3, 2% stalled; found: a step of 5% in 2%
+positives per 100 series of 200 sessions under four kinds of noise: normal, Student
+t with 3 degrees of freedom, correlation 0.3, 2% stalled; found: a step of 5% in 2%
 normal noise, 10 sessions before the end):
 
     library, settings                   1,000   10,000   false per 100 series      found
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.metrics import Metric
 
-#: Measured rate: at most one false find per so many sessions without a change.
+#: Measured rate: at most one false positive per this many sessions without a change.
 SESSIONS_PER_FALSE_FIND = 20_000
 #: Minimum number of sessions of a level.
 MIN = 5
@@ -69,12 +69,12 @@ _WINDOW = 7
 _CLIP = 2.5
 #: Share of the sessions that may be clipped.
 _FEW = 0.05
-#: Candidates need this share of the bar, so that none that passes it is missed.
+#: Candidates need only this share of the bar, so that no change that passes it is missed.
 _GENEROUS = 0.6
-#: Skips every other layer of the library's default: half the time, the same finds.
+#: Skips every other layer of the library's default: half the time, the same results.
 _SEED_DECAY = 0.5
-#: A place where the change fits the data this much worse is outside of its 95% interval, by the
-#: random walks on both sides of the change (Siegmund 1988).
+#: A place where the change fits the data worse by this much is outside of its 95% interval,
+#: according to the random walks on both sides of the change (Siegmund 1988).
 _PLACE = -2.0 * math.log(1.0 - math.sqrt(LEVEL))
 #: Smallest spread, for the clock's resolution: a hundredth of a percent.
 _FINEST = 1e-4
@@ -104,10 +104,10 @@ class _Fit(NamedTuple):
     """The fit of segments to a series.
 
     Attributes:
-        steps: differences of neighbouring segments' means.
+        steps: differences between the means of neighbouring segments.
         scores: squares of the steps in standard errors, as if normally distributed.
         errors: standard errors of the steps.
-        spread: variance within segments, widened for correlation; with its degrees of freedom.
+        spread, freedom: variance within segments, widened for correlation; degrees of freedom.
     """
 
     steps: NDArray[np.float64]
@@ -179,13 +179,13 @@ def _middle_of(ordered: NDArray[np.float64]) -> float:
 
 
 def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
-    """Return places where the mean may change, by the library, in order.
+    """Return the places where the library sees a possible change of the mean, in order.
 
     ``gain`` is the minimum reduction of the sum of squares, in units of the noise's variance.
     """
     from changeforest import Control, changeforest
 
-    # From neighbours, so that a change of level hardly affects it.
+    # From differences of neighbours, so that a change of level hardly affects it.
     spread = 1.4826 * _middle_of(np.sort(np.abs(np.diff(logs)))) / math.sqrt(2.0)
     control = Control(
         # The library requires more than this share of sessions right of a change.
@@ -194,8 +194,8 @@ def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
         seeded_segments_alpha=_SEED_DECAY,
     )
     scaled = np.ascontiguousarray(logs / max(spread, _FINEST)).reshape(-1, 1)
-    found: Sequence[int] = changeforest(scaled, "change_in_mean", "sbs", control).split_points()
-    return [cut for cut in found if MIN <= cut <= len(logs) - MIN]
+    cuts: Sequence[int] = changeforest(scaled, "change_in_mean", "sbs", control).split_points()
+    return [cut for cut in cuts if MIN <= cut <= len(logs) - MIN]
 
 
 class _Segments:

@@ -1,4 +1,4 @@
-"""Resolves the repository, metrics and first day or commit that a user names."""
+"""Resolves the repository, metrics and start of a history that a user names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def choose_metrics(
     """Check the metrics asked for and return them; None for the defaults.
 
     Raises:
-        WrongArgumentError: one was never recorded.
+        WrongArgumentError: a metric was never recorded.
     """
     if asked is None:
         return None
@@ -60,7 +60,7 @@ def choose_start(asked: str | None, repository: Repository) -> Revision | str | 
     Raises:
         RevisionError, WrongArgumentError: it is neither.
     """
-    from pytest_llmperf.history.build import DATE  # numpy: not before it is needed
+    from pytest_llmperf.history.build import DATE  # imports numpy, which is slow
 
     if asked is None:
         return None

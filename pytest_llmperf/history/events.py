@@ -19,12 +19,12 @@ class CommitsBetween:
     """The commits between two sessions.
 
     Attributes:
-        commits: how many the later session has and the earlier one has not; None if
-            unknown.
-        subject: its subject line, if there is only one.
-        in_line: the earlier session's commit is an ancestor of the later one's, so that the
-            commits between them can be searched.
-        why_not: why they are unknown, else empty.
+        commits: number of commits that the later session has and the earlier one lacks;
+            None if unknown.
+        subject: the commit's subject line, if there is only one.
+        in_line: whether the earlier session's commit is an ancestor of the later one's, so
+            that the commits between them can be searched.
+        why_not: why the commits are unknown, else empty.
     """
 
     commits: int | None = None
@@ -60,13 +60,13 @@ class Attribution:
 
     def events(self, group: Group) -> list[Event]:
         """Return a test's events, in order."""
-        found = []
+        events = []
         for effects in _together(group):
-            # Each range holds its own change at 95%; the narrowest is the most precise.
+            # Each range contains its change with 95% confidence; the narrowest locates it best.
             first, last = min((_range(*effect) for effect in effects), key=lambda r: r[1] - r[0])
             before, after = self._sessions[first], self._sessions[last]
-            found.append(Event(before, after, tuple(effects), self._cause(before, after)))
-        return found
+            events.append(Event(before, after, tuple(effects), self._cause(before, after)))
+        return events
 
     def _cause(self, before: PlacedSession, after: PlacedSession) -> CommitsBetween:
         if before.commit is None or after.commit is None:
@@ -103,18 +103,18 @@ def _together(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
     """Group change points with overlapping ranges, ordered by time."""
     effects = [(series, change) for series in group.series for change in series.changes]
     effects.sort(key=lambda effect: _range(*effect))
-    found: list[list[tuple[Series, ChangePoint]]] = []
+    events: list[list[tuple[Series, ChangePoint]]] = []
     ends: list[int] = []
     for effect in effects:
         first, last = _range(*effect)
-        known = {id(series) for series, _ in found[-1]} if found else set()
+        known = {id(series) for series, _ in events[-1]} if events else set()
         # Two changes of one metric are two events.
-        if found and first < ends[-1] and id(effect[0]) not in known:
-            found[-1].append(effect)
+        if events and first < ends[-1] and id(effect[0]) not in known:
+            events[-1].append(effect)
             ends[-1] = min(ends[-1], last)
         else:
-            found.append([effect])
+            events.append([effect])
             ends.append(last)
-    for one in found:
-        one.sort(key=lambda effect: group.series.index(effect[0]))
-    return found
+    for event in events:
+        event.sort(key=lambda effect: group.series.index(effect[0]))
+    return events

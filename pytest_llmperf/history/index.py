@@ -2,7 +2,7 @@
 
 One SQLite file in the cache folder serves all repositories. SQLite keeps it consistent when
 commands run concurrently or are killed. A problem with the file only costs reading records again:
-each row has a checksum, and a damaged file is started again.
+each row has a checksum, and a damaged file is replaced.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-#: Incremented when records are read, computed or refused in another way.
+#: Incremented whenever records are read, computed or refused in a different way.
 VERSION = 1
-#: Larger files are started again; this is enough for 200,000 records of twenty tests.
+#: Larger files are replaced; this is enough for 200,000 records of twenty tests.
 MAX_BYTES = 256 << 20
 #: Marks the file as ours ("lpHi").
 _APPLICATION = 0x6C704869
@@ -48,9 +48,9 @@ class LevelIndex:
     """The cached levels of records read before.
 
     Attributes:
-        file: where they are kept.
+        file: the SQLite file.
         problem: why the file cannot be used, else empty.
-        damage: why the file was started again, else empty.
+        damage: why the file was replaced, else empty.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,9 +133,9 @@ def _rows(
     stored = database.execute("SELECT hash, parts FROM tests")
     tests = {key: _tests(text) for key, text in stored if key == _hash(text)}
     for start in range(0, len(blobs), _AT_ONCE):
-        some = blobs[start : start + _AT_ONCE]
-        asked = f"SELECT * FROM records WHERE blob IN ({','.join('?' * len(some))})"
-        for blob, about, key, level, checksum in database.execute(asked, some):
+        batch = blobs[start : start + _AT_ONCE]
+        query = f"SELECT * FROM records WHERE blob IN ({','.join('?' * len(batch))})"
+        for blob, about, key, level, checksum in database.execute(query, batch):
             if key in tests and checksum == _checksum(blob, about, key, level):
                 facts: tuple[Any, ...] = (*json.loads(about), tests[key], array("d", level))
                 yield blob, SessionLevels(*facts)
@@ -144,10 +144,10 @@ def _rows(
 def _write(database: sqlite3.Connection, levels: Mapping[str, SessionLevels]) -> None:
     keys: dict[tuple[TestLevels, ...], str] = {}
     rows = []
-    for blob, one in levels.items():
-        if one.tests not in keys:
-            keys[one.tests] = _hash(_text(one.tests))
-        row = (blob, _text(one[:-2]), keys[one.tests], one.values.tobytes())
+    for blob, session in levels.items():
+        if session.tests not in keys:
+            keys[session.tests] = _hash(_text(session.tests))
+        row = (blob, _text(session[:-2]), keys[session.tests], session.values.tobytes())
         rows.append((*row, _checksum(*row)))
     database.execute("BEGIN IMMEDIATE")
     tests = [(key, _text(parts)) for parts, key in keys.items()]

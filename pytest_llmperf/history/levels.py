@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TestLevels(NamedTuple):
     """One test of a session, as recorded, with (name, unit) of each metric.
 
-    Numbers of an ``invalid`` one may not be used for judging.
+    The levels of an ``invalid`` test may not be used for verdicts.
     """
 
     nodeid: str
@@ -25,12 +25,12 @@ class TestLevels(NamedTuple):
 
 
 class SessionLevels(NamedTuple):
-    """The levels of one recorded session; names as in the record's parts.
+    """The levels of one recorded session; fields are named as in the record.
 
     Attributes:
         model, sha256: the model's name, and the hash of its file where it has one.
         values: a level per test and metric, in the order of ``tests`` and in stored units: the
-            median over processes of each one's median over iterations.
+            median over processes of each process's median over iterations.
     """
 
     recorded: str
@@ -44,19 +44,19 @@ class SessionLevels(NamedTuple):
 
 
 def read_levels(text: bytes) -> SessionLevels:
-    """Read a record's text.
+    """Return the levels in a record's text.
 
     Raises:
-        ValueError: it is not a record that this version reads; says why, as ``read_json``.
+        ValueError: it is not a record that this version reads; says why, as ``read_json`` does.
     """
-    from pytest_llmperf.history.record_json import read_json  # pydantic: not before it is needed
+    from pytest_llmperf.history.record_json import read_json  # imports pydantic, which is slow
 
     data = read_json(text)
-    made, model = data["provenance"], data["model"]
+    provenance, model = data["provenance"], data["model"]
     return SessionLevels(
         data["recorded"],
-        made["commit"],
-        made["dirty"],
+        provenance["commit"],
+        provenance["dirty"],
         data["machine"]["key"],
         model["name"],
         model["sha256"],
@@ -66,7 +66,7 @@ def read_levels(text: bytes) -> SessionLevels:
 
 
 def different_tests(sessions: Iterable[SessionLevels]) -> list[tuple[TestLevels, ...]]:
-    """Return the distinct descriptions of tests, which sessions share as objects."""
+    """Return the sessions' descriptions of tests, each object that sessions share only once."""
     return list({id(session.tests): session.tests for session in sessions}.values())
 
 

@@ -2,8 +2,8 @@
 
 ``git log --raw`` would be exact, but compares whole folders: for n sessions in one folder
 that takes n^2 steps (8.9 s for 10,000). Records are only ever added, and pruned now and then, so
-a long folder's newest state and those just before it stopped growing hold every file. (A state
-of a folder is its tree at one commit or more, whose length git knows without reading it.)
+a long folder's newest state and the states after which it did not grow hold every file. (A state
+of a folder is its tree at one or more commits; git knows its length without reading it.)
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.repository.git import Repository
 
-#: Bytes of a folder's states that are always compared, in about 0.1 s: all states of one that
-#: grew to 500 sessions one by one, or that is pruned to a hundred now and then.
+#: Bytes of a folder's states that are always compared, in about 0.1 s: all states of a folder
+#: that grew to 500 sessions one by one, or that is pruned to a hundred now and then.
 BUDGET = 8 << 20
 
 
@@ -32,12 +32,12 @@ class RecordFiles:
     """The record files of a baselines folder, in git and beside it.
 
     Attributes:
-        blobs: path from the repository's top -> blob, of every record that ever was in the
-            history of HEAD; of a file that was changed, the newest content.
-        uncommitted: paths of records in the work tree that HEAD holds otherwise or not at all;
-            they are not among the blobs.
+        blobs: path from the repository's top -> blob, for every record that ever was in the
+            history of HEAD; for a file that was changed, the newest content.
+        uncommitted: paths of records in the work tree that HEAD lacks or has with other
+            content; they are not among the blobs.
         decisions, uncommitted_decisions: HEAD's decisions and the work tree's, in the same way.
-        compared, states: how many states of the machines' folders were compared, of how many.
+        compared, states: number of states of the machines' folders that were compared, and of all.
     """
 
     blobs: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class RecordFiles:
 
     @property
     def gap(self) -> int:
-        """Number of folder states among which a file may have come and gone unseen; 0: none."""
+        """Number of folder states between which a file may have come and gone unseen, or 0."""
         return 0 if self.compared >= self.states else -(-self.states // max(self.compared, 1))
 
 
@@ -63,7 +63,7 @@ def find_record_files(
     """List the records and decisions below ``folder``, of one machine or of all.
 
     ``folder`` is a POSIX path from the repository's top; ``commits`` are HEAD's history, oldest
-    first. Of a folder whose states are longer than ``budget`` bytes only some are compared.
+    first. If a folder's states are longer than ``budget`` bytes, only some are compared.
 
     Raises:
         GitError: git failed.
@@ -73,33 +73,33 @@ def find_record_files(
     # One git looks at the work tree while another reads the commits.
     with ThreadPoolExecutor(1) as beside:
         uncommitted = beside.submit(_uncommitted, repository, folder)
-        found = _committed(repository, folder, commits, machine, budget)
+        files = _committed(repository, folder, commits, machine, budget)
     for path in uncommitted.result():
         kind = _kind(path, folder, machine)
-        if path in found.blobs and not (repository.top / path).is_file():
+        if path in files.blobs and not (repository.top / path).is_file():
             continue  # a folder or a pipe in a record's place
         if kind == "record":
-            found.uncommitted.append(path)
-            found.blobs.pop(path, None)
+            files.uncommitted.append(path)
+            files.blobs.pop(path, None)
         elif kind == "decision":
-            found.uncommitted_decisions.append(path)
-            found.decisions.pop(path, None)
-    return found
+            files.uncommitted_decisions.append(path)
+            files.decisions.pop(path, None)
+    return files
 
 
 def _committed(
     repository: Repository, folder: str, commits: Sequence[str], machine: str | None, budget: int
 ) -> RecordFiles:
-    """List what HEAD has, and the records that earlier commits had."""
-    found = RecordFiles()
+    """List HEAD's records and decisions, and the records that earlier commits had."""
+    files = RecordFiles()
     if not commits:
-        return found
+        return files
     for path, blob in repository.files(commits[-1], folder).items():
         kind = _kind(path, folder, machine)
         if kind == "record":
-            found.blobs[path] = blob
+            files.blobs[path] = blob
         elif kind == "decision":
-            found.decisions[path] = blob
+            files.decisions[path] = blob
     removed = {}
     for key, states in _states(repository, folder, commits).items():
         if machine is not None and key != machine:
@@ -109,19 +109,19 @@ def _committed(
         chosen = states_to_compare([length for _, length in trees], budget)
         for mode, name, blob in _changes(repository, [trees[i][0] for i in chosen]):
             path = f"{below}/{name}"
-            if mode.startswith("100") and _is_record(name) and path not in found.blobs:
+            if mode.startswith("100") and _is_record(name) and path not in files.blobs:
                 removed[path] = blob
-        found.compared += len(chosen)
-        found.states += len(states)
-    found.blobs |= removed
-    return found
+        files.compared += len(chosen)
+        files.states += len(states)
+    files.blobs |= removed
+    return files
 
 
 def states_to_compare(lengths: Sequence[int], budget: int) -> list[int]:
-    """Choose states of a folder, by their lengths in bytes, oldest first.
+    """Return the indices of the states to compare, given their lengths in bytes, oldest first.
 
-    The newest, those after which the folder did not grow, and of the others as many, evenly, as
-    ``budget`` bytes allow.
+    They are the newest, those after which the folder did not grow, and as many of the others,
+    evenly spaced, as ``budget`` bytes allow.
     """
     last = len(lengths) - 1
     chosen = [i for i in range(last + 1) if i == last or lengths[i + 1] <= lengths[i]]
@@ -144,7 +144,7 @@ def _states(repository: Repository, folder: str, commits: Sequence[str]) -> dict
 
 
 def _trees(repository: Repository, names: Sequence[str]) -> list[tuple[str, int]]:
-    """Return (hash, length in bytes) of the named objects that exist and are folders."""
+    """Return (hash, length in bytes) of the named objects that exist and are trees."""
     form = "--batch-check=%(objecttype) %(objectname) %(objectsize)"
     output = repository.run("cat-file", form, "--buffer", stdin=_lines(names))
     answers = (line.split(" ") for line in output.splitlines() if line.startswith("tree "))
@@ -152,11 +152,11 @@ def _trees(repository: Repository, names: Sequence[str]) -> list[tuple[str, int]
 
 
 def _changes(repository: Repository, trees: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (mode, name, hash) of each folder's entries that its predecessor lacks."""
+    """Yield (mode, name, hash) of each tree's entries that the tree before it lacks."""
     if not trees:
         return
     before = [_empty_tree(repository), *trees[:-1]]
-    pairs = [f"{one} {other}" for one, other in zip(before, trees, strict=True)]
+    pairs = [f"{old} {new}" for old, new in zip(before, trees, strict=True)]
     form = ("--raw", "-z", "--no-renames", "--no-abbrev")
     fields = repository.run("diff-tree", "--stdin", *form, stdin=_lines(pairs)).split("\0")
     # A pair's own line precedes its first change, which starts with a colon.

@@ -1,9 +1,9 @@
 """Reads a record's JSON as strictly as other readers, in a fifth of the time.
 
-``strict_json.parse`` and ``record.from_json`` check every number separately: 2 ms for a record of
+``json_text.parse`` and ``record.from_json`` check every number separately: 2 ms for a record of
 a thousand samples. Here a record in the usual form is parsed by a faster parser, and the samples of
-each test are checked together. Any other is read the strict way, which accepts it or reports the
-problem.
+each test are checked together. Any other record is read by those two, which accept it or report
+the problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pytest_llmperf.stored_json import ShapeError, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Larger numbers may be integers that a parser has rounded.
+#: Numbers beyond this may be integers that the fast parser has rounded.
 _WHOLE = float(1 << 63)
 
 
@@ -49,7 +49,7 @@ def read_json(text: bytes) -> Any:
 
 @cache
 def fast_parser() -> Callable[[bytes], Any]:
-    """Return a JSON parser: orjson if installed, which takes a third of the time."""
+    """Return a JSON parser: orjson if it is installed, as it takes a third of the time."""
     try:
         import orjson
     except ImportError:
@@ -78,14 +78,14 @@ def _check_quickly(data: Any, text: bytes) -> None:
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: it is not in the usual form, and may
-            be valid or not.
+            still be valid.
     """
     _check_schema(data)
     tests = data["tests"]
     about = {**data, "tests": {}}
     from_json(about)
     texts = _count_texts(about) + len(tests) + sum(map(_check_test, tests.values()))
-    # Of duplicate keys a fast parser keeps one; the quotes of the other are in excess.
+    # A fast parser keeps only one of two equal keys, so the text has more quotes than expected.
     if 2 * texts != _count_quotes(text):
         raise ValueError("a key appears twice in one object")
 
@@ -119,12 +119,12 @@ def _check_test(test: Mapping[str, Any]) -> int:
 
 @lru_cache(maxsize=1000)
 def _check_requests(written: str) -> None:
-    """Check a test's requests, given as Python's repr, as most sessions have the same."""
+    """Check a test's requests, given as their repr: cached, as most sessions have the same."""
     read(cast("Any", tuple[StoredDigest, ...]), literal_eval(written))
 
 
 def _has_its_unit(metric: tuple[str, Mapping[str, Any]]) -> bool:
-    """Whether a metric is stored in its own unit."""
+    """Whether a metric is stored in the unit that it is defined with."""
     name, stored = metric
     known = known_metric(name)
     unit = stored["unit"]
@@ -132,7 +132,7 @@ def _has_its_unit(metric: tuple[str, Mapping[str, Any]]) -> bool:
 
 
 def _zeros_are_right(metric: tuple[str, Mapping[str, Any]]) -> bool:
-    """Whether a metric's samples that are zero, or nearly, are possible values."""
+    """Whether the samples of a metric that are zero or nearly zero are possible values."""
     name, stored = metric
     small = {n for process in stored["samples"] for n in process if n < SMALLEST}
     return all(is_measurable(number, name) for number in small)
@@ -142,7 +142,7 @@ def _count_texts(data: Any) -> int:
     """Return the number of strings in JSON, keys included.
 
     Raises:
-        ValueError: a number may be a rounded one.
+        ValueError: a number may have been rounded.
     """
     kind = type(data)
     if kind is str:

@@ -1,4 +1,4 @@
-"""Reads records from git and from the work tree; names the fix where one can't be read."""
+"""Reads records from git and from the work tree; names the fix for unreadable ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _BATCH = 500
 
 
 class RecordReader:
-    """Reads records of a repository; ``unreadable`` is path -> why one cannot be used.
+    """Reads records of a repository; ``unreadable`` is path -> why the record cannot be used.
 
-    ``index`` caches those read before; ``progress`` is called with the number of others read
-    from git, and their total.
+    ``index`` caches records read before; ``progress`` is called with the number of other records
+    read from git so far, and their total.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class RecordReader:
 
     def uncommitted(self, paths: Sequence[str]) -> dict[str, SessionLevels]:
         """Return path -> levels of records in the work tree."""
-        found = {}
+        records = {}
         for path in paths:
             content = work_tree_content(f"{self._repository.top}/{path}")
             levels = None if content is None else self._read(path, content)
             if levels is not None:
-                found[path] = levels
-        return found
+                records[path] = levels
+        return records
 
     def _read(self, path: str, content: bytes | str) -> SessionLevels | None:
-        """Read a record's content; a text says why there is none."""
+        """Read a record's content; a ``str`` says why its file could not be read."""
         try:
             if isinstance(content, str):
                 raise ValueError(content)
@@ -92,7 +92,7 @@ _NOT_HERE = (
     "restore the content: git fetch --refetch; a file that is too long can only be removed"
 )
 _NO_FILE = "not a regular file, or far too long\nremove it"
-#: Opened without blocking, as it may be a pipe.
+#: Flags to open a file without blocking, as it may be a pipe.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 

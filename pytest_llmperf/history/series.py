@@ -41,7 +41,7 @@ class Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Series:
-    """One metric of a subject: levels of sessions, with the indices of these, and their changes.
+    """One metric of a subject: its level in each session (by index), and the changes of level.
 
     Name and unit are as stored; ``metric`` is None if this version knows none of that name.
     """
@@ -54,7 +54,7 @@ class Series:
     changes: tuple[ChangePoint, ...] = ()
 
     def cut(self, kept: NDArray[np.bool_], limit: int | None) -> Series:
-        """Return the series of the sessions that are kept, the newest ``limit`` of them."""
+        """Return the series cut to the kept sessions, and of those to the newest ``limit``."""
         inside = np.flatnonzero(kept[self.sessions])
         if limit is not None:
             inside = inside[-limit:]
@@ -70,7 +70,7 @@ class Group:
         summary: the workload in words.
         series: in the registry's order, unknown metrics last.
         marks: decisions about its sessions, in the order of the sessions.
-        invalid: how many sessions were left out because their numbers may not be used for judging.
+        invalid: number of sessions left out because their levels may not be used for verdicts.
     """
 
     subject: Subject
@@ -84,7 +84,7 @@ class Group:
 def wanted_metrics(asked: Collection[str] | None, recorded: Iterable[str]) -> list[str]:
     """Return the metrics to show, in the registry's order.
 
-    By default one of each quantity (not the time per token along with the tokens per second).
+    By default there is one per quantity (not both time per token and tokens per second).
     """
     names = set(recorded)
     ordered = [name for name in METRICS if name in names]
@@ -101,12 +101,12 @@ def wanted_metrics(asked: Collection[str] | None, recorded: Iterable[str]) -> li
 def group_sessions(sessions: Sequence[PlacedSession], tests: Collection[str] | None) -> list[Group]:
     """Sort the levels of sessions into series, by machine, test, and age of the subject.
 
-    ``tests`` are the node ids wanted, None for all.
+    ``tests`` are the wanted node ids, None for all.
     """
     collected: dict[Subject, _Collected] = {}
     for indices in _alike(sessions):
         latest = sessions[indices[-1]].levels
-        # Sessions that measured the same things are the rows of a table.
+        # Sessions with the same tests and metrics are the rows of a table.
         table = np.array([sessions[i].levels.values for i in indices])
         column = 0
         for test in latest.tests:
@@ -115,24 +115,24 @@ def group_sessions(sessions: Sequence[PlacedSession], tests: Collection[str] | N
                 continue
             model = latest.sha256 or latest.model
             subject = Subject(latest.machine, test.nodeid, model, test.workload)
-            found = collected.setdefault(subject, _Collected())
-            found.words.append((int(indices[-1]), latest.model, test.summary))
-            found.first = min(found.first, int(indices[0]))
+            data = collected.setdefault(subject, _Collected())
+            data.words.append((int(indices[-1]), latest.model, test.summary))
+            data.first = min(data.first, int(indices[0]))
             if test.invalid:
-                found.invalid += len(indices)
+                data.invalid += len(indices)
                 continue
             if test.accepted is not None:
-                found.accepted += [(int(index), test.accepted) for index in indices]
+                data.accepted += [(int(index), test.accepted) for index in indices]
             for offset, metric in enumerate(test.metrics):
                 piece = (indices, table[:, first + offset])
-                found.columns.setdefault(metric, []).append(piece)
+                data.columns.setdefault(metric, []).append(piece)
     ordered = sorted(collected, key=lambda s: (s.machine, s.nodeid, collected[s].first, s))
     return [_group(subject, collected[subject]) for subject in ordered]
 
 
 @dataclass
 class _Collected:
-    """Data collected for a subject, from sessions that measured different things.
+    """Data collected for a subject, from sessions with different tests or metrics.
 
     Attributes:
         words: (latest session, model, summary) of each kind of session.
@@ -151,11 +151,11 @@ class _Collected:
 
 def _alike(sessions: Sequence[PlacedSession]) -> list[NDArray[np.intp]]:
     """Return the indices of sessions with the same tests, machine, model and model's name."""
-    found: dict[tuple[int, str, str | None, str], list[int]] = {}
+    groups: dict[tuple[int, str, str | None, str], list[int]] = {}
     for index, session in enumerate(sessions):
-        one = session.levels
-        found.setdefault((id(one.tests), one.machine, one.sha256, one.model), []).append(index)
-    return [np.array(indices, np.intp) for indices in found.values()]
+        own = session.levels
+        groups.setdefault((id(own.tests), own.machine, own.sha256, own.model), []).append(index)
+    return [np.array(indices, np.intp) for indices in groups.values()]
 
 
 def _group(subject: Subject, collected: _Collected) -> Group:
@@ -168,5 +168,5 @@ def _group(subject: Subject, collected: _Collected) -> Group:
     marks = tuple(Mark(index, "accept", why, "") for index, why in sorted(collected.accepted))
     _, model, summary = max(collected.words)
     rank = {name: index for index, name in enumerate(METRICS)}
-    series.sort(key=lambda one: (rank.get(one.name, len(rank)), one.name))
+    series.sort(key=lambda item: (rank.get(item.name, len(rank)), item.name))
     return Group(subject, model, summary, series, marks, collected.invalid)

@@ -35,7 +35,7 @@ def open_index(note: Callable[[str], object] = lambda _: None) -> LevelIndex | N
 class PlacedSession(NamedTuple):
     """One session, its record's path from the repository's top, and its place among the commits.
 
-    Its commit is ``known`` if it is in HEAD's history.
+    ``known`` says whether its commit is in HEAD's history.
     """
 
     path: str
@@ -75,7 +75,7 @@ class RecordedSessions:
 
     Attributes:
         folder: POSIX path from the repository's top.
-        sessions: oldest first.
+        sessions: in the order of the commits, oldest first.
         unreadable: path -> why that record is left out, and the fix on a second line.
     """
 
@@ -111,8 +111,8 @@ def read_sessions(
 ) -> RecordedSessions:
     """Read the records of one machine, or of all, from HEAD's history and the work tree.
 
-    ``index`` caches those read before; ``progress`` is called with the number of others read
-    so far, and their total.
+    ``index`` caches records read before; ``progress`` is called with the number of other records
+    read so far, and their total.
 
     Raises:
         GitError: git failed.
@@ -122,26 +122,26 @@ def read_sessions(
     reader = RecordReader(repository, index, progress)
     levels = {**reader.committed(files.blobs), **reader.uncommitted(files.uncommitted)}
     unreadable = reader.unreadable
-    measured = {one.commit for one in levels.values()}
+    measured = {session.commit for session in levels.values()}
     positions = {commit: i for i, commit in enumerate(commits.hashes) if commit in measured}
-    # The latest time until each commit, as clocks may run backwards.
+    # The latest time up to each commit, as clocks may run backwards.
     latest = list(accumulate(commits.times, max))
     sessions: dict[str, PlacedSession] = {}
-    for path, one in levels.items():
+    for path, session in levels.items():
         key = path.split("/")[-2]
-        if key != one.machine:
+        if key != session.machine:
             unreadable[path] = (
-                f"a record of machine {one.machine} in the folder of {key}\n"
-                f"move it into the folder {one.machine}"
+                f"a record of machine {session.machine} in the folder of {key}\n"
+                f"move it into the folder {session.machine}"
             )
             continue
-        where = _place(one, positions, latest)
+        where = _place(session, positions, latest)
         # A record that was renamed is one session, and has HEAD's name, which comes first.
         blob = files.blobs.get(path, path)
-        sessions.setdefault(blob, PlacedSession(path, one, where, one.commit in positions))
-    ordered = sorted(sessions.values(), key=lambda one: (one.place, one.recorded, one.path))
+        sessions.setdefault(blob, PlacedSession(path, session, where, session.commit in positions))
+    ordered = sorted(sessions.values(), key=lambda item: (item.place, item.recorded, item.path))
     if unreadable:
-        from pytest_llmperf.baselines.files import RECORD  # pydantic: not before it is needed
+        from pytest_llmperf.baselines.files import RECORD  # imports pydantic, which is slow
 
         unreadable = {
             path: with_remedy(why, path, repository.top, RECORD.again)
@@ -151,9 +151,9 @@ def read_sessions(
 
 
 class Commits(NamedTuple):
-    """HEAD's history, oldest first: hashes, and committer's times in seconds since 1970.
+    """HEAD's history, oldest first: hashes, and committers' times in seconds since 1970.
 
-    No commit comes before one of its ancestors.
+    No commit comes before any of its ancestors.
     """
 
     hashes: list[str]
@@ -166,22 +166,22 @@ def read_commits(repository: Repository) -> Commits:
     Raises:
         GitError: git failed.
     """
-    found = Commits([], [])
+    commits = Commits([], [])
     if repository.head() is None:
-        return found
+        return commits
     output = repository.run("rev-list", "--topo-order", "--reverse", "--timestamp", "HEAD", "--")
     for line in output.splitlines():
         time, commit = line.split(" ")
-        found.hashes.append(commit)
-        found.times.append(int(time))
-    return found
+        commits.hashes.append(commit)
+        commits.times.append(int(time))
+    return commits
 
 
 def _place(session: SessionLevels, positions: dict[str, int], latest: list[int]) -> float:
     """Return a session's position among the commits.
 
-    At its commit, if that is in the history; else (measured on another branch, squashed
-    away, outside a repository) after the commits that existed when it was recorded.
+    It is that of its commit, if that is in the history; otherwise (measured on another branch,
+    squashed, outside a repository) after the commits that existed when it was recorded.
     """
     if session.commit in positions:
         return float(positions[session.commit])

@@ -1,10 +1,10 @@
 """Reads NVIDIA AIPerf's ``profile_export_aiperf.json``: the summary of one run.
 
-By its source (aiperf/metrics/types): ``request_latency`` is the last response's time less the
-request's start, ``time_to_first_token`` the first one's; ``inter_token_latency`` is (latency -
-TTFT) / (n-1) of each request, a time per output token and no gap; ``inter_chunk_latency`` are the
-gaps between responses, of which one may hold several tokens; with as many gaps as tokens each held
-one.
+According to its source (aiperf/metrics/types): ``request_latency`` runs from the request's start
+to the last response, ``time_to_first_token`` to the first one; ``inter_token_latency`` is (latency
+- TTFT) / (n-1) of each request: a time per output token, not a gap; ``inter_chunk_latency`` are the
+gaps between responses, which may hold several tokens each. If there are as many gaps as tokens
+after the first, each response held one token.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AiPerf:
     signs = "an object with request_latency, request_count and input_config"
 
     def recognises(self, documents: Sequence[Any]) -> bool:
-        """Whether it is one document of AIPerf."""
+        """Whether the documents are one result of AIPerf."""
         first = documents[0] if len(documents) == 1 else None
         if not isinstance(first, dict) or not first.keys() >= _SIGNS:
             return False
@@ -113,10 +113,10 @@ def _run(item: Item, table: FieldTable) -> ImportedRun:
 
 
 class _Config:
-    """The settings of a run, of which the file has those that the user gave.
+    """The settings of a run; the file has only those that the user gave.
 
-    Until 0.5 or so they are ``endpoint.model_names`` and ``loadgen``, later ``models`` and
-    ``phases``.
+    Up to about version 0.5 they are ``endpoint.model_names`` and ``loadgen``, later ``models``
+    and ``phases``.
     """
 
     def __init__(self, item: Item) -> None:
@@ -125,7 +125,7 @@ class _Config:
         self._endpoint = self._config.optional_item("endpoint") or Item({}, "", item.tool)
         self._old = self._config.optional_item("loadgen") or Item({}, "", item.tool)
         phases = list(self._config.items("phases")) if self._config.has("phases") else []
-        measured = [one for one in phases if one.text("kind") != "warmup"]
+        measured = [phase for phase in phases if phase.text("kind") != "warmup"]
         if len(measured) > 1:
             raise LayoutError(
                 f"a run of {len(measured)} measured phases, whose requests its summary mixes",
@@ -137,7 +137,7 @@ class _Config:
         """Return the model's name."""
         models = self._config.optional_item("models")
         if models is not None and models.has("items"):
-            names: list[object] = [one.text("name") for one in models.items("items")]
+            names: list[object] = [model.text("name") for model in models.items("items")]
         elif self._endpoint.has("model_names"):
             names = self._endpoint.list("model_names")
         else:
@@ -151,7 +151,7 @@ class _Config:
         return self._endpoint.text("type")
 
     def load(self) -> dict[str, Any]:
-        """Return the load; one request at a time is AIPerf's default without a rate."""
+        """Return the load; without a rate, AIPerf's default is one request at a time."""
         rate = self._phase.above_zero("rate") or self._old.above_zero("request_rate")
         limit = self._phase.optional_whole("concurrency") or self._old.optional_whole("concurrency")
         kind = self._phase.text("type")
@@ -162,7 +162,7 @@ class _Config:
         }
 
     def request_limit(self) -> int | None:
-        """Return the number of requests that ended the run; None if its time did."""
+        """Return the number of requests that ended the run; None if a time limit did."""
         if self._phase.has("duration") or self._old.has("benchmark_duration"):
             return None
         given = self._phase.optional_whole("requests") or self._old.optional_whole("request_count")
@@ -174,21 +174,21 @@ def _whole_count(item: Item) -> int:
 
 
 def _average(item: Item, name: str) -> float | None:
-    found = item.optional_item(name)
-    return None if found is None else found.above_zero("avg")
+    statistics = item.optional_item(name)
+    return None if statistics is None else statistics.above_zero("avg")
 
 
 def _in_seconds(item: Item, name: str, field: str) -> float | None:
-    """Return a time in seconds, by the unit that the file names.
+    """Return a time in seconds, converted from the unit that the file names.
 
     Raises:
-        LayoutError: it is a unit of no time.
+        LayoutError: the unit is not a known unit of time.
     """
-    found = item.optional_item(name)
-    value = None if found is None else found.above_zero(field)
-    if found is None or value is None:
+    statistics = item.optional_item(name)
+    value = None if statistics is None else statistics.above_zero(field)
+    if statistics is None or value is None:
         return None
-    unit = found.text("unit")
+    unit = statistics.text("unit")
     if unit not in _SECONDS:
         raise LayoutError(
             f"{name}.unit: expected one of {', '.join(_SECONDS)}, got {unit!r}",
@@ -201,11 +201,11 @@ def _metrics(
     item: Item, completed: int, limit: int | None, output: float | None, table: FieldTable
 ) -> dict[str, tuple[float, ...]]:
     run = RunMetrics(table)
-    middle = _in_seconds(item, "time_to_first_token", "p50")
-    if middle is None:
+    median = _in_seconds(item, "time_to_first_token", "p50")
+    if median is None:
         table.left("time_to_first_token", "not in the file; it is with --streaming")
     else:
-        run.take("time_to_first_token.p50", "first_token", middle, "median over requests; to s")
+        run.take("time_to_first_token.p50", "first_token", median, "median over requests; to s")
         for name in _PERCENTILES:
             value = _in_seconds(item, "time_to_first_token", name)
             if value is not None:
@@ -233,15 +233,15 @@ def _metrics(
 
 
 def _add_gaps(run: RunMetrics, item: Item, steps: float) -> None:
-    """Add the median gap between tokens where there are as many gaps as tokens after the first."""
+    """Add the median gap between tokens if there are as many gaps as tokens after the first."""
     name = "inter_chunk_latency"
-    found = item.optional_item(name)
-    middle = _in_seconds(item, name, "p50")
-    if found is None or middle is None:
+    statistics = item.optional_item(name)
+    median = _in_seconds(item, name, "p50")
+    if statistics is None or median is None:
         return
-    gaps = found.optional_number("count")
+    gaps = statistics.optional_number("count")
     if gaps is None or gaps != round(steps):
         run.table.left(name, _CHUNKS)
         return
     why = "median gap; there are as many gaps as tokens after the first; to s"
-    run.take(f"{name}.p50", "inter_token", middle, why)
+    run.take(f"{name}.p50", "inter_token", median, why)

@@ -1,10 +1,10 @@
-"""Reads GuideLLM's ``benchmarks.json``: a point for each load, such as the rates of a sweep.
+"""Reads GuideLLM's ``benchmarks.json``: one benchmark per load, such as each rate of a sweep.
 
-By its source (src/guidellm/schemas/request_stats.py, benchmark/schemas/metrics.py):
+According to its source (src/guidellm/schemas/request_stats.py, benchmark/schemas/metrics.py):
 
 - ``inter_token_latency_ms`` is (t_n - t_1) / (n-1) of each request, and its mean is weighted by
-  n-1, so the mean is the pooled time per output token. The weighting is checked in the file: the
-  distribution's count is then the number of steps;
+  n-1, so the mean is the pooled time per output token. Each file is checked for this weighting:
+  with it, the distribution's count is the number of steps;
 - ``time_per_output_token_ms`` is (t_n - t_start) / n: it includes the first token;
 - percentiles are values of single requests (nearest rank).
 """
@@ -30,7 +30,7 @@ from pytest_llmperf.importers.protocol import (
     ToolResults,
 )
 
-#: Percentiles of GuideLLM and their names here.
+#: GuideLLM's name of a percentile -> the number in our metric's name.
 _PERCENTILES = {"p90": "90", "p95": "95", "p99": "99", "p999": "99.9"}
 _RATES = ("output_tokens_per_second", "tokens_per_second", "prompt_tokens_per_second")
 _IDENTITY = frozenset(
@@ -48,15 +48,15 @@ class GuideLlm:
     signs = "an object with benchmarks and metadata.guidellm_version"
 
     def recognises(self, documents: Sequence[Any]) -> bool:
-        """Whether it is one document of GuideLLM, of any version."""
+        """Whether the documents are one result of GuideLLM, of any version."""
         first = documents[0] if len(documents) == 1 else None
         if not isinstance(first, dict) or not isinstance(first.get("benchmarks"), list):
             return False
-        metadata, found = first.get("metadata"), first["benchmarks"][:1]
+        metadata, points = first.get("metadata"), first["benchmarks"][:1]
         return (isinstance(metadata, dict) and "guidellm_version" in metadata) or (
-            bool(found)
-            and isinstance(found[0], dict)
-            and found[0].get("type_") == "generative_benchmark"
+            bool(points)
+            and isinstance(points[0], dict)
+            and points[0].get("type_") == "generative_benchmark"
         )
 
     def read(self, documents: Sequence[Any]) -> ToolResults:
@@ -127,14 +127,14 @@ def _load(strategy: Item) -> dict[str, Any]:
 
 
 def _request_limit(config: Item) -> int | None:
-    """Return the number of requests that ended the run; None if its time did."""
+    """Return the number of requests that ended the run; None if a time limit did."""
     constraints = config.optional_item("constraints")
     if constraints is None:
         return None
-    found = constraints.optional_item("max_requests")
-    if found is None or constraints.has("max_duration"):
+    limit = constraints.optional_item("max_requests")
+    if limit is None or constraints.has("max_duration"):
         return None
-    arguments = found.optional_item("args") or found
+    arguments = limit.optional_item("args") or limit
     return arguments.optional_whole("count") or arguments.optional_whole("max_num")
 
 
@@ -148,13 +148,13 @@ def _identity(config: Item, version: str) -> ToolIdentity:
 
 
 def _successful(metrics: Item, name: str) -> Item | None:
-    found = metrics.optional_item(name)
-    return None if found is None else found.optional_item("successful")
+    metric = metrics.optional_item(name)
+    return None if metric is None else metric.optional_item("successful")
 
 
 def _mean(metrics: Item, name: str) -> float | None:
-    found = _successful(metrics, name)
-    return None if found is None else found.above_zero("mean")
+    statistics = _successful(metrics, name)
+    return None if statistics is None else statistics.above_zero("mean")
 
 
 def _metrics(
@@ -209,7 +209,7 @@ def _add_decode(run: RunMetrics, item: Item, completed: int) -> None:
         run.table.left(field, serving.NOT_STREAMED)
         return
     steps = tokens.number("total_sum") - completed
-    # Weighted by n-1, the distribution counts steps; else it counts requests.
+    # The count of a distribution weighted by n-1 is that of steps; otherwise that of requests.
     if abs(gaps.number("count") - steps) > max(1.0, 1e-3 * steps):
         run.table.left(field, serving.MEAN_OF_RATIOS)
         return

@@ -16,13 +16,13 @@ from pytest_llmperf.metrics import LARGEST, SMALLEST
 from pytest_llmperf.text import printable
 
 _LONGEST = 40
-#: Longest name that is taken from a file: a longer one is no name.
+#: Most characters of a name that is taken from a file; longer names are cut.
 _LONGEST_NAME = 200
-#: Elements of a list that the digest of a run covers.
+#: Number of elements of a list that the digest of a run covers.
 _HASHED = 64
-#: Other fields that are named; more are counted.
+#: Number of other fields that are named; any more are only counted.
 _MAX_REST = 12
-#: What to do about a value that can't be.
+#: What to do about an impossible value.
 FIX_VALUE = "the file is damaged or the run went wrong: run the tool again and import its new file"
 
 
@@ -44,10 +44,10 @@ class Item:
 
     def number(self, name: str) -> float:
         """Return a required number of 0 or more."""
-        found = self.optional_number(name)
-        if found is None:
+        value = self.optional_number(name)
+        if value is None:
             raise self.missing(name)
-        return found
+        return value
 
     def optional_number(self, name: str) -> float | None:
         """Return a number of 0 or more; None where the field is absent or null."""
@@ -56,15 +56,15 @@ class Item:
 
     def above_zero(self, name: str) -> float | None:
         """Return a number above 0; None where it is absent, null or 0 (nothing was measured)."""
-        found = self.optional_number(name)
-        return found or None
+        value = self.optional_number(name)
+        return value or None
 
     def whole(self, name: str) -> int:
         """Return a required whole number of 0 or more."""
-        found = self.number(name)
-        if found != int(found):
+        value = self.number(name)
+        if value != int(value):
             raise self.wrong(name, "a whole number of 0 or more", self.data[name])
-        return int(found)
+        return int(value)
 
     def optional_whole(self, name: str) -> int | None:
         """Return a whole number; None where the field is absent or null."""
@@ -96,10 +96,10 @@ class Item:
 
     def item(self, name: str) -> Item:
         """Return a required object."""
-        found = self.optional_item(name)
-        if found is None:
+        item = self.optional_item(name)
+        if item is None:
             raise self.missing(name)
-        return found
+        return item
 
     def optional_item(self, name: str) -> Item | None:
         """Return an object; None where the field is absent or null."""
@@ -115,7 +115,7 @@ class Item:
         yield from objects(self.list(name), f"{self.where}{name}", self.tool)
 
     def missing(self, name: str) -> LayoutError:
-        """Return the error for a field that the tool's layout has and this file has not."""
+        """Return the error for a field of the tool's layout that this file lacks."""
         return LayoutError(
             f"{self.where}{name} is missing, so this is not the layout of {self.tool} that is read",
             "write the file with a version named in docs/import.md, or report the new layout",
@@ -150,7 +150,7 @@ def objects(values: Sequence[Any], where: str, tool: str) -> Iterator[Item]:
 
 
 def shortened(text: str) -> str:
-    """Return a text of the file as a name: printable, and not longer than a name is."""
+    """Return a text from a file as a name: printable, and cut if it is long."""
     name = printable(text)
     if len(name) <= _LONGEST_NAME:
         return name
@@ -159,7 +159,7 @@ def shortened(text: str) -> str:
 
 
 def model_name(text: str | None) -> str | None:
-    """Return a model's name: of a path on some machine the last part, of a hub's name all."""
+    """Return a model's name: the last part of a local path, or the whole name on a hub."""
     if text is None:
         return None
     is_path = text.startswith(("/", "~", ".", "\\")) or "\\" in text or text.endswith(".gguf")
@@ -167,9 +167,9 @@ def model_name(text: str | None) -> str | None:
 
 
 def digest_of(data: object) -> str:
-    """Return the SHA-256 of a run as its file has it, whatever its layout as text.
+    """Return the SHA-256 of a run's JSON, regardless of its formatting.
 
-    Of a long list, such as the values of each request, the beginning and the length count.
+    It covers only the beginning and the length of a long list, such as the values of each request.
     """
     text = json.dumps(_abridged(data), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -184,14 +184,14 @@ def _abridged(data: object) -> object:
 
 
 def utc_of(moment: datetime) -> str:
-    """Return a time as records have it; without a time zone it counts as UTC."""
+    """Return a time in the format of records; without a time zone it counts as UTC."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(timezone.utc)
     return moment.strftime(TIME_FORMAT)
 
 
 def time_of(item: Item, name: str, pattern: str = "") -> str | None:
-    """Read a time in ISO format, or in that of ``pattern``; None where the field is absent."""
+    """Read a time in ISO format, or in the format ``pattern``; None where the field is absent."""
     text = item.text(name)
     if text is None:
         return None
@@ -213,7 +213,7 @@ def time_of_seconds(item: Item, name: str) -> str | None:
 
 
 class FieldTable:
-    """Collects what became of each field, each field once."""
+    """A table of what became of each field of a file."""
 
     def __init__(self) -> None:
         self._uses: dict[tuple[str, str | None], FieldUse] = {}
@@ -227,12 +227,12 @@ class FieldTable:
         self._uses.setdefault((name, None), FieldUse(name, None, why))
 
     def left_if(self, item: Item, names: Sequence[str], why: str) -> None:
-        """Note that those of the fields that the file has were left out, in one line."""
+        """Note in one line that these fields were left out, as far as the file has them."""
         if present := [name for name in names if item.has(name)]:
             self.left(", ".join(present), why)
 
     def left_rest(self, item: Item, known: Collection[str]) -> None:
-        """Note in one line the fields that nothing was said about, other than the known ones."""
+        """Note in one line all fields that are neither in the table yet nor ``known``."""
         noted = {name for use in self._uses.values() for name in re.split(r"[^\w.]+", use.field)}
         noted |= {name.partition(".")[0] for name in noted}
         rest = [name for name in map(shortened, item.data) if name not in noted | set(known)]
@@ -250,7 +250,7 @@ class RunMetrics:
     """The metrics of one run, each noted in the table of its file.
 
     Args:
-        table: gets a line for each.
+        table: receives a line for each metric.
     """
 
     def __init__(self, table: FieldTable) -> None:

@@ -1,9 +1,9 @@
 """Reads ``llama-bench -o json`` and ``-o jsonl``: prefill (pp) and decode (tg) rates.
 
-By its source (llama.cpp, tools/llama-bench): ``tg`` times ``n_gen`` decode steps of random tokens,
-from depth ``n_depth`` on, each followed by ``llama_synchronize``; nothing is sampled or turned into
-text, and no prompt is in it. ``pp`` times the evaluation of ``n_prompt`` tokens. Each of the ``-r``
-repetitions starts from a cleared cache; all are of one process.
+According to its source (llama.cpp, tools/llama-bench): ``tg`` times ``n_gen`` decode steps of
+random tokens, from depth ``n_depth`` on, each followed by ``llama_synchronize``; nothing is sampled
+or turned into text, and no prompt is included. ``pp`` times the evaluation of ``n_prompt`` tokens.
+Each of the ``-r`` repetitions starts from a cleared cache; all run in one process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pytest_llmperf.importers.protocol import (
 from pytest_llmperf.text import count
 
 _SIGNS = frozenset({"build_commit", "n_prompt", "n_gen", "avg_ts"})
-#: Engine settings, in the order of the file; a matrix varies them.
+#: Engine settings, in the order of the file; a matrix run varies them.
 _SETTINGS = (
     *("n_batch", "n_ubatch", "n_threads", "cpu_mask", "cpu_strict", "poll", "type_k", "type_v"),
     *("n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "no_kv_offload", "flash_attn"),
@@ -133,7 +133,7 @@ def _runs(item: Item, table: FieldTable) -> Iterator[ImportedRun]:
 
 
 def _setting(value: Any) -> Any:
-    """Return a setting as plain JSON; texts as names."""
+    """Return a setting as plain JSON; texts are made printable and cut if they are long."""
     if isinstance(value, str):
         return shortened(value)
     return value if value is None or isinstance(value, bool | int | float) else repr(value)

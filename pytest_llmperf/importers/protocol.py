@@ -1,4 +1,4 @@
-"""What a tool's importer gives: runs with their metrics, and what became of each field."""
+"""The interface of importers: runs with their metrics, and what became of each field."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class FieldUse:
     """What became of a field of a result file.
 
     Attributes:
-        field: its name there; several alike are given together.
-        metric: the metric here that it became; None if it was left out.
+        field: its name in the file; several similar fields may be listed together.
+        metric: our metric that it became; None if it was left out.
         why: how it was converted, or why it was left out.
     """
 
@@ -46,12 +46,12 @@ class CommitInfo:
 
 @dataclass(frozen=True)
 class ToolIdentity:
-    """What measured a run: on which machine, which model, by which software; None if not known.
+    """Machine, model and software that a run was measured with; None if unknown.
 
     Attributes:
         version: the tool's version.
         engine, engine_version: the program that generated the tokens.
-        model: its name; of a path the last part.
+        model: its name; the last part of a path.
         machine: facts about the machine; empty if the file has none.
         commit: the commit of the measured project.
         python: the version of Python that measured.
@@ -68,18 +68,18 @@ class ToolIdentity:
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """One run of one point of a tool: one sample of each metric.
+    """One run of a tool with one workload and one set of settings: one sample of each metric.
 
     Attributes:
-        test: the point's readable name, without the tool: ``tg128``.
+        test: readable name of the measurement, without the tool: ``tg128``.
         workload: everything that defines the work, plain JSON; runs of other work are never
             compared with it.
         summary: the work in words.
         metrics: values in base units; several are repetitions within the run.
-        identity: what measured it.
-        recorded: when, in UTC as records have it; None if the file does not say.
-        settings: engine settings, by which the points of a matrix differ.
-        invalid: why it may not judge anything.
+        identity: the machine, model and software it was measured with.
+        recorded: time of the run, UTC, in the format of records; None if the file does not say.
+        settings: engine settings; runs of a matrix differ by them.
+        invalid: why it may not be used for verdicts; empty if it may.
         digest: SHA-256 of the run as the file has it.
     """
 
@@ -96,7 +96,7 @@ class ImportedRun:
 
 @dataclass(frozen=True)
 class ToolResults:
-    """The runs of a file, what became of its fields, and what a reader should know of them."""
+    """The runs of a file, what became of its fields, and notes for the user."""
 
     runs: tuple[ImportedRun, ...]
     fields: tuple[FieldUse, ...]
@@ -106,19 +106,19 @@ class ToolResults:
 class Importer(Protocol):
     """Reads the result files of one tool."""
 
-    #: Its name, which starts the ids of its tests.
+    #: The tool's name, which the ids of its tests start with.
     tool: str
     #: The command or option that writes such a file.
     written_by: str
-    #: What such a file is recognised by, in words.
+    #: Description of what such a file is recognised by.
     signs: str
 
     def recognises(self, documents: Sequence[Any]) -> bool:
-        """Whether the JSON documents of a file (one, or one a line) are of this tool."""
+        """Whether the JSON documents of a file (one, or one per line) are from this tool."""
 
     def read(self, documents: Sequence[Any]) -> ToolResults:
         """Return the runs of a file of this tool.
 
         Raises:
-            LayoutError: it is of another layout, or has a value that can't be.
+            LayoutError: it has another layout or an impossible value.
         """

@@ -43,7 +43,7 @@ class PytestBenchmark:
     signs = "an object with benchmarks, machine_info, version and datetime"
 
     def recognises(self, documents: Sequence[Any]) -> bool:
-        """Whether it is one document of pytest-benchmark."""
+        """Whether the documents are one result of pytest-benchmark."""
         first = documents[0] if len(documents) == 1 else None
         return isinstance(first, dict) and first.keys() >= _SIGNS
 

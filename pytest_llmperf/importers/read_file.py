@@ -1,4 +1,4 @@
-"""Reads a result file: bounded, once, as one JSON document or one a line."""
+"""Reads a result file of limited size: one JSON document, or one per line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: Size limit in bytes; a run of 100,000 requests with all their gaps is below it.
 MAX_BYTES = 256 << 20
-#: Texts and per-request objects that no importer uses: dropped while parsing, they cost most of
-#: the memory, and prompts and answers are nobody's business.
+#: Texts and per-request objects that no importer uses: dropped while parsing, because they take
+#: most of the memory, and because prompts and answers are private.
 _DROPPED_KEYS = frozenset({"generated_texts", "request_args", "response_args", "output", "errors"})
 _DROPPED_TYPES = frozenset({"generative_request_stats", "generative_text_response"})
 _AGAIN = "run the tool again and import its new file"
@@ -32,7 +32,7 @@ class ResultFile:
     Attributes:
         sha256: of the content.
         documents: the JSON document, or one for each line.
-        modified: when it was written last, as records have times.
+        modified: when it was last written, in the format of records.
     """
 
     sha256: str
@@ -44,7 +44,7 @@ def read_result_file(path: Path) -> ResultFile:
     """Read and parse a result file.
 
     Raises:
-        LayoutError: it can't be read, is empty, too long, or no JSON.
+        LayoutError: it can't be read, is empty, is too long, or is not JSON.
     """
     content, modified = _content(path)
     digest = hashlib.sha256(content).hexdigest()
@@ -91,14 +91,14 @@ def _documents(text: str) -> tuple[Any, ...]:
         # Several documents: the first one ended well, and something follows it.
         if error.msg != "Extra data" or not _is_document(text.lstrip().partition("\n")[0]):
             raise _not_json(error, error.lineno) from None
-    found = []
+    documents = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                found.append(_parse(line))
+                documents.append(_parse(line))
             except json.JSONDecodeError as error:
                 raise _not_json(error, number) from None
-    return tuple(found)
+    return tuple(documents)
 
 
 def _is_document(line: str) -> bool:
@@ -130,13 +130,13 @@ def _parse(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise LayoutError(f"the key {repeated_key(pairs)} appears twice in one object", _AGAIN)
-    kind = found.get("type_")
+    kind = result.get("type_")
     if isinstance(kind, str) and kind in _DROPPED_TYPES:
         return None
-    for key in _DROPPED_KEYS & found.keys():
-        if isinstance(found[key], str | list):
-            del found[key]
-    return found
+    for key in _DROPPED_KEYS & result.keys():
+        if isinstance(result[key], str | list):
+            del result[key]
+    return result

@@ -1,4 +1,4 @@
-"""Imports result files: reads all of them, makes sessions of what is new, and stores these."""
+"""Imports result files: reads all of them, makes sessions of the new runs, and stores those."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ImportRequest:
         files: result files, of one tool or of several.
         store: where the sessions go.
         tool: the tool that wrote all of them; None to recognise each.
-        stated: what the user states instead of the files.
-        keep_going: import the other files where one is refused.
+        stated: facts that the user states about the runs.
+        keep_going: import the other files if a file is refused.
         dry_run: store nothing.
     """
 
@@ -51,9 +51,9 @@ class ImportedFile:
         source: its name and hash.
         tool: the tool and its version.
         runs: number of its runs.
-        known: of them, those imported before: the session that holds each.
+        known: for each run that was imported before, the session that holds it.
         fields: what became of its fields.
-        notes: what a reader should know.
+        notes: notes for the user.
     """
 
     source: SourceFile
@@ -83,7 +83,7 @@ class ImportResult:
     Attributes:
         files: those that were read, in the order given.
         refused: the others.
-        sessions: new sessions; stored ones have their file's path, others the store's.
+        sessions: new sessions, with the path of their file, or of a folder if not stored.
         stored: whether the sessions were stored.
     """
 
@@ -96,7 +96,7 @@ class ImportResult:
 def import_files(request: ImportRequest) -> ImportResult:
     """Read files and store their sessions.
 
-    Nothing is stored where a file is refused, unless the request says to keep going. A run that a
+    Nothing is stored if a file is refused, unless the request says to keep going. A run that a
     stored session holds is not stored again.
 
     Raises:
@@ -114,15 +114,15 @@ def import_files(request: ImportRequest) -> ImportResult:
             continue
         files.append(imported)
         new += runs
-        known.update((one.run.digest, f"{imported.source.name} of this import") for one in runs)
+        known.update((item.run.digest, f"{imported.source.name} of this import") for item in runs)
     records = sessions_of(new, request.stated)
     for record in records:
         _check(record)
     stored = not request.dry_run and (request.keep_going or not refused)
     store = request.store
     sessions = tuple(
-        StoredRecord(store.write(one) if stored else store.root / one.machine.key, one)
-        for one in records
+        StoredRecord(store.write(record) if stored else store.root / record.machine.key, record)
+        for record in records
     )
     return ImportResult(tuple(files), tuple(refused), sessions, stored)
 
@@ -142,7 +142,7 @@ def _known_runs(store: BaselineStore) -> dict[str, str]:
 def _read(
     path: Path, request: ImportRequest, known: dict[str, str]
 ) -> tuple[ImportedFile, list[SourcedRun]]:
-    """Return a file, and those of its runs that are new; raises LayoutError."""
+    """Read a file and return it with its new runs; raises LayoutError."""
     file = read_result_file(path)
     importer = importer_of(file.documents, request.tool)
     results = importer.read(file.documents)
@@ -179,7 +179,7 @@ def _check_storable(runs: Sequence[SourcedRun], stated: Stated) -> None:
 
 
 def _check(record: BaselineRecord) -> None:
-    """Build the text of a session, so that one that can't be stored is found before any is."""
+    """Check that a session can be stored, before any session is."""
     try:
         to_text(record)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the load generators for servers share: pooled decode rates, and the load in words."""
+"""Helpers for importers of server load generators: pooled decode rates, and the load in words."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def add_pooled_decode(
     first: float | None,
     fields: str,
 ) -> None:
-    """Add the decode rate and its inverse, pooled over requests, where the means give them.
+    """Add the decode rate and its inverse, pooled over requests, if the mean times allow it.
 
     The sums of ``t_n - t_1`` and of ``n - 1`` over requests follow exactly from the means and
     the number of requests.
 
     Args:
-        run: gets the metrics.
-        requests: number of completed ones.
-        output_tokens: of all of them.
+        run: receives the metrics.
+        requests: number of completed requests.
+        output_tokens: total over these requests.
         latency, first: mean latency and mean time to the first token, seconds; None if unknown.
         fields: names of the fields that the rate is computed from.
     """
@@ -123,7 +123,7 @@ def tokens_words(requests: int | None, prompt: float | None, output: float | Non
 
 
 def rounded(value: float | None) -> int | None:
-    """Return a mean number of tokens as the identity of a workload has it."""
+    """Round a mean number of tokens, for the identity of a workload."""
     return None if value is None else round(value)
 
 

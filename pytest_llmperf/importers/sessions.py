@@ -1,4 +1,4 @@
-"""Makes stored sessions of imported runs: runs of one configuration are one session's samples."""
+"""Turns imported runs into sessions: runs of one configuration are the samples of one session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_llmperf.metrics import get_metric
 
 _UNKNOWN = "unknown"
 _SHORT = 12
-#: Names of settings that are shorter in ids, as their tools shorten them.
+#: Names of settings that test ids abbreviate, as the tools themselves do.
 _IN_IDS = {"n_gpu_layers": "ngl", "flash_attn": "fa"}
 _MACHINE_STATED = "the machine is the one that the user named"
 _MACHINE_UNKNOWN = (
@@ -50,7 +50,7 @@ class SourcedRun:
         tool: the tool that measured it.
         run: the run.
         source: its file.
-        modified: when the file was written last, for a file without a date.
+        modified: when the file was last written, for a file without a date.
     """
 
     tool: str
@@ -61,7 +61,7 @@ class SourcedRun:
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user states about the runs, instead of the files; None for what the files say."""
+    """Facts that the user states about the runs; ``recorded`` is for files without a date."""
 
     machine: str | None = None
     model: str | None = None
@@ -69,29 +69,29 @@ class Stated:
 
 
 def sessions_of(runs: Sequence[SourcedRun], stated: Stated) -> list[BaselineRecord]:
-    """Return the sessions that runs make, in the order of their first run.
+    """Return the sessions of these runs, in the order of their first run.
 
-    Runs of one tool, version, machine, model and commit are a session. Every test of a session has
-    the same number of runs, and runs of other work under the same name are a session of their own.
+    Runs of one tool, version, machine, model and commit form a session. Every test of a session has
+    the same number of runs; runs of other work under the same name form a session of their own.
     """
     groups: dict[str, list[SourcedRun]] = {}
-    for one in runs:
-        groups.setdefault(_group(one, stated), []).append(one)
+    for sourced in runs:
+        groups.setdefault(_group(sourced, stated), []).append(sourced)
     return [
         _record(tests, group, stated) for group in groups.values() for tests in _alike_tests(group)
     ]
 
 
 def _group(one: SourcedRun, stated: Stated) -> str:
-    """Return the key of the runs that one makes a session with."""
-    who = one.run.identity
+    """Return a key that all runs of a session share."""
+    identity = one.run.identity
     parts = (
         one.tool,
-        who.version,
-        who.engine,
-        who.engine_version,
-        who.python,
-        None if who.commit is None else [who.commit.commit, who.commit.dirty],
+        identity.version,
+        identity.engine,
+        identity.engine_version,
+        identity.python,
+        None if identity.commit is None else [identity.commit.commit, identity.commit.dirty],
         _machine(one, stated).strict,
         _model(one, stated)[0].name,
     )
@@ -99,26 +99,26 @@ def _group(one: SourcedRun, stated: Stated) -> str:
 
 
 def _alike_tests(runs: Sequence[SourcedRun]) -> Iterator[dict[str, list[SourcedRun]]]:
-    """Yield tests by id, together where they have equally many runs of the same work."""
+    """Yield the tests of each session by id: each has the same number of runs, of one workload."""
     varying = _varying(runs)
     tests: dict[str, dict[str, list[SourcedRun]]] = {}
-    for one in runs:
-        by_work = tests.setdefault(_test_id(one, varying), {})
-        by_work.setdefault(_workload_hash(one), []).append(one)
+    for sourced in runs:
+        by_work = tests.setdefault(_test_id(sourced, varying), {})
+        by_work.setdefault(_workload_hash(sourced), []).append(sourced)
     sessions: dict[tuple[int, int], dict[str, list[SourcedRun]]] = {}
     for name, by_work in tests.items():
-        for number, found in enumerate(by_work.values()):
-            sessions.setdefault((number, len(found)), {})[name] = found
+        for number, same_work in enumerate(by_work.values()):
+            sessions.setdefault((number, len(same_work)), {})[name] = same_work
     yield from sessions.values()
 
 
 def _varying(runs: Sequence[SourcedRun]) -> list[str]:
-    """Return the settings that differ among runs, in their order."""
-    names = dict.fromkeys(name for one in runs for name in one.run.settings)
+    """Return the names of settings that differ among runs, in the runs' order."""
+    names = dict.fromkeys(name for sourced in runs for name in sourced.run.settings)
     return [
         name
         for name in names
-        if len({json.dumps(one.run.settings.get(name), sort_keys=True) for one in runs}) > 1
+        if len({json.dumps(sourced.run.settings.get(name), sort_keys=True) for sourced in runs}) > 1
     ]
 
 
@@ -137,7 +137,7 @@ def _plain(value: object) -> str:
 
 
 def _workload_hash(one: SourcedRun) -> str:
-    """Return the identity of the work; it never equals that of a test of this plugin."""
+    """Return a hash that identifies the work; it never equals that of a test of this plugin."""
     work = {"imported": one.tool, "test": one.run.test, **one.run.workload}
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
@@ -145,22 +145,22 @@ def _workload_hash(one: SourcedRun) -> str:
 def _record(
     tests: Mapping[str, Sequence[SourcedRun]], group: Sequence[SourcedRun], stated: Stated
 ) -> BaselineRecord:
-    runs = [one for found in tests.values() for one in found]
-    first, who = runs[0], runs[0].run.identity
+    runs = [sourced for alike in tests.values() for sourced in alike]
+    first, identity = runs[0], runs[0].run.identity
     varying = _varying(group)
     own = {
-        name: {n: found[0].run.settings.get(n) for n in varying} for name, found in tests.items()
+        name: {n: alike[0].run.settings.get(n) for n in varying} for name, alike in tests.items()
     }
     common = {n: v for n, v in first.run.settings.items() if n not in varying}
     model, model_note = _model(first, stated)
-    dates = [_recorded(one, stated) for one in runs]
+    dates = [_recorded(sourced, stated) for sourced in runs]
     notes = (
         *_machine_notes(first, stated),
         *model_note,
         *dict.fromkeys(note for _, note in dates if note),
     )
-    commit = who.commit
-    sources = dict.fromkeys(one.source for one in runs)
+    commit = identity.commit
+    sources = dict.fromkeys(sourced.source for sourced in runs)
     return BaselineRecord(
         recorded=max(date for date, _ in dates),
         provenance=Provenance(
@@ -168,10 +168,10 @@ def _record(
             dirty=commit is not None and commit.dirty,
             branch=commit.branch if commit is not None else None,
             plugin="",
-            python=who.python or "",
-            engine=who.engine or first.tool,
-            engine_version=who.engine_version or "",
-            backend=str(who.machine.get("backend", "")),
+            python=identity.python or "",
+            engine=identity.engine or first.tool,
+            engine_version=identity.engine_version or "",
+            backend=str(identity.machine.get("backend", "")),
         ),
         model=model,
         config=common,
@@ -179,32 +179,32 @@ def _record(
         session=RecordedSession(
             seed=0,
             processes=min(map(len, tests.values())),
-            iterations=max(len(v) for one in runs for v in one.run.metrics.values()),
+            iterations=max(len(v) for sourced in runs for v in sourced.run.metrics.values()),
         ),
         imported=ImportOrigin(
             tool=first.tool,
-            version=who.version or "",
+            version=identity.version or "",
             files=tuple(sources),
-            runs=tuple(one.run.digest for one in runs),
+            runs=tuple(sourced.run.digest for sourced in runs),
             notes=notes,
         ),
-        tests={name: _test(found, own[name]) for name, found in tests.items()},
+        tests={name: _test(alike, own[name]) for name, alike in tests.items()},
     )
 
 
 def _test(runs: Sequence[SourcedRun], settings: Mapping[str, Any]) -> TestRecord:
     """Return a test with a sample for each run; metrics that only some runs have are left out."""
     first = runs[0]
-    names = [name for name in first.run.metrics if all(name in one.run.metrics for one in runs)]
+    names = [n for n in first.run.metrics if all(n in sourced.run.metrics for sourced in runs)]
     return TestRecord(
         workload=_workload_hash(first),
         summary=f"imported from {first.tool}: {first.run.summary}",
-        invalid=tuple(dict.fromkeys(why for one in runs for why in one.run.invalid)),
+        invalid=tuple(dict.fromkeys(why for sourced in runs for why in sourced.run.invalid)),
         settings=settings,
         metrics={
             name: MetricRecord(
                 get_metric(name).unit.value,
-                tuple(tuple(one.run.metrics[name]) for one in runs),
+                tuple(tuple(sourced.run.metrics[name]) for sourced in runs),
             )
             for name in names
         },
@@ -212,9 +212,9 @@ def _test(runs: Sequence[SourcedRun], settings: Mapping[str, Any]) -> TestRecord
 
 
 def _machine(one: SourcedRun, stated: Stated) -> Machine:
-    """Describe the machine as the file does, or the user; never this machine.
+    """Describe the machine as the user or the file does; it never matches this machine.
 
-    An unknown machine equals no other one, so nothing is judged across files.
+    An unknown machine matches no other, so nothing is judged across files.
     """
     facts = {"imported": one.tool, **one.run.identity.machine}
     if stated.machine is not None:
@@ -229,7 +229,7 @@ def _machine(one: SourcedRun, stated: Stated) -> Machine:
 
 
 def _key(name: str) -> str:
-    """Return a name for a folder; of a name that is too long the end is a digest."""
+    """Return a name for a folder; a name that is too long is cut and ends with a digest."""
     if len(name) <= KEY_LENGTH:
         return safe_name(name)
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
@@ -255,7 +255,7 @@ def _model(one: SourcedRun, stated: Stated) -> tuple[ModelIdentity, tuple[str, .
 
 
 def _recorded(one: SourcedRun, stated: Stated) -> tuple[str, str]:
-    """Return when a run was made, and where that comes from if not from the file."""
+    """Return when a run was made, and a note on the source of the time unless it is the file."""
     if one.run.recorded is not None:
         return one.run.recorded, ""
     if stated.recorded is not None:

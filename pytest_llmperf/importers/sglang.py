@@ -1,8 +1,8 @@
 """Reads SGLang's ``bench_serving``, which appends a line for each run to its file.
 
-By its source (python/sglang/bench_serving.py): TTFT and TPOT are vLLM's, the latency ends with the
-last chunk. ITL are gaps between chunks; with SGLang's own endpoint a chunk of several tokens counts
-as several equal gaps, so they are no gaps between tokens.
+According to its source (python/sglang/bench_serving.py): TTFT and TPOT are defined as in vLLM, the
+latency ends with the last chunk. ITL are gaps between chunks; with SGLang's own endpoint a chunk of
+several tokens counts as several equal gaps, so they are not gaps between tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RATES = (
     *("output_throughput", "total_throughput", "input_throughput", "max_output_tokens_per_s"),
     *("output_throughput_retokenized", "total_throughput_retokenized"),
 )
-#: Of the server's many settings those that change its speed most.
+#: Those of the server's many settings that affect its speed most.
 _SETTINGS = (
     *("dtype", "quantization", "kv_cache_dtype", "tp_size", "dp_size", "pp_size", "ep_size"),
     *("attention_backend", "chunked_prefill_size", "max_running_requests", "mem_fraction_static"),
@@ -50,7 +50,7 @@ class Sglang:
 
     def recognises(self, documents: Sequence[Any]) -> bool:
         """Whether every document is a result."""
-        return all(isinstance(one, dict) and one.keys() >= _SIGNS for one in documents)
+        return all(isinstance(result, dict) and result.keys() >= _SIGNS for result in documents)
 
     def read(self, documents: Sequence[Any]) -> ToolResults:
         """Return a run for each line.
@@ -72,7 +72,7 @@ def _run(item: Item, table: FieldTable) -> ImportedRun:
     prompt = item.number("total_input_tokens")
     rate: Any = item.data["request_rate"]
     if rate != "trace":
-        # Python writes an endless rate as Infinity, which is no JSON and which Python reads.
+        # Python writes an infinite rate as Infinity, which is not JSON but which Python reads.
         rate = "inf" if rate in ("inf", float("inf")) else item.number("request_rate")
     load = {"max_concurrency": item.optional_whole("max_concurrency"), "request_rate": rate}
     data = shortened(item.text("dataset_name") or "unknown")
@@ -131,10 +131,10 @@ def _identity(item: Item) -> ToolIdentity:
 
 def _settings(item: Item) -> dict[str, Any]:
     server = item.optional_item("server_info")
-    found = {} if server is None else {name: server.data.get(name) for name in _SETTINGS}
+    values = {} if server is None else {name: server.data.get(name) for name in _SETTINGS}
     return {
         name: shortened(value) if isinstance(value, str) else value
-        for name, value in found.items()
+        for name, value in values.items()
         if isinstance(value, bool | int | float | str)
     }
 

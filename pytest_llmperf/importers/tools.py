@@ -13,7 +13,7 @@ from pytest_llmperf.importers.pytest_benchmark import PytestBenchmark
 from pytest_llmperf.importers.sglang import Sglang
 from pytest_llmperf.importers.vllm import Vllm
 
-#: One importer for each tool; a file is of the first one that recognises it.
+#: One importer for each tool; the first that recognises a file reads it.
 TOOLS: tuple[Importer, ...] = (
     LlamaBench(),
     Vllm(),
@@ -28,13 +28,13 @@ def importer_of(documents: Sequence[Any], tool: str | None) -> Importer:
     """Return the importer of the tool that wrote a file, or of the tool that the user names.
 
     Raises:
-        LayoutError: no tool recognises it, or not the named one.
+        LayoutError: no importer, or not the named tool's, recognises the file.
     """
     for importer in TOOLS:
         if tool in (None, importer.tool) and importer.recognises(documents):
             return importer
     wanted = [importer for importer in TOOLS if tool in (None, importer.tool)]
-    looked = "\n".join(f"    {one.tool}: {one.signs}" for one in wanted)
+    looked = "\n".join(f"    {importer.tool}: {importer.signs}" for importer in wanted)
     raise LayoutError(
         f"not a result of {'any known tool' if tool is None else tool}; looked for:\n{looked}",
         "name the file that one of these wrote: "

@@ -1,8 +1,8 @@
-"""Reads ``vllm bench serve --save-result``: one run a document, of one load on one server.
+"""Reads ``vllm bench serve --save-result``: one run per document, of one load on one server.
 
-By its source (vllm/benchmarks/serve.py): the time to the first token is that of the first chunk
-with a choice; TPOT is (latency - TTFT) / (n-1) of each request, then a mean or median over
-requests; ITL are the gaps between chunks, of which one may hold several tokens.
+According to its source (vllm/benchmarks/serve.py): the time to the first token is that of the first
+chunk with a choice; TPOT is (latency - TTFT) / (n-1) of each request, then a mean or median over
+requests; ITL are the gaps between chunks, which may hold several tokens each.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Vllm:
 
     def recognises(self, documents: Sequence[Any]) -> bool:
         """Whether every document is a result."""
-        return all(isinstance(one, dict) and one.keys() >= _SIGNS for one in documents)
+        return all(isinstance(result, dict) and result.keys() >= _SIGNS for result in documents)
 
     def read(self, documents: Sequence[Any]) -> ToolResults:
         """Return a run for each document.
@@ -125,9 +125,9 @@ def _metrics(
     run = RunMetrics(table)
     serving.add_seconds(run, item, "median_ttft_ms", "first_token", "median over requests")
     for name in item.data:
-        found = _PERCENTILE.fullmatch(name)
-        metric = percentile_name("first_token", float(found[1])) if found else ""
-        if found and percentile_parts(metric):
+        match = _PERCENTILE.fullmatch(name)
+        metric = percentile_name("first_token", float(match[1])) if match else ""
+        if match and percentile_parts(metric):
             serving.add_seconds(run, item, name, metric, "percentile over requests")
     first = serving.seconds(item, "mean_ttft_ms")
     latency, source = _mean_latency(item, completed)
@@ -150,23 +150,23 @@ def _metrics(
 
 
 def _mean_latency(item: Item, completed: int) -> tuple[float | None, str]:
-    """Return the mean latency in seconds, from what the file has, and the field's name."""
-    found = serving.seconds(item, "mean_e2el_ms")
-    if found is None and item.has("latencies"):
+    """Return the mean latency in seconds, and the names of the fields that it comes from."""
+    mean = serving.seconds(item, "mean_e2el_ms")
+    if mean is None and item.has("latencies"):
         return sum(item.numbers("latencies")) / completed or None, "latencies"
-    if found is None and item.has("itls") and item.has("ttfts"):
+    if mean is None and item.has("itls") and item.has("ttfts"):
         total = sum(item.numbers("ttfts")) + sum(map(sum, _gaps(item)))
         return total / completed or None, "ttfts and itls"
-    return found, "mean_e2el_ms"
+    return mean, "mean_e2el_ms"
 
 
 def _gaps(item: Item) -> list[tuple[float, ...]]:
     """Return the gaps between the chunks of each request."""
-    return [_checked(item, index, one) for index, one in enumerate(item.list("itls"))]
+    return [_checked(item, index, gaps) for index, gaps in enumerate(item.list("itls"))]
 
 
 def _add_gaps(run: RunMetrics, item: Item) -> None:
-    """Add the median gap between tokens where every chunk is known to hold one token."""
+    """Add the median gap between tokens if every chunk is known to hold one token."""
     if not (item.has("itls") and item.has("output_lens")):
         run.table.left_if(
             item,
@@ -178,11 +178,11 @@ def _add_gaps(run: RunMetrics, item: Item) -> None:
     lengths, gaps = item.numbers("output_lens"), _gaps(item)
     if len(gaps) != len(lengths):
         raise item.wrong("itls", f"{len(lengths)} lists", len(gaps))
-    one_each = all(not n or len(one) == n - 1 for one, n in zip(gaps, lengths, strict=True))
+    one_each = all(not n or len(row) == n - 1 for row, n in zip(gaps, lengths, strict=True))
     if not one_each:
         run.table.left("itls, median_itl_ms", "chunks held several tokens, or none")
         return
-    values = [value for one in gaps for value in one]
+    values = [value for row in gaps for value in row]
     middle = median(values) if values else 0.0
     if middle:
         why = "median gap; each chunk was one token"

@@ -1,4 +1,4 @@
-"""Memory bandwidth of the CPU: a stream measured on as many threads as the engine uses.
+"""Memory bandwidth of the CPU, measured with as many threads as the engine uses.
 
 STREAM's triad is a[i] = b[i] + s * c[i]: two reads and one write of 8 bytes, 24 bytes
 per element; the read of the line that is overwritten is not counted. This module uses
@@ -63,8 +63,8 @@ class CpuBandwidth:
     """A measured memory bandwidth of the CPU.
 
     Attributes:
-        bytes_per_s: of the best repetition.
-        median_bytes_per_s: of the median one; the distance between them is the noise.
+        bytes_per_s: bandwidth of the best repetition.
+        median_bytes_per_s: of the median repetition; the difference is the noise.
         threads: number of threads.
         array_bytes: size of each of the three arrays.
     """
@@ -77,7 +77,7 @@ class CpuBandwidth:
 
 def last_level_cache(root: Path = _SYS, cpus: Collection[int] | None = None) -> int | None:
     """Return the bytes of last-level cache of CPUs (default: the allowed ones); None if unknown."""
-    found: dict[tuple[int, str], int] = {}
+    sizes: dict[tuple[int, str], int] = {}
     for cpu in sorted(allowed_cpus() if cpus is None else cpus):
         for folder in root.glob(f"cpu{cpu}/cache/index*"):
             try:
@@ -89,13 +89,13 @@ def last_level_cache(root: Path = _SYS, cpus: Collection[int] | None = None) -> 
                 continue
             if kind != "Instruction" and size[:-1].isdigit():
                 unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1], 1)
-                found[level, shared] = int(size[:-1]) * unit
-    last = max((level for level, _ in found), default=0)
-    return sum(size for (level, _), size in found.items() if level == last) or None
+                sizes[level, shared] = int(size[:-1]) * unit
+    last = max((level for level, _ in sizes), default=0)
+    return sum(size for (level, _), size in sizes.items() if level == last) or None
 
 
 def measure_cpu_bandwidth(n_threads: int) -> CpuBandwidth:
-    """Stream through memory on ``n_threads`` threads, at most the usable CPUs; about a second.
+    """Stream through memory for about a second on ``n_threads`` threads, at most the usable CPUs.
 
     Nothing else of this session may run meanwhile.
 

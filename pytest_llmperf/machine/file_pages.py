@@ -1,4 +1,4 @@
-"""Reads files into memory again, so that they lie there in large pages."""
+"""Reads files into memory again, so that they are mapped in large pages."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Bytes of a read: small ones let the system read ahead, in pages of up to 2 MiB.
+#: Bytes per read: small reads let the system read ahead, in pages of up to 2 MiB.
 _PIECE = 16 * 1024
-#: Bytes that are dropped at a time, so that what is not read again stays in memory.
+#: Bytes dropped at a time, so that the part that is not read again stays in memory.
 _WINDOW = 256 * 1024 * 1024
-#: Seconds after which the rest is left as it is.
+#: Seconds after which the rest of the files is left as it is.
 MAX_SECONDS = 20.0
 
 
 def read_again(files: Sequence[Path], max_seconds: float = MAX_SECONDS) -> None:
     """Drop the pages of files from memory and read them in order.
 
-    A file that was read in order is mapped in pages of up to 2 MiB. From small pages, which came
-    one by one or were written in small pieces, decode is up to 15% slower
+    A file that was read in order is mapped in pages of up to 2 MiB. From small pages, which were
+    read one by one or written in small pieces, decoding is up to 15% slower
     (benchmarks/model_pages.py). Pages that another process has mapped stay as they are. Where the
     system can't drop pages (it is not Linux), nothing is read.
 
     Args:
-        files: to read.
-        max_seconds: after which the rest of them stays as it is.
+        files: the files to read.
+        max_seconds: time limit, after which the rest of the files is left as it is.
 
     Raises:
         OSError: a file can't be read.

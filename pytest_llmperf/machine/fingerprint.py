@@ -15,7 +15,7 @@ from pytest_llmperf.machine.cpu import Cpu, clock_facts, read_cpu, short_name
 from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.stored_json import NOT_STORED, Stored, expect
 
-#: Maximum length of a key; it is a folder's name on any file system.
+#: Maximum length of a key, which is a folder's name on any file system.
 KEY_LENGTH = 80
 #: Memory totals move a little with firmware, kernel and ECC settings.
 MEMORY_TOLERANCE = 0.05
@@ -28,7 +28,7 @@ _GPU_NOISE = re.compile(
     re.IGNORECASE,
 )
 
-#: Items of the same hardware, used by another backend, that have to agree.
+#: Items that must agree for two fingerprints to be of the same hardware, whatever the backend.
 _HOST = (
     "cpu",
     "usable cores",
@@ -36,7 +36,7 @@ _HOST = (
     "cpu instructions",
     "memory GiB",
 )
-#: Items of a fingerprint with a list over the GPUs.
+#: Items of a fingerprint that list one value per GPU.
 _CARD = ("gpus", "gpu memory GiB", "gpu MIG profile", "gpu power limit W")
 #: GPUs emulated on the CPU.
 _SOFTWARE = re.compile(r"llvmpipe|lavapipe|swiftshader", re.IGNORECASE)
@@ -53,7 +53,7 @@ class Machine(Stored):
         key: readable, safe as a folder's name: ``1x-rtx-4090-24gib_cuda``.
         strict: items that decide speed; machines are compared only if all of them agree.
         info: other items, shown if they differ.
-        present: items of all its GPUs, used or not; only known for this machine.
+        present: items of all the machine's GPUs, used or not; empty for a stored fingerprint.
     """
 
     key: Key
@@ -82,7 +82,7 @@ def safe_name(text: str) -> str:
 
 
 def machine_key(backend: str, cpu: str, cores: int, gpus: Sequence[Gpu] = ()) -> str:
-    """Name a machine: by its GPUs where the backend uses some, else by its CPU.
+    """Return a machine's key: named by its GPUs if the backend uses any, else by its CPU.
 
     ``cpu`` is a short name (``Xeon sapphire-rapids``) and ``cores`` the number
     that this process may use.
@@ -116,8 +116,8 @@ def read_machine(
 ) -> Machine:
     """Describe this machine as an engine with ``backend`` (``cpu``, ``cuda``, ...) uses it.
 
-    ``gpus`` are those the engine may use; NVML's reading, or the devices an
-    engine of another vendor's backend names. ``driver`` is the GPU driver's
+    ``gpus`` are those the engine may use, as NVML reads them or as an engine
+    with another vendor's backend names them. ``driver`` is the GPU driver's
     version. ``present`` are all GPUs of the machine, if they differ.
     """
     from pytest_llmperf.cpus import usable_cpus
@@ -126,7 +126,7 @@ def read_machine(
     machine = describe(read_cpu(), usable_cpus(), _memory_bytes(), backend, used, driver)
     gpu_items = _gpu_items(gpus if present is None else present)
     if not used and gpu_items["gpus"]:
-        # Recorded, so that a build that uses them is recognised as the same machine.
+        # Recorded, so that a build that uses the GPUs is recognised as on the same machine.
         machine.info.update(gpu_items)
     return replace(machine, present=gpu_items)
 
@@ -196,7 +196,7 @@ def _memory_bytes() -> int:
 
 
 def differences(current: Machine, baseline: Machine) -> list[Difference]:
-    """Return the strict items that differ; [] means that they may be compared."""
+    """Return the strict items that differ; machines without any may be compared."""
     return compare(current.strict, baseline.strict)
 
 
@@ -210,15 +210,15 @@ def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Dif
 
     An item that is missing on one side and unknown on the other is no difference.
     """
-    found = []
+    differing = []
     for item in dict.fromkeys([*baseline, *current]):
         old, new = baseline.get(item), current.get(item)
         if same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
             continue
         absent = item not in baseline or item not in current
         if not (absent and _nothing_known(old) and _nothing_known(new)):
-            found.append(Difference(item, display(old), display(new)))
-    return found
+            differing.append(Difference(item, display(old), display(new)))
+    return differing
 
 
 def relevant_differences(differences: Sequence[Difference]) -> list[Difference]:
@@ -226,9 +226,9 @@ def relevant_differences(differences: Sequence[Difference]) -> list[Difference]:
 
     Machines with different backends have different items: then only common items count.
     """
-    if all(one.item != "backend" for one in differences):
+    if all(d.item != "backend" for d in differences):
         return list(differences)
-    return [one for one in differences if not (_is_blank(one.baseline) or _is_blank(one.current))]
+    return [d for d in differences if not (_is_blank(d.baseline) or _is_blank(d.current))]
 
 
 def _nothing_known(value: Any) -> bool:
@@ -238,7 +238,7 @@ def _nothing_known(value: Any) -> bool:
 
 
 def _is_blank(text: str) -> bool:
-    """Whether a text of ``display`` stands for an unknown value."""
+    """Whether a text made by ``display`` shows unknown values only."""
     return set(text.split(", ")) == {UNKNOWN}
 
 
@@ -264,19 +264,19 @@ def display(value: Any) -> str:
 
 
 def same_hardware(current: Machine, stored: Machine) -> bool:
-    """Whether ``stored`` is the same hardware, but used by another engine backend.
+    """Whether ``stored`` is this hardware, but used by another engine backend.
 
     CPU, usable cores and memory have to agree, and every GPU that the baseline used, or saw,
-    has to be in this machine. A baseline without a list of GPUs does not match a machine with
-    one. An application's backend is unknown.
+    has to be in this machine. A baseline without a list of GPUs does not match a machine with a
+    GPU. An application's backend is unknown, so it never matches.
     """
     backend, stored_backend = (machine.strict.get("backend") for machine in (current, stored))
     if UNKNOWN_BACKEND in (backend, stored_backend) or None in (backend, stored_backend):
         return False
     ours = {**current.info, **current.strict}
     baseline = {**stored.info, **stored.strict}
-    hidden = "gpus" in stored.strict and "gpus" not in current.strict
-    if backend == stored_backend and not hidden:
+    gpus_are_hidden = "gpus" in stored.strict and "gpus" not in current.strict
+    if backend == stored_backend and not gpus_are_hidden:
         return False
     if not all(
         item in ours and item in baseline and same(ours[item], baseline[item], _tolerance(item))
@@ -287,10 +287,10 @@ def same_hardware(current: Machine, stored: Machine) -> bool:
     if present and not used:
         return False
     for card in used:
-        found = next((i for i, one in enumerate(present) if _is(one, card)), None)
-        if found is None:
+        index = next((i for i, other in enumerate(present) if _is(other, card)), None)
+        if index is None:
             return False
-        del present[found]
+        del present[index]
     return True
 
 

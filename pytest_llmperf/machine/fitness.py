@@ -18,7 +18,7 @@ from pytest_llmperf.units import format_duration
 
 #: Share of the cores, and number of cores, that others may use without a warning.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
-#: Cores that the engine's threads may lack before its speed is invalid.
+#: Number of cores missing for the engine's threads from which its speed is invalid.
 LACKING_INVALID = 0.3
 STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.10
 #: A few stray pages read back from swap slow nothing down.
@@ -27,16 +27,16 @@ SWAP_INVALID_BYTES = 1 << 20
 _WORTH_A_NAME = 0.05
 #: CPU counters tick every 10 ms; a shorter window is mostly rounding.
 _SHORTEST_WINDOW = 0.5
-#: Shares of a window. A slowdown of 1% is negligible; a stop of all processes stops the engine.
+#: Shares of a window. When all processes stop, so does the engine; a slowdown of 1% is negligible.
 FULL_INVALID_SHARE, SOME_WARN_SHARE = 0.01, 0.05
 STOPPED_INVALID_SHARE = HEAT_INVALID_SHARE = 0.01
-#: A stray page of a library slows nothing down; each fault reads 16 KiB or more.
+#: A few stray pages of libraries slow nothing down; each fault reads 16 KiB or more.
 FAULTS_INVALID = 16
-#: Allowed drop of the clock from the first looks to the last, and the number of each.
+#: Reported drop of the clock from the first readings to the last, and the number of each.
 CLOCK_WARN_FALL, CLOCK_LOOKS = 0.10, 3
 #: Governors that keep the clock low, or raise it late.
 _SLOW_GOVERNORS = ("powersave", "conservative")
-#: Drivers whose ``powersave`` is no fixed low clock but follows the load.
+#: Drivers whose ``powersave`` governor follows the load instead of keeping the clock low.
 _ADAPTIVE_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd-pstate")
 _SAVING_PREFERENCES = ("power", "balance_power")
 
@@ -63,7 +63,7 @@ class FitnessFinding:
 
     @property
     def rank(self) -> int:
-        """Return its severity as a number; higher is worse."""
+        """Severity as a number; higher is worse."""
         return SEVERITIES.index(self.severity)
 
 
@@ -72,7 +72,7 @@ _Finding = TypeVar("_Finding", bound=FitnessFinding)
 
 @dataclass(frozen=True)
 class Need:
-    """Needs of an engine on its host.
+    """Memory and cores that an engine needs on its host.
 
     Attributes:
         mapped_bytes: bytes of the model that are mapped from its file (0: none).
@@ -116,7 +116,7 @@ def judge(report: BusyReport, need: Need) -> list[FitnessFinding]:
 
 
 def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
-    # More threads than cores are due to the configuration, so they need the cores only.
+    # Threads beyond the usable cores are the configuration's doing and need no further cores.
     needed = min(need.threads, need.cores)
     if report.seconds < _SHORTEST_WINDOW:
         return
@@ -140,7 +140,7 @@ def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
 
 
 def _who(report: BusyReport) -> str:
-    """Name the one process that is nearly all of the load, else the sum and its largest parts."""
+    """Name the process that causes nearly all of the load, else the total and its largest parts."""
     cores, total = report.foreign_cores, count(report.cpus, "core")
     named = [f"process {top.pid} ({top.name})" for top in report.top]
     if report.top and report.top[0].cores >= 0.8 * cores:
@@ -248,19 +248,19 @@ def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     if not stops or not stopped_us:
         return
     share = stopped_us / 1e6 / report.seconds / need.cores
-    # Threads that spin on every core of the quota leave nothing to other processes in it.
-    asked = need.threads >= need.cores
+    # Engine threads that spin on every core of the quota leave nothing to its other processes.
+    takes_whole_quota = need.threads >= need.cores
     text = (
         f"a CPU quota (cgroup) stopped this session's processes {count(stops, 'time')}, for "
         f"{format_duration(stopped_us / 1e6)} in {format_duration(report.seconds)}, while measuring"
     )
-    if asked:
-        # The configuration asks for more than the quota has: that is judged.
+    if takes_whole_quota:
+        # The configuration takes up the whole quota: that is judged.
         threads = count(need.threads, "engine thread")
         text += f": {threads} on {count(need.cores, 'usable core')}"
     yield FitnessFinding(
         "cpu_quota",
-        "note" if share < STOPPED_INVALID_SHARE else "warn" if asked else "invalid",
+        "note" if share < STOPPED_INVALID_SHARE else "warn" if takes_whole_quota else "invalid",
         text,
         {
             "seconds": round(report.seconds, 3),
@@ -291,7 +291,7 @@ def _clock(report: HostReport) -> Iterator[FitnessFinding]:
     clocks = report.clocks_mhz
     if len(clocks) < 2 * CLOCK_LOOKS:
         return
-    # Several looks, because one of them may have read an idle core.
+    # Several readings, because a single one may be of an idle core.
     first, last = median(clocks[:CLOCK_LOOKS]), median(clocks[-CLOCK_LOOKS:])
     if last <= first * (1 - CLOCK_WARN_FALL):
         yield FitnessFinding(

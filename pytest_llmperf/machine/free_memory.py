@@ -17,9 +17,9 @@ _ROOT = Path("/")
 #: The limit that a kernel reports for a group without one.
 _NO_LIMIT = 1 << 60
 
-#: Bytes that have to stay free for others; a GPU with fewer is taken to be short of memory.
+#: Bytes that have to stay free for others; a GPU with fewer counts as short of memory.
 _SPARE = 512 << 20
-#: Allowance for the second process to be larger than the first, which is seen at its end only.
+#: The second process may be larger than the first by this factor, which shows only at its end.
 _LARGER = 1.25
 
 
@@ -70,7 +70,7 @@ def group_limits(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def has_room_beside(pids: Iterable[int]) -> bool:
-    """Whether the memory of processes and their children is available again, with a reserve.
+    """Whether there is free memory for a copy of processes and their children, with a reserve.
 
     Memory that they share with others, such as a mapped model, is counted in full; False if
     unknown.
@@ -78,21 +78,21 @@ def has_room_beside(pids: Iterable[int]) -> bool:
     import psutil
 
     try:
-        held = sum(each.memory_info().rss for each in _with_children(pids))
+        held = sum(process.memory_info().rss for process in _with_children(pids))
     except psutil.Error:
         return False
     return fits_again(free_memory(), held)
 
 
 def fits_again(free: int, held: int) -> bool:
-    """Whether what one process holds fits into the free bytes once more, with a reserve."""
+    """Whether the bytes that a process holds fit into the free bytes once more, with a reserve."""
     return free >= _LARGER * held + _SPARE
 
 
 def peak_memory(pids: Iterable[int]) -> int:
-    """Return the most memory that processes and their children held, in bytes; 0 if unknown.
+    """Return the peak memory of processes and their children, in bytes; 0 if unknown.
 
-    A mapped file counts as far as it was read. Where the system keeps no peak, what they hold now.
+    A mapped file counts as far as it was read. Where the system keeps no peak, current memory.
     """
     import psutil
 
@@ -106,8 +106,8 @@ def _with_children(pids: Iterable[int]) -> list[psutil.Process]:
     import psutil
 
     roots = [psutil.Process(pid) for pid in pids]
-    found = (each for root in roots for each in (root, *root.children(recursive=True)))
-    return list({each.pid: each for each in found}.values())
+    processes = (process for root in roots for process in (root, *root.children(recursive=True)))
+    return list({process.pid: process for process in processes}.values())
 
 
 def _peak(process: psutil.Process) -> int:

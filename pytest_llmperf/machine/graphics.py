@@ -32,7 +32,7 @@ class GraphicsCard:
     Attributes:
         vendor: its maker.
         name: its name for readers.
-        seen: the file that shows it, such as ``/dev/nvidia0``.
+        seen: the file by which it was found, such as ``/dev/nvidia0``.
     """
 
     vendor: Vendor
@@ -46,8 +46,8 @@ def graphics_cards(root: Path = _ROOT) -> tuple[GraphicsCard, ...]:
     Args:
         root: where ``dev``, ``sys/class/drm`` and ``proc/driver/nvidia`` are looked up.
     """
-    found = [*_nvidia(root), *_amd(root)]
-    return tuple(found)
+    cards = [*_nvidia(root), *_amd(root)]
+    return tuple(cards)
 
 
 def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
@@ -55,8 +55,8 @@ def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
 
     ``backend`` is the engine's; ``cpu`` uses no such variable, so any of them counts.
     """
-    everyone = tuple(name for names in VISIBLE_DEVICES.values() for name in names)
-    for name in everyone if backend == "cpu" else VISIBLE_DEVICES.get(backend, ()):
+    all_names = tuple(name for names in VISIBLE_DEVICES.values() for name in names)
+    for name in all_names if backend == "cpu" else VISIBLE_DEVICES.get(backend, ()):
         value = environ.get(name)
         if value is not None and value.strip().split(",")[0].strip() in _HIDES:
             return name

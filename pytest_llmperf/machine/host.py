@@ -1,4 +1,4 @@
-"""Linux counters of memory, clocks, heat and quotas, over the time of one engine.
+"""Linux counters of memory, clocks, heat and CPU quotas while an engine runs.
 
 A counter is None if the system lacks or hides it, or the process is gone.
 Sources: the kernel's Documentation/accounting/psi.rst, admin-guide/cgroup-v2.rst,
@@ -17,24 +17,24 @@ from pytest_llmperf.kernel_files import number_of, numbers_of, text_of
 from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
-#: Maximum number of CPUs whose clocks are read: some kernels interrupt each of them for it.
+#: With more CPUs than this, no clock is read: some kernels interrupt a CPU to read its clock.
 _MAX_CLOCKS = 8
 
 
-#: Counters of one kind by the path of their file.
+#: Counters by their kind, then by the path of their file.
 Readings = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Growth of the counters in a window; of several systems, cgroups or CPUs the largest.
+    """Growth of the counters in a window: of each, the largest over the system, cgroups or CPUs.
 
     Attributes:
         some_us, full_us: microseconds in which some, or all, processes waited for memory.
         stops: number of times that a CPU quota stopped this session's processes.
-        stopped_us: total time of that, microseconds, summed over the cores.
+        stopped_us: total time that they were stopped, microseconds, summed over the cores.
         heat_events: number of times that a CPU lowered its clocks because of heat.
-        heat_ms: total time of that, milliseconds.
+        heat_ms: total time with clocks lowered by heat, milliseconds.
     """
 
     some_us: int | None = None
@@ -73,10 +73,10 @@ class HostReport:
 
     Attributes:
         seconds: length of the window.
-        counters: growth of each.
+        counters: their growth.
         available_bytes: the smallest available memory at any look.
         clocks_mhz: the highest clock of the CPUs at each look, in order.
-        governors: those of the CPUs, each once.
+        governors: the distinct ones of the CPUs.
         faults: pages that the engine waited for during timed replays.
         read_bytes: bytes that it read from disk during timed replays.
     """
@@ -99,19 +99,19 @@ class _Engine:
     mark: tuple[int | None, int | None] = (None, None)
 
     def count(self, now: tuple[int | None, int | None]) -> None:
-        """Add the growth since the mark."""
+        """Add the growth since the mark, and move the mark to ``now``."""
         self.faults = _sum(self.faults, _growth(self.mark[0], now[0]))
         self.read_bytes = _sum(self.read_bytes, _growth(self.mark[1], now[1]))
         self.mark = now
 
 
 class HostWatch:
-    """A watch over the host, and over an engine on it; a look costs a millisecond.
+    """A watch over the host and an engine on it; a look costs a millisecond.
 
     Args:
-        pids: the engine's processes; none watches the machine alone.
+        pids: the engine's processes; without any, only the machine is watched.
         root: where ``proc`` and ``sys`` are looked up.
-        cpus: CPUs whose clocks count; None takes those this process may run on.
+        cpus: CPUs to watch; None for those this process may run on.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class HostWatch:
         self._engine.mark = self._of_engine()
 
     def timed(self) -> None:
-        """Count the engine's faults and reads since the last look, as of a timed replay."""
+        """Count the engine's faults and reads since the last look as those of a timed replay."""
         self._engine.count(self._of_engine())
 
     def report(self) -> HostReport:
-        """Report the watch so far, which goes on."""
+        """Report the watch so far; it goes on."""
         after = read_counters(self._root, self._cpus, self._pids)
         return HostReport(
             seconds=max(time.monotonic() - self._began, 1e-6),
@@ -164,58 +164,58 @@ class HostWatch:
 
 
 def read_counters(root: Path, cpus: Iterable[int], pids: Sequence[int] = ()) -> Readings:
-    """Read all counters; quotas count of the cgroups of ``pids``, or of this process's."""
-    found = (group for pid in pids or (None,) for group in control_groups("cpu", root, pid))
-    groups = tuple(dict.fromkeys(found))
+    """Read all counters; cgroups are those of ``pids``, or else of this process."""
+    all_groups = (group for pid in pids or (None,) for group in control_groups("cpu", root, pid))
+    groups = tuple(dict.fromkeys(all_groups))
     return {**_pressure(root, groups), **_quota_stops(groups), **_heat(root, cpus)}
 
 
 def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
-    """Return the microseconds of waiting for memory, of the system and the given cgroups."""
-    found: Readings = {"some_us": {}, "full_us": {}}
+    """Return the microseconds of waiting for memory, in the system and in each cgroup."""
+    waited: Readings = {"some_us": {}, "full_us": {}}
     files = [root / "proc" / "pressure" / "memory"]
     files += [folder / "memory.pressure" for _, folder in groups]
     for file in files:
         for line in text_of(file).splitlines():
             kind, _, rest = line.partition(" ")
             total = rest.rpartition("total=")[2]
-            if f"{kind}_us" in found and total.isdigit():
-                found[f"{kind}_us"][str(file)] = int(total)
-    return found
+            if f"{kind}_us" in waited and total.isdigit():
+                waited[f"{kind}_us"][str(file)] = int(total)
+    return waited
 
 
 def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
-    """Return number and time of stops by quotas, for each cgroup."""
-    found: Readings = {"stops": {}, "stopped_us": {}}
+    """Return the number and total time of stops by quotas, for each cgroup."""
+    stops: Readings = {"stops": {}, "stopped_us": {}}
     for version, folder in groups:
         stat = numbers_of(folder / "cpu.stat")
         time_us = stat.get("throttled_usec")
         if version == 1 and "throttled_time" in stat:
             time_us = stat["throttled_time"] // 1000
         if "nr_throttled" in stat and time_us is not None:
-            found["stops"][str(folder)] = stat["nr_throttled"]
-            found["stopped_us"][str(folder)] = time_us
-    return found
+            stops["stops"][str(folder)] = stat["nr_throttled"]
+            stops["stopped_us"][str(folder)] = time_us
+    return stops
 
 
 def _heat(root: Path, cpus: Iterable[int]) -> Readings:
-    """Return number and time of clock reductions by heat, for each CPU and its package."""
-    found: Readings = {"heat_events": {}, "heat_ms": {}}
+    """Return the number and total time of clock reductions by heat, per CPU and package."""
+    reductions: Readings = {"heat_events": {}, "heat_ms": {}}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "thermal_throttle"
-        for what in ("core", "package"):
-            source = f"{folder}/{what}"
-            if (count := number_of(folder / f"{what}_throttle_count")) is not None:
-                found["heat_events"][source] = count
-            if (ms := number_of(folder / f"{what}_throttle_total_time_ms")) is not None:
-                found["heat_ms"][source] = ms
-    return found
+        for scope in ("core", "package"):
+            source = f"{folder}/{scope}"
+            if (count := number_of(folder / f"{scope}_throttle_count")) is not None:
+                reductions["heat_events"][source] = count
+            if (ms := number_of(folder / f"{scope}_throttle_total_time_ms")) is not None:
+                reductions["heat_ms"][source] = ms
+    return reductions
 
 
 def available_bytes(root: Path = _ROOT) -> int | None:
-    """Return the memory that is available without swapping, or None.
+    """Return the bytes available without swapping; None if unknown.
 
-    The system's, or the rest of this process's control group.
+    The smallest of the system's and what the limits of this process's control groups leave.
     """
     free = numbers_of(root / "proc" / "meminfo").get("MemAvailable:")
     if free is None:
@@ -236,15 +236,15 @@ def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
 
 def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
     """Return the distinct frequency controls of the CPUs; () if hidden."""
-    found: dict[Governor, None] = {}
+    distinct: dict[Governor, None] = {}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "cpufreq"
         name = text_of(folder / "scaling_governor").strip()
         if name:
             driver = text_of(folder / "scaling_driver").strip()
             preference = text_of(folder / "energy_performance_preference").strip()
-            found[Governor(driver, name, preference)] = None
-    return tuple(found)
+            distinct[Governor(driver, name, preference)] = None
+    return tuple(distinct)
 
 
 def faults_of(pid: int, root: Path = _ROOT) -> tuple[int | None, int | None]:

@@ -17,7 +17,7 @@ from pytest_llmperf.machine.processes import (
     system_times,
 )
 
-#: Minimum number of cores for a process to be named.
+#: Minimum number of busy cores for a process to be named.
 _WORTH_NAMING = 0.02
 
 
@@ -79,7 +79,7 @@ class LoadWatch:
         self._last = {**self._last, **self._look()}
 
     def stop(self, top: int = 3) -> BusyReport:
-        """End the window and report what else ran in it, the ``top`` busiest by name."""
+        """End the window and report the other load in it, with its ``top`` busiest processes."""
         seconds = max(time.monotonic() - self._t_start, 1e-6)
         system = system_times()
         after = self._look()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_llmperf.kernel_files import numbers_of, process_stats
 
-#: Pids are reused; together with its start time one is unique.
+#: Pid and start time. Pids are reused; together with the start time they are unique.
 ProcessKey = tuple[int, float]
 
 
@@ -74,8 +74,8 @@ def system_times() -> SystemTimes:
 
 def processes() -> dict[ProcessKey, ProcessTimes]:
     """Read every visible process."""
-    found = _linux() if sys.platform.startswith("linux") else _portable()
-    return {process.key: process for process in found}
+    visible = _linux() if sys.platform.startswith("linux") else _portable()
+    return {process.key: process for process in visible}
 
 
 def _linux() -> Iterable[ProcessTimes]:
@@ -164,7 +164,7 @@ def growth(
     for key, process in before.items():
         if key in after:
             continue
-        # Its whole time went into an ancestor's ``reaped``: subtract the part before.
+        # Its whole time went into an ancestor's ``reaped``: subtract the part used before.
         ancestor, steps = process.ppid, 0
         while ancestor not in alive and ancestor in parents and steps < len(parents):
             ancestor, steps = parents[ancestor], steps + 1
@@ -179,15 +179,15 @@ def _total(process: ProcessTimes | None) -> float:
 
 
 def process_trees(pids: Iterable[int]) -> list[int]:
-    """Return processes and their living children; without those that are gone."""
+    """Return processes and their living descendants, without those that are gone."""
     import psutil
 
-    found: dict[int, None] = {}
+    tree: dict[int, None] = {}
     for pid in pids:
         with suppress(psutil.Error):
-            one = psutil.Process(pid)
-            found |= dict.fromkeys(each.pid for each in (one, *one.children(recursive=True)))
-    return list(found)
+            root = psutil.Process(pid)
+            tree |= dict.fromkeys(process.pid for process in (root, *root.children(recursive=True)))
+    return list(tree)
 
 
 def cpu_seconds(pid: int) -> float:

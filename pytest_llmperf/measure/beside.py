@@ -1,4 +1,4 @@
-"""Two processes side by side: which tests they replay, and what shows that they had better not."""
+"""Two processes side by side: the choice of their tests, and signs that they disturb each other."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MEMORY = frozenset({"gpu_memory_pressure", "major_faults", "memory_pressure", "
 def choose_tests(
     waiting: list[str], alone: Collection[str], pairs: Callable[[str], int], turns: Turns
 ) -> tuple[list[str], Turns | None]:
-    """Return the tests of the next round, and what its processes take turns by, if by anything.
+    """Return the tests of the next round, and the kind of turns of its processes, if any.
 
     Rounds with and without turns alternate, so that neither kind of test uses up the budget.
 
     Args:
-        waiting: tests that need a round, by node id.
-        alone: tests whose processes must follow one another.
+        waiting: node ids of tests that need a round.
+        alone: node ids of tests whose processes must run one after the other.
         pairs: returns how many pairs a test has.
-        turns: what the others take turns by.
+        turns: kind of turns that all other tests take.
     """
     without = [nodeid for nodeid in waiting if nodeid in alone]
     others = [nodeid for nodeid in waiting if nodeid not in alone]
@@ -34,7 +34,7 @@ def choose_tests(
 
 
 def fewer_layers(by_itself: EngineInfo | None, beside: EngineInfo) -> str:
-    """Say that an engine has fewer layers on the GPU than one by itself had; '' if it has not."""
+    """Say that an engine has fewer layers on the GPU than when it ran alone; '' if it hasn't."""
     if by_itself is None or by_itself.gpu is None or beside.gpu is None:
         return ""
     if beside.gpu.layers_on_gpu >= by_itself.gpu.layers_on_gpu:
@@ -46,7 +46,7 @@ def fewer_layers(by_itself: EngineInfo | None, beside: EngineInfo) -> str:
 
 
 def short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:
-    """Return the finding that voided a sample and may be due to a second process, or ''."""
+    """Return a finding that voided a sample and that a second process may have caused, or ''."""
     for sample in chain.from_iterable(samples):
         for finding in sample.findings:
             if finding.severity == "invalid" and finding.name in _MEMORY:

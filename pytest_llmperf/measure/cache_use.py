@@ -1,4 +1,4 @@
-"""How much of the prompts a server took from its cache, and whether two sides differ in that."""
+"""Share of the prompts that a server took from its cache, and its difference between two sides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.process_sample import BASE, ProcessSample, with_finding
 
-#: By how much the shares of two sides may differ: their requests find the cache in other states.
+#: Allowed difference between two sides' shares: their requests find the cache in different states.
 _SHARES_APART = 0.1
 
 #: Prompt tokens that a cache served, and prompt tokens in all.
@@ -23,14 +23,14 @@ def cache_share(
 
     Args:
         answers: each answer's own counts.
-        servers: by their own counters, which count whoever sent the requests. They decide where
-            an answer does not say it.
+        servers: the servers' own counters, which count requests of any sender. They decide only
+            if an answer does not report its counts.
     """
     counted = (
-        (None, None) if one is None else (one.cache_hits, one.cache_queries) for one in servers
+        (None, None) if side is None else (side.cache_hits, side.cache_queries) for side in servers
     )
-    own = _share(answers)
-    return _share(counted) if own is None else own
+    by_answers = _share(answers)
+    return _share(counted) if by_answers is None else by_answers
 
 
 def _share(counts: Iterable[_Counts]) -> float | None:
@@ -44,9 +44,9 @@ def _share(counts: Iterable[_Counts]) -> float | None:
 
 
 def unknown_use(severity: Severity, *, metrics_asked: bool) -> FitnessFinding:
-    """Return the finding that nobody says how much of the prompts a cache served.
+    """Return the finding that it is unknown how much of the prompts a cache served.
 
-    ``metrics_asked``: the servers' own counters do not say it either.
+    ``metrics_asked``: whether the servers' own counters were read, and do not say it either.
     """
     who, how = "its answers do not say", ""
     if metrics_asked:
@@ -62,13 +62,13 @@ def unknown_use(severity: Severity, *, metrics_asked: bool) -> FitnessFinding:
 def with_equal_use(
     halves: Sequence[ProcessSample], severities: Mapping[str, Severity]
 ) -> list[ProcessSample]:
-    """Return the samples of a pair, void if the two servers' caches served other shares.
+    """Return the samples of a pair, void if the two servers' caches served different shares.
 
     Args:
-        halves: of the pair; any other number is returned as it is.
-        severities: of ``perf.fitness``.
+        halves: samples of the pair; any other number of samples is returned unchanged.
+        severities: severity by check, as configured in ``perf.fitness``.
     """
-    shares = {one.side: one.cache_share for one in halves if one.cache_share is not None}
+    shares = {half.side: half.cache_share for half in halves if half.cache_share is not None}
     if len(shares) < 2 or max(shares.values()) - min(shares.values()) < _SHARES_APART:
         return list(halves)
     base = shares.pop(BASE)
@@ -79,5 +79,5 @@ def with_equal_use(
         "perf.fitness.cache_hits_differ: note judges the difference"
     )
     evidence = {"candidate": candidate, "base": base}
-    found = FitnessFinding("cache_hits_differ", "invalid", text, evidence)
-    return with_finding(halves, found, severities)
+    finding = FitnessFinding("cache_hits_differ", "invalid", text, evidence)
+    return with_finding(halves, finding, severities)

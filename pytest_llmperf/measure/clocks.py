@@ -1,4 +1,4 @@
-"""Whether the two sides of a pair were measured at the same clocks of CPU and GPUs."""
+"""Check that both sides of a pair were measured at the same CPU and GPU clocks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.process_sample import BASE, ProcessSample, with_finding
 
-#: By how much of the higher one two clocks may differ.
+#: Allowed difference between two clocks, as a share of the higher one.
 _APART = 0.1
-#: Minimum number of a GPU's samples.
+#: Minimum number of samples of a GPU's clock.
 _SAMPLES = 5
-#: Counters of a GPU by what they are called.
+#: Counters of a GPU's clocks, by the name of the clock in messages.
 _COUNTERS = {"SM": "sm_mhz", "memory": "memory_mhz"}
 
 
@@ -25,24 +25,24 @@ def with_equal_clocks(
     """Return the samples of a pair, void if a clock was far lower for one of them.
 
     Args:
-        halves: of the pair; any other number is returned as it is.
-        loaded: the engines by side. Where they compute on other threads or layers, another clock
-            may come of that, and only a warning says so.
-        severities: of ``perf.fitness``.
+        halves: samples of the pair; any other number of samples is returned unchanged.
+        loaded: the engines by side. If their threads or layers on GPUs differ, that may be why
+            the clocks differ, so there is only a warning.
+        severities: severity by check, as configured in ``perf.fitness``.
     """
-    alike = len({_where(one) for one in loaded.values()}) == 1
-    found = _difference(halves, "invalid" if alike else "warn") if len(halves) == 2 else None
-    return list(halves) if found is None else with_finding(halves, found, severities)
+    alike = len({_where(info) for info in loaded.values()}) == 1
+    finding = _difference(halves, "invalid" if alike else "warn") if len(halves) == 2 else None
+    return list(halves) if finding is None else with_finding(halves, finding, severities)
 
 
 def _where(info: EngineInfo) -> tuple[int, int, int]:
-    """Return the threads of an engine, and its layers on GPUs."""
+    """Return an engine's numbers of threads and of layers on GPUs."""
     return info.n_threads, info.n_threads_batch, info.gpu.layers_on_gpu if info.gpu else 0
 
 
 def _difference(halves: Sequence[ProcessSample], severity: Severity) -> FitnessFinding | None:
-    """Find the first clock that differs; None if none does, as far as they are known."""
-    base, candidate = sorted(halves, key=lambda one: one.side != BASE)
+    """Find the first known clock that differs; None if there is none."""
+    base, candidate = sorted(halves, key=lambda half: half.side != BASE)
     at_base = dict(_clocks(base))
     for name, mhz in _clocks(candidate):
         other = at_base.get(name)
@@ -59,9 +59,9 @@ def _difference(halves: Sequence[ProcessSample], severity: Severity) -> FitnessF
 
 
 def _clocks(sample: ProcessSample) -> Iterator[tuple[str, float]]:
-    """Yield the clocks that are known while this side worked: what of, and MHz.
+    """Yield the known clocks while this side worked: name and MHz.
 
-    At its power limit a GPU's clock is what the work leaves of it.
+    GPUs at their power limit are left out: there the work itself determines the clock.
     """
     if sample.cpu_mhz is not None:
         yield "the CPU", sample.cpu_mhz

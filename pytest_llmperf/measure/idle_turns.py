@@ -1,4 +1,4 @@
-"""Checks that an engine's processes compute nothing while another one has its turn."""
+"""Check that an engine's processes are idle while another engine has its turn."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.machine.processes import cpu_seconds, process_trees
 
-#: CPU seconds that a process may use during the other's turns: in all, and in each, because after
-#: a computation threads spin for some milliseconds (10 of llama.cpp's), waiting for the next one.
-#: Beyond that a share of the cores.
+#: CPU seconds that a process may use during the other's turns: in total, and per turn and thread,
+#: because threads spin for some milliseconds after a computation (llama.cpp's for 10), waiting for
+#: the next one. Beyond both, a share of the cores.
 _BUSY_S, _SPIN_S, _BUSY_SHARE = 0.1, 0.02, 0.05
 
 
 class IdleTurns:
-    """The CPU time that one engine uses during the other's turns."""
+    """CPU time that one engine uses during the other engine's turns."""
 
     def __init__(self, client: EngineClient) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class IdleTurns:
 
     @cached_property
     def _pids(self) -> list[int]:
-        """Its processes, found once: a short turn leaves no time to look again."""
+        """Ids of the engine's processes, found once: a turn is too short to look again."""
         return process_trees(self._client.processes)
 
     def cpu_seconds(self) -> float:
@@ -32,13 +32,13 @@ class IdleTurns:
         return sum(map(cpu_seconds, self._pids))
 
     def waited(self, seconds: float, used: float) -> None:
-        """Check the CPU time that the engine used during the other's turn.
+        """Check the CPU time (``used``) of the engine during the other engine's turn.
 
         Raises:
-            EngineError: it keeps computing on the other's cores.
+            EngineError: the engine keeps computing on the other's cores.
         """
         self._waiting_seconds += seconds
-        # Of several threads each spins.
+        # Each of its threads spins.
         self._busy_seconds += max(used - _SPIN_S * (usable_cpus() - 1), 0.0)
         cores = self._busy_seconds / self._waiting_seconds
         if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():

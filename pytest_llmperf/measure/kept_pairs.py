@@ -28,11 +28,11 @@ from pytest_llmperf.stored_json import (
 )
 from pytest_llmperf.text import count
 
-#: Seconds after which evidence expires, because machines change.
+#: Seconds after which a kept pair expires, because machines change.
 KEPT_FOR = 30 * 24 * 3600.0
 _LONGEST_SHOWN = 120
 
-#: Raw seconds, which may be 0.
+#: Raw durations, which may be 0.
 _Seconds = Annotated[
     Number, expect("seconds that can have been measured", lambda value: 0 <= value <= LARGEST)
 ]
@@ -43,7 +43,7 @@ _Iteration = Annotated[dict[str, Number], AfterValidator(metric_values)]
 
 @dataclass(frozen=True)
 class _KeptHalf(Stored):
-    """One process of a kept pair: the parts of a valid sample that a verdict needs."""
+    """One process of a kept pair: the fields of a valid sample that a verdict needs."""
 
     arm: Literal["candidate", "base"]
     iterations: Annotated[tuple[_Iteration, ...], expect("at least one iteration", len)]
@@ -54,14 +54,14 @@ class _KeptHalf(Stored):
 
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
-        """Take the kept parts of a sample."""
+        """Return the kept fields of a sample."""
         arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
         return cls(
             arm, sample.iterations, sample.pooled, sample.beside, sample.turns, sample.disturbed
         )
 
     def sample(self, pair: int) -> ProcessSample:
-        """Return the sample as half of pair number ``pair`` of an earlier session."""
+        """Return the sample as a half of pair number ``pair`` from an earlier session."""
         return ProcessSample(
             process=-1,
             iterations=self.iterations,
@@ -76,7 +76,7 @@ class _KeptHalf(Stored):
 
 @dataclass(frozen=True)
 class _KeptPair(Stored):
-    """A line of a file: the time of a pair and its two halves."""
+    """A line of a file: a pair's time and its two halves."""
 
     at: Number
     pair: Annotated[
@@ -88,8 +88,8 @@ class _KeptPair(Stored):
 class KeptPairs:
     """Kept pairs in ``folder``, one file per comparison; write errors are ignored.
 
-    A comparison is identified by the code, environment, settings and model of either side,
-    the work, and the machine.
+    A comparison is identified by the code, environment, settings and model of both sides,
+    the workload, and the machine.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,13 +100,13 @@ class KeptPairs:
     def load(self, identity: Mapping[str, Any]) -> list[ProcessSample]:
         """Return the samples of every earlier pair, numbered from 0.
 
-        Unusable lines do not count, and are named in ``problems``.
+        Unusable lines are skipped and reported in ``problems``.
         """
         return self.read(self._file(identity))
 
     def read(self, file: Path) -> list[ProcessSample]:
         """Return the samples of every pair in a file, as ``load`` does."""
-        found: list[ProcessSample] = []
+        samples: list[ProcessSample] = []
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -119,7 +119,7 @@ class KeptPairs:
         for number, line in enumerate(lines, 1):
             # A killed session may leave a half-written line, which is skipped silently.
             with contextlib.suppress(ValueError, RecursionError):
-                # NaN is not a number, and is shown as it is in the file.
+                # NaN is kept as text, so that it is refused and shown as written in the file.
                 data = json.loads(line, parse_constant=str)
                 try:
                     kept = read(_KeptPair, data)
@@ -127,19 +127,19 @@ class KeptPairs:
                     unusable[number] = str(error)[:_LONGEST_SHOWN]
                     continue
                 if abs(time.time() - kept.at) <= KEPT_FOR:
-                    found += [half.sample(len(found) // 2) for half in kept.pair]
+                    samples += [half.sample(len(samples) // 2) for half in kept.pair]
         if unusable:
             (first, why), *others = unusable.items()
             more = f", and {count(len(others), 'more line')}" if others else ""
             self._add_problem(file, f"line {first} can't be used ({why}){more}; not counted")
-        return found
+        return samples
 
     def _add_problem(self, file: Path, what: str) -> None:
         self.problems.append(f"{file}: {what}. To start this evidence again, remove the file")
 
     def add(self, identity: Mapping[str, Any], halves: Sequence[ProcessSample]) -> None:
         """Keep one valid pair."""
-        # On a new line, so that a truncated line damages no other.
+        # Starts on a new line, so that a truncated line before it does no damage.
         pair = [dump(_KeptHalf.of(half)) for half in halves]
         line = "\n" + json.dumps({"at": time.time(), "pair": pair}) + "\n"
         with contextlib.suppress(OSError):
@@ -151,7 +151,7 @@ class KeptPairs:
                 os.close(file)
 
     def sweep(self) -> None:
-        """Remove files without evidence that has not expired."""
+        """Remove files whose pairs have all expired."""
         with contextlib.suppress(OSError):
             for file in self._folder.iterdir():
                 if file.suffix == ".jsonl" and time.time() - file.stat().st_mtime > KEPT_FOR:

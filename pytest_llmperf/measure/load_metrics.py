@@ -1,9 +1,9 @@
-"""Figures of a load: latencies, tokens, faults and goodput, and why they may be invalid.
+"""Figures of a load: latencies, tokens, faults and goodput.
 
-Latencies count from the moment at which a request was due. A server that stops delays the requests
-that are due meanwhile too, and a client that waits for it before it sends the next one must not
-hide that (coordinated omission: Tene, "How NOT to Measure Latency", 2013). What the server alone
-took, since the request was sent, stands beside it.
+Latencies count from the moment at which a request was due. A server that stalls also delays the
+requests that are due meanwhile, and a client that waits for the server before it sends the next
+request must not hide that (coordinated omission: Tene, "How NOT to Measure Latency", 2013).
+Latencies since the request was sent, which the server alone caused, are reported beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_llmperf.measure.prompt_stalls import PromptStalls, prompt_stalls
 from pytest_llmperf.measure.server_use import ServerUse
 from pytest_llmperf.stats.percentiles import min_values, percentile
 
-#: ``due``: from the scheduled start. ``sent``: since the request was written.
+#: Start of a latency. ``due``: the scheduled time. ``sent``: when the request was written.
 Since = Literal["due", "sent"]
 
 PERCENTILES = (90.0, 95.0, 99.0)
@@ -29,11 +29,11 @@ PERCENTILES = (90.0, 95.0, 99.0)
 
 @dataclass(frozen=True)
 class LatencyDistribution:
-    """Values of one quantity over requests, seconds.
+    """Distribution of one latency over requests, seconds.
 
     Attributes:
-        median: of them.
-        percentiles: value by percent, where there are enough values.
+        median: median of the values.
+        percentiles: percentile by percent, if there are enough values.
     """
 
     median: float
@@ -70,7 +70,7 @@ def end_to_end(one: RequestOutcome, since: Since = "due") -> float | None:
 def time_per_output_token(one: RequestOutcome, _since: Since = "due") -> float | None:
     """Return the seconds per token after the first chunk, by the server's own count.
 
-    How many tokens the first chunk holds is taken from the server where it says, else as one.
+    The first chunk counts as one token unless the server reports how many it holds.
     """
     if one.tokens is None or len(one.times) < 2:
         return None
@@ -78,7 +78,7 @@ def time_per_output_token(one: RequestOutcome, _since: Since = "due") -> float |
     return (one.times[-1] - one.times[0]) / after_first if after_first > 0 else None
 
 
-#: Latencies of a request, by name, in the order of tables.
+#: Functions that compute each latency of a request, by name, in the order of tables.
 LATENCIES: Mapping[str, Callable[[RequestOutcome, Since], float | None]] = {
     "first_token": first_token,
     "first_answer_token": first_answer_token,
@@ -90,14 +90,14 @@ LATENCIES: Mapping[str, Callable[[RequestOutcome, Since], float | None]] = {
 def values_of(
     outcomes: Sequence[RequestOutcome], latency: str, since: Since = "due"
 ) -> tuple[float, ...]:
-    """Return a latency of each request that has it, seconds."""
-    found = (LATENCIES[latency](one, since) for one in outcomes)
-    return tuple(value for value in found if value is not None)
+    """Return one latency of each request that has it, seconds."""
+    values = (LATENCIES[latency](outcome, since) for outcome in outcomes)
+    return tuple(value for value in values if value is not None)
 
 
 def chunk_gaps(outcomes: Sequence[RequestOutcome]) -> tuple[float, ...]:
-    """Return the seconds between chunks of each answer, pooled. A chunk is not a token."""
-    return tuple(after - before for one in outcomes for before, after in pairwise(one.times))
+    """Return the seconds between the chunks (not tokens) of each answer, pooled."""
+    return tuple(after - before for o in outcomes for before, after in pairwise(o.times))
 
 
 @dataclass(frozen=True)
@@ -106,22 +106,21 @@ class LoadFigures:
 
     Attributes:
         requests: number of requests sent.
-        answered: number of them that got a complete answer.
-        seconds: length of the wall window, from the first due request to the last one's end.
-        output_tokens: of answered requests, by the server's own count; None if it did not count
-            them.
+        answered: number of requests that got a complete answer.
+        seconds: wall time from when the first request was due to when the last one ended.
+        output_tokens: output tokens of answered requests, by the server's own count; None if it
+            did not count them.
         from_schedule: latencies of answered requests from their scheduled start, by name.
-        since_sent: the same since each was sent.
+        since_sent: the same latencies, since each request was sent.
         chunk_gap: seconds between chunks.
         slip: how much later than due the client sent each request.
-        faults: number of requests without a complete answer, by kind.
-        client_busy: share of a core that the client computed on; of several processes, the
-            busiest's.
-        client_processes: number of processes that sent it.
-        servers: by its address, the load by a server's own counters, or None.
-        tokens_asked: output tokens that the server may have generated for it: those it counted,
-            and of requests without a complete answer those asked for; None where one is unknown.
-        stalls: what other requests' prompts cost answers; None if that can't be told.
+        faults: number of requests without a complete answer, by kind of fault.
+        client_busy: share of a core that the client used; of several processes, the busiest's.
+        client_processes: number of client processes that sent the load.
+        servers: the load by each server's own counters (or None), by its address.
+        tokens_asked: output tokens that the server may have generated: those it counted, plus
+            those requested by requests without a complete answer; None if any is unknown.
+        stalls: delay of answers by other requests' prompts; None if it can't be determined.
     """
 
     requests: int
@@ -141,16 +140,16 @@ class LoadFigures:
 
     @property
     def client_ceiling(self) -> float | None:
-        """Requests like these per second that would take the client's whole core; None if unknown.
+        """Requests per second at which the client would use a whole core; None if unknown.
 
-        Of several processes, the busiest's core.
+        Of several client processes, the busiest one's core.
         """
         busy_seconds = self.seconds * self.client_busy
         return self.requests / busy_seconds if busy_seconds > 0 else None
 
     @property
     def use(self) -> ServerUse:
-        """What the load asked of its servers, beside their own counters."""
+        """The load's requests, with the servers' own counters."""
         return ServerUse(self.servers, self.answered, self.output_tokens or 0, self.tokens_asked)
 
 
@@ -161,18 +160,16 @@ def load_figures(result: LoadResult) -> LoadFigures:
         requests=len(result.outcomes),
         answered=len(answered),
         seconds=result.window[1] - result.window[0],
-        output_tokens=_sum([one.tokens for one in answered]),
+        output_tokens=_sum([outcome.tokens for outcome in answered]),
         from_schedule=_latencies(answered, "due"),
         since_sent=_latencies(answered, "sent"),
         chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
         slip=LatencyDistribution.of(slips(result)),
-        faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
+        faults=Counter(o.fault for o in result.outcomes if o.fault is not None),
         client_busy=result.busy,
         client_processes=result.clients,
         servers=result.servers,
-        tokens_asked=_sum(
-            [one.tokens if one.is_answered else one.tokens_asked for one in result.outcomes]
-        ),
+        tokens_asked=_sum([o.tokens if o.is_answered else o.tokens_asked for o in result.outcomes]),
         stalls=prompt_stalls(answered),
     )
 
@@ -181,26 +178,26 @@ def good_answers(result: LoadResult, limits: Mapping[str, float]) -> int:
     """Return how many requests were answered within all limits.
 
     Args:
-        result: of the load.
-        limits: largest value of each latency that a good answer has, by its name in ``LATENCIES``,
-            from the scheduled start.
+        result: result of the load.
+        limits: largest latency of a good answer, from the scheduled start, by its name in
+            ``LATENCIES``.
     """
-    return sum(_is_good(one, limits) for one in result.answered)
+    return sum(_is_good(outcome, limits) for outcome in result.answered)
 
 
 def slips(result: LoadResult) -> tuple[float, ...]:
     """Return how much later than due the client sent each request, seconds."""
-    return tuple(one.asked - one.due for one in result.outcomes)
+    return tuple(outcome.asked - outcome.due for outcome in result.outcomes)
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
-    """Return the sum of counts; None where one is unknown."""
+    """Return the sum of counts; None if any is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:
-    """Whether an answer is within all limits. One without a second token has no time per token."""
+    """Whether an answer is within all limits; a single token has no time per output token."""
     for name, limit in limits.items():
         value = LATENCIES[name](one, "due")
         if value is None:
@@ -212,5 +209,7 @@ def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:
 
 
 def _latencies(outcomes: Sequence[RequestOutcome], since: Since) -> dict[str, LatencyDistribution]:
-    found = {name: LatencyDistribution.of(values_of(outcomes, name, since)) for name in LATENCIES}
-    return {name: one for name, one in found.items() if one is not None}
+    distributions = {
+        name: LatencyDistribution.of(values_of(outcomes, name, since)) for name in LATENCIES
+    }
+    return {name: values for name, values in distributions.items() if values is not None}

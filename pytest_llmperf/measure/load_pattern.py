@@ -25,10 +25,10 @@ from pytest_llmperf.units import format_duration
 _Request = TypeVar("_Request")
 Arrivals = Literal["in_order", "closed", "constant", "poisson", "trace"]
 
-#: Sends the request of this number; yields the progress of its turns, and returns its timeline.
+#: Sends a numbered request; yields the progress after each turn and returns its timeline.
 Send = Callable[[int, _Request], Generator[int, None, Timeline]]
 
-#: Share of a load that is sent once before it, to warm up, and the fewest requests of it.
+#: Share of a load that is sent once beforehand as a warm-up, and its minimum number of requests.
 _WARMUP_SHARE, _MIN_WARMUP = 0.25, 4
 #: Share of a load's requests that may fail unless the test says otherwise.
 MAX_ERROR_RATE = 0.01
@@ -39,9 +39,9 @@ class TracedRequest(Stored):
     """One request of a trace.
 
     Attributes:
-        at: when it is due, seconds from the first.
-        prompt, messages, max_tokens: the request itself; without prompt and messages the next one
-            that the test recorded is sent.
+        at: when it is due, in seconds after the first.
+        prompt, messages, max_tokens: the request itself; without prompt and messages, the next
+            recorded request is sent.
     """
 
     at: float
@@ -51,7 +51,7 @@ class TracedRequest(Stored):
 
     @classmethod
     def of(cls, at: float, own: ServerRequest | None) -> TracedRequest:
-        """Return the entry of a trace: when it is due, and its own request if it has one."""
+        """Return an entry that is due ``at`` seconds, with its own request if it has one."""
         if own is None:
             return cls(at)
         messages = None if own.messages is None else tuple(map(dict, own.messages))
@@ -59,7 +59,7 @@ class TracedRequest(Stored):
 
     @property
     def request(self) -> ServerRequest | None:
-        """The request, or None if the trace has only its time."""
+        """The request, or None if the trace states only its time."""
         if self.prompt is None and self.messages is None:
             return None
         return ServerRequest(self.prompt, self.messages, self.max_tokens)
@@ -70,18 +70,18 @@ class LoadPattern(Stored):
     """How a workload's requests are sent.
 
     Attributes:
-        arrivals: ``in_order``: one at a time, each due when the one before has ended, and each
-            sent once. Every other pattern is a load, which sends the recorded requests again and
-            again. ``closed``: so many in flight. ``constant``, ``poisson``: so many per second.
+        arrivals: ``in_order``: each request is sent once, as soon as the previous one has ended.
+            Every other pattern is a load, which sends the recorded requests again and again.
+            ``closed``: with a fixed number in flight. ``constant``, ``poisson``: at a fixed rate.
             ``trace``: each at its own time.
         concurrency: number of requests in flight, if closed.
         rate: requests per second, if constant or Poisson.
         requests: number of requests, or None.
-        duration: seconds in which requests are sent, or None.
+        duration: seconds during which requests are sent, or None.
         trace: the requests of a trace.
         limits: largest latencies of a good answer, seconds, by name; they decide the goodput.
         max_error_rate: share of the requests that may fail.
-        over_saturated: the most severe result of a server that can't keep up.
+        over_saturated: severity of the finding that the server can't keep up.
 
     Raises:
         ValueError: such a load can't be sent.
@@ -119,24 +119,24 @@ class LoadPattern(Stored):
 
     @property
     def max_requests(self) -> int | None:
-        """Maximum number of requests of a load; None where only its duration ends it."""
+        """Maximum number of requests of a load; None if only its duration ends it."""
         return len(self.trace) or self.requests
 
     def identity(self) -> dict[str, Any]:
         """Return what defines the pattern, as plain JSON types.
 
-        How many requests may fail, and whether the server must keep up, are not part of it: they
-        decide only whether a load counts.
+        ``max_error_rate`` and ``over_saturated`` are left out: they decide only whether a load
+        is valid.
         """
-        given = ((one.name, getattr(self, one.name)) for one in fields(self))
-        found = {name: value for name, value in given if value not in (None, (), {})}
-        del found["max_error_rate"], found["over_saturated"]
+        given = ((f.name, getattr(self, f.name)) for f in fields(self))
+        parts = {name: value for name, value in given if value not in (None, (), {})}
+        del parts["max_error_rate"], parts["over_saturated"]
         if self.trace:
-            found["trace"] = self.schedule(0).hash
-        return found
+            parts["trace"] = self.schedule(0).hash
+        return parts
 
     def schedule(self, seed: int) -> Schedule:
-        """Return when the requests of a load are due; ``seed`` draws random times.
+        """Return the schedule of a load; random times are drawn from ``seed``.
 
         Raises:
             ScheduleError: the pattern's numbers can't be used.
@@ -146,29 +146,29 @@ class LoadPattern(Stored):
             assert self.concurrency is not None
             return closed(self.concurrency, requests=requests, duration=duration)
         if self.arrivals == "trace":
-            due = tuple(one.at for one in self.trace)
-            own = tuple(one.request for one in self.trace)
-            return Schedule("trace", due, requests=len(due), traced=own)
+            due = tuple(entry.at for entry in self.trace)
+            traced = tuple(entry.request for entry in self.trace)
+            return Schedule("trace", due, requests=len(due), traced=traced)
         assert self.rate is not None
         if self.arrivals == "constant":
             return constant(self.rate, requests=requests, duration=duration)
         return poisson(self.rate, seed=seed, requests=requests, duration=duration)
 
     def warmup(self) -> LoadPattern:
-        """Return the shorter load that is sent once before, so that the server is warm."""
+        """Return the shorter load that is sent once beforehand to warm up the server."""
         if self.arrivals == "trace":
             return replace(self, trace=self.trace[: self._warmup_requests(len(self.trace))])
         if self.requests is not None:
-            least = max(_MIN_WARMUP, self.concurrency or 0)
-            return replace(self, requests=max(self._warmup_requests(self.requests), least))
+            minimum = max(_MIN_WARMUP, self.concurrency or 0)
+            return replace(self, requests=max(self._warmup_requests(self.requests), minimum))
         assert self.duration is not None
         return replace(self, duration=self.duration * _WARMUP_SHARE)
 
     def expected_seconds(self, request: float) -> float:
-        """Return how long a load lasts at least.
+        """Return the minimum duration of a load, seconds.
 
         Args:
-            request: seconds of one request by itself; several at a time may take longer.
+            request: seconds of one request by itself; concurrent requests may take longer.
         """
         if self.arrivals == "trace":
             return self.trace[-1].at + request
@@ -199,9 +199,9 @@ class LoadPattern(Stored):
     def drive(
         self, requests: Sequence[_Request], send: Send[_Request], is_void: Callable[[], bool]
     ) -> Generator[int, None, Run]:
-        """Send the requests in order; yield the progress of their turns, and return the run.
+        """Send the requests in order; yield the progress after each turn, and return the run.
 
-        ``is_void``: asked after each request whether the rest would be in vain.
+        ``is_void``: called after each request; True ends the run, since the rest would be in vain.
         """
         timelines: list[Timeline] = []
         for number, request in enumerate(requests):
@@ -223,8 +223,8 @@ def load_seed(seed: int, place: int, iteration: int) -> int:
     """Return the seed of a load: the same for both sides of a pair.
 
     Args:
-        seed: of the session.
-        place: number of the pair, or of the process where there are no pairs.
-        iteration: in the process, from 0.
+        seed: the session's seed.
+        place: number of the pair, or of the process if there are no pairs.
+        iteration: number of the iteration in the process, from 0.
     """
     return random.Random(f"{seed}/{place}/{iteration}").getrandbits(32)

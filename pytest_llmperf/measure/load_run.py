@@ -1,4 +1,4 @@
-"""One load in one engine process: sent, checked, and turned into a run."""
+"""Send one load from one engine process, check it, and turn it into a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pytest_llmperf.run import Run
 
 
 class LoadRun(NamedTuple):
-    """What a load measured.
+    """Measurements of a load.
 
     Attributes:
-        run: of its complete answers.
+        run: the run of its complete answers.
         figures: its distributions, rates and errors.
-        findings: what makes them void.
+        findings: findings that make them void.
     """
 
     run: Run
@@ -29,7 +29,7 @@ class LoadRun(NamedTuple):
 
 
 def warm_up_load(client: EngineClient, workload: Workload, seed: int) -> Run:
-    """Send the short load that warms the server up.
+    """Send a short load that warms up the server.
 
     Raises:
         EngineError: the server does not count the tokens of its answers.
@@ -44,8 +44,8 @@ def send_load(
 ) -> LoadRun:
     """Send the load once and check it.
 
-    ``generated``: what servers that run already had counted after the sample before
-    (``restart_finding``).
+    ``generated``: output tokens that already running servers had counted after the previous
+    sample (``restart_finding``).
 
     Raises:
         EngineError: the server does not count the tokens of its answers.
@@ -54,14 +54,14 @@ def send_load(
     requests = [recorded.replayed() for recorded in workload.requests]
     result = client.load(requests, pattern.schedule(seed))
     good = good_answers(result, pattern.limits) if pattern.limits else None
-    exact = [one.ignore_eos for one in requests]
-    found = with_severities(
+    exact = [request.ignore_eos for request in requests]
+    findings = with_severities(
         load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact),
         {"over_saturated": pattern.over_saturated},
     )
     if not client.kind.restarts and (restart := restart_finding(result.servers, generated)):
-        found.append(restart)
-    return LoadRun(_run(result.run(good)), load_figures(result), found)
+        findings.append(restart)
+    return LoadRun(_run(result.run(good)), load_figures(result), findings)
 
 
 def _run(run: Run | None) -> Run:

@@ -1,4 +1,4 @@
-"""Why the figures of a load must not be judged."""
+"""Checks that a load is valid: findings that keep its figures from being judged."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pytest_llmperf.measure.load_metrics import slips, values_of
 from pytest_llmperf.stats.percentiles import percentile
 from pytest_llmperf.units import format_duration
 
-#: The client may delay this share of its requests by more than this share of a first token.
+#: This percentile of the client's delays may be at most this share of the time to first token.
 _SLIP_PERCENT, _SLIP_SHARE = 95.0, 0.05
 #: The event loop's timers alone are up to a millisecond late.
 _TIMER_S = 0.001
-#: Share of a core from which the client may be what is measured: events begin to queue in it.
+#: Share of a core from which on the client itself may be the bottleneck: its events queue up.
 _BUSY_SHARE = 0.7
-#: Share of the asked rate that must be sent.
+#: Minimum share of the requested rate that the client must reach.
 _RATE_SHARE = 0.98
-#: Standard deviations by which the number in flight must grow, twice.
+#: Standard deviations by which the number of requests in flight must grow, twice.
 _GROWTH = 2.0
 _QUEUE_LOOKS = 20
 
@@ -31,15 +31,15 @@ _QUEUE_LOOKS = 20
 def load_findings(
     result: LoadResult, *, max_error_rate: float = 0.01, exact_lengths: Sequence[bool] = (True,)
 ) -> list[FitnessFinding]:
-    """Return what makes a load's figures void.
+    """Return the findings that make a load's figures void.
 
     Args:
-        result: of the load.
+        result: result of the load.
         max_error_rate: share of requests that may fail.
-        exact_lengths: of each recorded request, whether its answers must have as many tokens as
-            were asked for; requests of a trace are sent as the first one.
+        exact_lengths: for each recorded request, whether its answers must have exactly the
+            requested number of tokens; requests from a trace are sent like the first one.
     """
-    found = (
+    findings = (
         _errors(result, max_error_rate),
         _slip(result),
         _busy(result),
@@ -48,18 +48,18 @@ def load_findings(
         _cache(result),
         _queue(result),
     )
-    return [one for one in found if one is not None]
+    return [finding for finding in findings if finding is not None]
 
 
 def restart_finding(
     servers: Mapping[str, ServerSide | None], generated: MutableMapping[str, float]
 ) -> FitnessFinding | None:
-    """Find servers that were restarted since the session's first sample: their counts fell.
+    """Find a server that was restarted since the session's first sample: its counters fell.
 
     Args:
-        servers: by address, what each counted during the sample.
-        generated: output tokens that each server had counted after the sample before, by address;
-            brought up to date. A restart makes every later sample another server's.
+        servers: each server's own counters during the sample, by address.
+        generated: output tokens that each server had counted after the previous sample, by
+            address; updated in place. A restart affects every later sample, too.
     """
     for url, side in servers.items():
         if side is None or side.generated_before is None:
@@ -82,11 +82,11 @@ def _void(name: str, text: str, **evidence: float) -> FitnessFinding:
 
 
 def _errors(result: LoadResult, bound: float) -> FitnessFinding | None:
-    failed = [one for one in result.outcomes if one.fault is not None]
+    failed = [outcome for outcome in result.outcomes if outcome.fault is not None]
     rate = len(failed) / len(result.outcomes) if result.outcomes else 0.0
     if rate <= bound:
         return None
-    kinds = sorted({one.fault for one in failed if one.fault is not None})
+    kinds = sorted({outcome.fault for outcome in failed if outcome.fault is not None})
     return _void(
         "failed_requests",
         f"{len(failed)} of {len(result.outcomes)} requests failed ({', '.join(kinds)}); "
@@ -105,12 +105,12 @@ def _slip(result: LoadResult) -> FitnessFinding | None:
     late["the client's event loop was late"] = tuple(
         max(0.0, lag - _TIMER_S) for lag in result.lags
     )
-    for what, values in late.items():
+    for problem, values in late.items():
         slip = percentile(values, _SLIP_PERCENT) if values else 0.0
         if slip > bound:
             return _void(
                 "client_slip",
-                f"{what}: {format_duration(slip)} and more in 5% of cases, and the first token "
+                f"{problem}: {format_duration(slip)} and more in 5% of cases, and the first token "
                 f"took {format_duration(median(firsts))}; the client is overloaded: raise "
                 "llm.client_processes, use a lighter load, or a machine with a free core",
                 slip=slip,
@@ -120,7 +120,7 @@ def _slip(result: LoadResult) -> FitnessFinding | None:
 
 
 def _busy(result: LoadResult) -> FitnessFinding | None:
-    """Find that the client, whose event loop can use one core, was near its limit."""
+    """Find a client near its limit: its event loop can use only one core."""
     if result.busy < _BUSY_SHARE:
         return None
     return _void(
@@ -132,7 +132,7 @@ def _busy(result: LoadResult) -> FitnessFinding | None:
 
 
 def _rate(result: LoadResult) -> FitnessFinding | None:
-    """Find that the client sent fewer requests per second than the schedule has."""
+    """Find a client that sent fewer requests per second than scheduled."""
     if not result.schedule.is_open or len(result.outcomes) < 2:
         return None
     first, last = result.outcomes[0], result.outcomes[-1]
@@ -152,12 +152,12 @@ def _rate(result: LoadResult) -> FitnessFinding | None:
 def _lengths(result: LoadResult, exact: Sequence[bool]) -> FitnessFinding | None:
     traced = dict(enumerate(result.schedule.traced))
     asked = [
-        one
-        for one in result.answered
-        if one.tokens_asked is not None
-        and exact[0 if traced.get(one.number) is not None else one.number % len(exact)]
+        outcome
+        for outcome in result.answered
+        if outcome.tokens_asked is not None
+        and exact[0 if traced.get(outcome.number) is not None else outcome.number % len(exact)]
     ]
-    uncounted = sum(one.tokens is None for one in asked)
+    uncounted = sum(outcome.tokens is None for outcome in asked)
     if uncounted:
         return _void(
             "other_lengths",
@@ -166,31 +166,31 @@ def _lengths(result: LoadResult, exact: Sequence[bool]) -> FitnessFinding | None
             answers=len(asked),
             uncounted=uncounted,
         )
-    other = [one for one in asked if one.tokens != one.tokens_asked]
-    if not other:
+    wrong = [outcome for outcome in asked if outcome.tokens != outcome.tokens_asked]
+    if not wrong:
         return None
-    first = other[0]
+    first = wrong[0]
     return _void(
         "other_lengths",
-        f"{len(other)} of {len(asked)} answers have another length than was asked for, such as "
+        f"{len(wrong)} of {len(asked)} answers have another length than was asked for, such as "
         f"{first.tokens} tokens instead of {first.tokens_asked}; ask for a fixed length "
         "(ignore_eos, min_tokens)",
         answers=len(asked),
-        other=len(other),
+        other=len(wrong),
     )
 
 
 def _cache(result: LoadResult) -> FitnessFinding | None:
-    """Find prompts that the server took from its cache, unless the test shares them.
+    """Find prompts that the server took from its cache although the test does not share them.
 
-    Where an answer says nothing about that, the servers' own counters do; that they don't is a
-    finding, too.
+    Where the answers do not report it, the servers' own counters decide; if they don't
+    report it either, that is a finding, too.
     """
     answered, bound = result.answered, result.max_cached
     if not answered:
         return None
-    known = [(one, one.cached_tokens) for one in answered if one.cached_tokens is not None]
-    served = [(one, cached) for one, cached in known if bound is not None and cached > bound]
+    known = [(a, a.cached_tokens) for a in answered if a.cached_tokens is not None]
+    served = [(answer, cached) for answer, cached in known if bound is not None and cached > bound]
     if served:
         first, cached = served[0]
         return _void(
@@ -200,11 +200,11 @@ def _cache(result: LoadResult) -> FitnessFinding | None:
             answers=len(answered),
             served=len(served),
         )
-    counts = ((one.cached_tokens, one.prompt_tokens) for one in answered)
+    counts = ((answer.cached_tokens, answer.prompt_tokens) for answer in answered)
     share = cache_share(counts, result.servers.values())
     if share is None:
         return unknown_use("warn", metrics_asked=True)
-    prompts = [one.prompt_tokens for one in answered if one.prompt_tokens is not None]
+    prompts = [answer.prompt_tokens for answer in answered if answer.prompt_tokens is not None]
     if bound is None or len(known) == len(answered) or not prompts:
         return None
     tokens = share * fmean(prompts)
@@ -220,22 +220,22 @@ def _cache(result: LoadResult) -> FitnessFinding | None:
 
 
 def _queue(result: LoadResult) -> FitnessFinding | None:
-    """Find that the requests in flight grew as long as requests were sent.
+    """Find a server that can't keep up: requests in flight grew as long as any were sent.
 
     Their mean over the first, second and last third of that time must grow twice, each time by
-    more than two standard deviations of the difference of two such numbers in a stable queue,
-    taken as those of a Poisson distribution.
+    more than two standard deviations of the difference between two such numbers in a stable
+    queue, which are assumed to be Poisson distributed.
     """
     if not result.schedule.is_open or len(result.outcomes) < 2:
         return None
-    # Until the first of them is answered, their number grows in any case.
-    begin = min((one.ended for one in result.answered), default=result.outcomes[0].due)
+    # Until the first request is answered, the number in flight grows in any case.
+    begin = min((outcome.ended for outcome in result.answered), default=result.outcomes[0].due)
     end = result.outcomes[-1].due
     if begin >= end:
         return None
     waiting = _in_flight(result.outcomes, begin, end)
     third = len(waiting) // 3
-    first, second, last = (fmean(waiting[place : place + third]) for place in (0, third, 2 * third))
+    first, second, last = (fmean(waiting[start : start + third]) for start in (0, third, 2 * third))
     grown = (
         after - before > _GROWTH * math.sqrt(before + after)
         for before, after in ((first, second), (second, last))
@@ -254,9 +254,9 @@ def _queue(result: LoadResult) -> FitnessFinding | None:
 
 
 def _in_flight(outcomes: tuple[RequestOutcome, ...], begin: float, end: float) -> list[int]:
-    """Return the number of requests in flight at looks spread evenly from begin to end."""
-    due = sorted(one.due for one in outcomes)
-    ended = sorted(one.ended for one in outcomes)
+    """Return the number of requests in flight at times spread evenly from begin to end."""
+    due = sorted(outcome.due for outcome in outcomes)
+    ended = sorted(outcome.ended for outcome in outcomes)
     looks = 3 * _QUEUE_LOOKS
     times = (begin + (end - begin) * (look + 0.5) / looks for look in range(looks))
-    return [bisect_right(due, at) - bisect_right(ended, at) for at in times]
+    return [bisect_right(due, moment) - bisect_right(ended, moment) for moment in times]

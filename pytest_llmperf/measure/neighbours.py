@@ -1,4 +1,4 @@
-"""Differences between two processes that took turns, from values measured next to each other."""
+"""Differences between two processes that took turns, from values measured side by side."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from pytest_llmperf.measure.process_sample import (
 from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 
-#: Turns count where both sides together were slower than at the machine's best by less than this,
-#: on the log scale; its best is the fastest quarter of the turns.
+#: A turn counts if both sides together were slower than the machine's best by less than this, on
+#: the log scale; its best is the level of the fastest quarter of the turns.
 UNDISTURBED = 0.2
-#: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
-#: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
+#: Values are clipped at this distance from the median: at least so much on the log scale, and so
+#: many robust standard deviations. A disturbance that begins or ends within a turn hits one side.
 CLIP_MIN, CLIP_SPREADS = 0.15, 3.0
-#: ``CLIP_SPREADS`` for values that are all of the same work, such as the times to the first token
-#: of several replays: none of them is slower by itself, as some tokens of an answer are.
+#: ``CLIP_SPREADS`` for values of the same work, such as the times to the first token of several
+#: replays: none of them is inherently slower, as some tokens of an answer are.
 CLIP_SPREADS_ALIKE = 1.5
-#: Outliers are a side's own work, not the machine's, if the machine would make such outliers in at
-#: most one of so many pairs.
+#: Outliers come from a side's own work, not from the machine, if the machine would cause such
+#: outliers in at most one of this many pairs.
 ONE_SIDED = 256
-#: How much longer the turns of a replay take than one another by themselves: logarithms, by
-#: position. A long context slows a step, and so do other requests.
+#: How much longer each turn of a replay takes by nature: logarithms, by position of the turn.
+#: A long context slows a step, and so do other requests.
 Shape = tuple[float, ...]
 
 
 def clipped_mean(values: Sequence[float], *, alike: bool = False) -> float:
-    """Mean of logarithms, of which none counts for more than a limited distance from the median.
+    """Return the mean of logarithms, each clipped to a limited distance from the median.
 
-    Unlike a median or a trimmed mean it does not ignore what slows some of the turns only.
-    ``alike``: all values are of the same work.
+    Unlike a median or a trimmed mean, it does not ignore a slowdown of only some turns.
+    ``alike``: whether all values measure the same work.
     """
     low, high = _clip_limits(values, alike=alike)
     return fmean(min(max(value, low), high) for value in values)
@@ -51,28 +51,28 @@ def _clip_limits(values: Sequence[float], *, alike: bool = False) -> tuple[float
 
 
 def kind_of_turns(metric: str, candidate: ProcessSample, base: ProcessSample) -> int:
-    """How finely a pair's processes took turns: 2 by tokens, 1 by iterations, 0 not at all."""
+    """Return how finely a pair took turns: 2 by tokens, 1 by iterations, 0 not at all."""
     pair = candidate, base
-    if all(one.turns is not None and one.turns.has(metric) for one in pair):
+    if all(half.turns is not None and half.turns.has(metric) for half in pair):
         return 2
     alike = len(candidate.row(metric)) == len(base.row(metric))
-    return int(alike and all(one.has_neighbours(metric) for one in pair))
+    return int(alike and all(half.has_neighbours(metric) for half in pair))
 
 
 def shapes_of(pairs: Iterable[tuple[ProcessSample, ProcessSample]]) -> dict[int, Shape]:
     """Return the shape of a workload's decode, by the number of turns in a replay.
 
-    Of all pairs together, because a neighbour may disturb the same turn in each replay of one.
+    All pairs contribute, because each replay of a single pair may be disturbed in the same turn.
     """
     levels: dict[int, list[list[float]]] = {}
     for candidate, base in pairs:
         if candidate.turns and base.turns and candidate.turns.decode and base.turns.decode:
             turns = candidate.turns.turns_per_replay()
-            found = levels.setdefault(turns, [[] for _ in range(turns)])
+            by_turn = levels.setdefault(turns, [[] for _ in range(turns)])
             logs = _logs(candidate.turns.decode), _logs(base.turns.decode)
             for number, (a, b) in enumerate(zip(*logs, strict=False)):
-                found[number % turns].append((a + b) / 2)
-    return {turns: tuple(map(_fastest_quarter, found)) for turns, found in levels.items()}
+                by_turn[number % turns].append((a + b) / 2)
+    return {turns: tuple(map(_fastest_quarter, values)) for turns, values in levels.items()}
 
 
 def pair_difference(
@@ -81,18 +81,18 @@ def pair_difference(
     base: ProcessSample,
     shapes: Mapping[int, Shape] | None = None,
 ) -> float:
-    """Difference of the two processes of a pair on the log scale; positive is worse.
+    """Return the difference of the processes of a pair on the log scale; positive is worse.
 
-    From neighbouring values if they took turns; otherwise of their medians.
+    Neighbouring values are compared if they took turns, otherwise their medians.
 
     Args:
-        metric: what is compared.
+        metric: the metric to compare.
         candidate: the process to judge.
         base: the other process of its pair.
-        shapes: of all pairs; None: of this pair alone.
+        shapes: shapes of all pairs; None: only this pair's.
 
     Raises:
-        ValueError: a sample that the metric can't have, or none.
+        ValueError: there is no sample, or one that the metric can't have.
     """
     kind = kind_of_turns(metric.name, candidate, base)
     if kind == 2 and candidate.turns is not None and base.turns is not None:
@@ -130,11 +130,11 @@ def _compared(
     *,
     alike: bool = False,
 ) -> _Compared:
-    """Compare neighbouring turns on the log scale, where nothing disturbed them.
+    """Compare neighbouring undisturbed turns on the log scale.
 
-    A disturbed turn is recognised by the mean of both sides, which treats them alike: leaving it
-    out favours neither. Outliers of one side alone are its own work, such as that of every 16th
-    token, and count in full: as in the ratio of the sides' whole times.
+    A disturbed turn is recognised by the mean of both sides, so leaving it out favours neither.
+    Outliers of one side alone come from its own work, such as extra work at every 16th token, and
+    count in full: then the result is the ratio of the sides' total times.
     """
     pairs = list(zip(candidate, base, strict=False))
     levels = [(a + b) / 2 - shape[n % len(shape)] for n, (a, b) in enumerate(pairs)]
@@ -150,36 +150,36 @@ def _compared(
 
 
 def _is_one_sided(outliers: Sequence[int]) -> bool:
-    """Whether outliers favour one side more than a machine that hits both as often would.
+    """Whether outliers lean to one side more than by chance, if the machine hit both alike.
 
-    ``outliers``: by turn, 1 where the candidate's is one, -1 where the base's is, else 0.
+    ``outliers``: by turn, 1 for an outlier of the candidate, -1 for one of the base, else 0.
     """
     slower, faster = outliers.count(1), outliers.count(-1)
     count, most = slower + faster, max(slower, faster)
-    ways, found = math.comb(count, most), 0
+    ways, total = math.comb(count, most), 0
     for more in range(most, count + 1):
-        found += ways
-        if found * ONE_SIDED > 2**count:
+        total += ways
+        if total * ONE_SIDED > 2**count:
             return False
         ways = ways * (count - more) // (more + 1)
     return True
 
 
 def _recurs(outliers: Sequence[int], turns: int) -> bool:
-    """Whether a turn is the same side's outlier in each replay, which is too rare by chance.
+    """Whether the same turn is an outlier of the same side in every replay, and not by chance.
 
-    ``turns``: of a replay. If outliers came at random, so many of them would be in one turn of
-    every replay, all of one side, with a chance of at most 2 * turns * (share / 2) ** replays.
+    ``turns``: number of turns in a replay. If outliers were random, the chance of such a turn
+    would be at most 2 * turns * (share / 2) ** replays.
     """
     replays = len(outliers) // turns
     share = sum(map(abs, outliers)) / len(outliers)
     by_turn = [outliers[turn::turns] for turn in range(turns)]
-    recur = any(abs(sum(found)) == len(found) for found in by_turn)
+    recur = any(abs(sum(signs)) == len(signs) for signs in by_turn)
     return recur and 2 * turns * (share / 2) ** replays * ONE_SIDED <= 1
 
 
 def _end_to_end(candidate: TurnSamples, base: TurnSamples, shape: Shape) -> float:
-    """Difference of the whole: of its parts, weighed by the base's seconds of each.
+    """Return the end-to-end difference: that of the parts, weighted by the base's seconds.
 
     With ``F`` and ``D`` for the base's seconds to the first token and of decode, and ``f`` and
     ``d`` for the parts' differences: ``ln((F exp(f) + D exp(d)) / (F + D))``.
@@ -198,5 +198,5 @@ def _logs(values: Iterable[float]) -> list[float]:
 
 
 def _fastest_quarter(levels: Sequence[float]) -> float:
-    """Return the level below which a quarter of the turns are; of less than five the lowest."""
+    """Return the level below which a quarter of the turns lie; the lowest of fewer than five."""
     return sorted(levels)[(len(levels) - 1) // 4]

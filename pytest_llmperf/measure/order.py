@@ -1,4 +1,4 @@
-"""The random order of a round's tests, in which tests of the same engine settings stay together."""
+"""Random order of a round's tests that keeps tests with the same engine settings together."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def shuffled(
 ) -> list[str]:
     """Return the tests in random order, with as few changes of engine settings as possible.
 
-    Tests that one process can serve without loading again stay together, among them those of the
-    same context; the groups are in random order, and so are the tests of each.
+    Tests that one process can serve without loading again stay together; within them, so do tests
+    with the same context. The groups are in random order, and so are the tests in each.
 
     Args:
         nodeids: the tests.
-        specs: their engine settings, by node id; tests without any are a group.
+        specs: their engine settings, by node id; tests without settings form a group.
         order: the source of randomness.
     """
     return _shuffled(nodeids, (_process_key(specs), _context_key(specs)), order)
 
 
 def processes_per_round(nodeids: Collection[str], specs: Mapping[str, LaunchSpec]) -> int:
-    """Return how many processes of one side it takes to replay all these tests once."""
+    """Return the number of processes per side that it takes to replay all tests once."""
     return max(len(set(map(_process_key(specs), nodeids))), 1)
 
 
 def one_per_process(specs: Iterable[LaunchSpec]) -> list[LaunchSpec]:
-    """Return one of each group of specs whose tests share a process."""
+    """Return one spec from each group whose tests share a process."""
     return list({_text(spec.process_settings): spec for spec in specs}.values())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class OwnLlama:
-    """Result of a watch: whether a Llama was built in this process."""
+    """Result of ``watch_own_llama``: whether a ``Llama`` was built in this process."""
 
     def __init__(self) -> None:
         self.built = False

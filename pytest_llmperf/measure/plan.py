@@ -22,22 +22,22 @@ class Plan:
     """Workloads, settings and budgets of a measure stage.
 
     Attributes:
-        workloads: by node id.
-        recorded_seconds: duration of each workload's generations while recorded.
-        start_seconds: time for one engine process to start and load, as the recording's took.
+        workloads: each test's workload, by node id.
+        recorded_seconds: duration of each workload's generations while recorded, by node id.
+        start_seconds: time for an engine process to start and load, as measured while recording.
         perf: settings: processes, iterations, warm-up, turns, severities.
-        seed: of the random order.
-        budget: seconds the stage may take.
+        seed: seed of the random order.
+        budget: seconds that the stage may take.
         paired: whether two sides are compared.
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
-        loads: number of processes of one side that it takes to replay all tests once.
-        uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
-        not_repeated: tests whose short replays are not repeated in turns, by node id, since they
-            judge a share or a percentile of them.
-        alone: tests whose processes always follow one another, by node id: they take no turns.
-        turns: what the processes of a pair are expected to take turns by, after the first pair.
-        unit: what one sample comes from.
+        loads: number of processes per side that it takes to replay all tests once.
+        uncut: node ids of tests whose iterations must be whole: they take no turns of tokens.
+        not_repeated: node ids of tests whose short replays are not repeated in turns, because they
+            judge a share or a percentile of the replays.
+        alone: node ids of tests whose processes always run one after the other, without turns.
+        turns: kind of turns that pairs after the first one are expected to take.
+        unit: the unit of replication, which gives one sample.
     """
 
     workloads: dict[str, Workload]
@@ -63,16 +63,16 @@ class Plan:
         *,
         longest: bool = False,
     ) -> int:
-        """Return how often a process replays a test whole.
+        """Return how many whole iterations of a test a process replays.
 
-        A load consists of many requests already, and before turns of tokens there is one whole
-        replay. In turns of iterations short replays are repeated.
+        One for a load, which consists of many requests already, and one before turns of tokens.
+        In turns of iterations, short replays are repeated.
 
         Args:
-            nodeid: of the test.
-            turns: what its processes take turns by.
-            seconds: of a replay, as far as that is known.
-            longest: take turns for as long as a slow start would.
+            nodeid: node id of the test.
+            turns: kind of turns that its processes take.
+            seconds: duration of a replay, if known.
+            longest: whether to take turns for as long as after a slow start.
         """
         if self.workloads[nodeid].load.is_load or turns == "tokens":
             return 1
@@ -83,12 +83,12 @@ class Plan:
         return whole_iterations(seconds, planned, wanted)
 
     def wanted_turns(self, nodeid: str, turns: Turns, *, longest: bool = False) -> float:
-        """Return how many seconds either side should take turns for in a pair of a test.
+        """Return for how many seconds each side should take turns in a pair of a test.
 
-        ``longest``: as many as after a slow start.
+        ``longest``: whether to return as many as after a slow start.
 
-        What starting a process and repeating replays take together leaves time for ten pairs of
-        every test within the budget, and repeats alone within the test's own budget.
+        Starting a process and repeating replays together leave time for ten pairs of every test
+        within the budget; repeating alone does so within the test's own budget.
         """
         if nodeid in self.not_repeated:
             return 0.0
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def processes(self) -> int:
-        """Minimum number of fresh engine processes per workload; with two sides, pairs."""
+        """Minimum number of fresh engine processes (with two sides, pairs) per workload."""
         return self.perf.processes
 
     @property
@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def expected_seconds(self) -> float:
-        """Expected wall time in seconds of the minimum number of processes, without the budget."""
+        """Expected wall seconds of the minimum number of processes, whatever the budget."""
         starting = self.start_seconds * self.loads
         alone = starting + sum(map(self._seconds_alone, self.recorded_seconds))
         if not self.paired:
@@ -121,7 +121,7 @@ class Plan:
         return 2 * (alone + (self.processes - 1) * beside)
 
     def _seconds_alone(self, nodeid: str) -> float:
-        """Seconds that one process replays a test for, by itself."""
+        """Return for how many seconds a process that runs alone replays a test."""
         workload, seconds = self.workloads[nodeid], self.recorded_seconds[nodeid]
         if workload.load.is_load:
             request = seconds / len(workload.requests)
@@ -131,13 +131,13 @@ class Plan:
         return seconds * (MIN_WARMUP + self.perf.iterations)
 
     def _seconds_beside(self, nodeid: str) -> float:
-        """Seconds that one process of a pair replays a test for, after the first pair."""
+        """Return for how many seconds a process of a later pair replays a test."""
         once = self.recorded_seconds[nodeid]
         if self.turns is None or self.workloads[nodeid].load.is_load:
             return self._seconds_alone(nodeid)
         if self.turns == "iterations" or nodeid in self.uncut:
             return once * (MIN_WARMUP + self.iterations_of(nodeid, "iterations", once))
-        # Besides its turns it has one whole iteration of its own.
+        # Besides its turns, a process has one whole iteration of its own.
         wanted = self.wanted_turns(nodeid, self.turns)
         turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations, wanted)
         return once * (MIN_WARMUP + 1) + turns

@@ -1,4 +1,4 @@
-"""The run of a test's workload in one engine process: its replays, and what they measured."""
+"""One test's run in one engine process: its replays and their measurements."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ProcessRun:
     """Replay of one test in one engine process.
 
     Attributes:
-        watch: over the machine meanwhile.
-        void: why the sample must not be judged, as soon as that is known, or None.
+        watch: the watch over the machine during the run.
+        void: why the sample must not be judged, once that is known; or None.
         generating_seconds: time spent inside generation so far.
     """
 
@@ -80,17 +80,17 @@ class ProcessRun:
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
     def least(self, metric: str) -> float:
-        """Return the least value of the replays so far, which disturbances have spared; or 0."""
+        """Return the smallest value so far, that of the least disturbed replay; 0 without any."""
         rows = (*self._warmup, *self._rows)
         return min((row[metric] for row in rows if metric in row), default=0.0)
 
     @property
     def workload(self) -> Workload:
-        """What is replayed."""
+        """The workload that is replayed."""
         return self._process.workload
 
     def warm_up(self) -> None:
-        """Replay once without counting it; of a load, a part."""
+        """Replay once, uncounted, to warm up; a load is replayed only in part."""
         run = self._warm_up_load() if self.workload.load.is_load else drain(self._replay())
         self._warmup.append(compute_all(run))
         self._look()
@@ -108,9 +108,9 @@ class ProcessRun:
         self._look()
 
     def restores_prompt(self) -> bool:
-        """Try whether the engine restores the state of the prompt of the last replay.
+        """Try out whether the engine can restore the prompt's state from the last replay.
 
-        The workload is a single request. Not every model can go back to the end of its prompt.
+        The workload must be a single request. Not every model can return to the end of its prompt.
         """
         if not self._process.client.kind.restores_prompts:
             return False
@@ -122,7 +122,7 @@ class ProcessRun:
             raise ReplayError(self._process.slot.side, error) from error
 
     def in_turns(self, tokens: int, part: Part) -> Generator[int, None, None]:
-        """Replay a part once, in turns of so many tokens; yield the progress after each turn."""
+        """Replay a part once, in turns of ``tokens`` tokens; yield the progress after each turn."""
         run = yield from self._replay(tokens, part)
         if self.void:
             return
@@ -135,7 +135,7 @@ class ProcessRun:
         self._decode_turns += (s for timeline in run.timelines for s in timeline.decode_turns())
         if part != "decode":
             own = run.own().timelines
-            self._first_tokens.append(sum(each.token_times[0] - each.t_start for each in own))
+            self._first_tokens.append(sum(t.token_times[0] - t.t_start for t in own))
         self._look()
 
     def _warm_up_load(self) -> Run:
@@ -148,27 +148,27 @@ class ProcessRun:
         return run
 
     def _send_load(self) -> Run:
-        """Send the load once, and note what makes it void."""
+        """Send the load once; note the findings that make it void."""
         seed = load_seed(self._plan.seed, self._place, len(self._counted))
         try:
-            run, self._load, found = send_load(
+            run, self._load, findings = send_load(
                 self._process.client, self.workload, seed, self._generated
             )
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
         self.generating_seconds += run.seconds
-        for one in with_severities(found, self._plan.perf.fitness):
-            self._found[one.name] = one
-            if one.severity == "invalid":
-                self._note(one)
+        for finding in with_severities(findings, self._plan.perf.fitness):
+            self._found[finding.name] = finding
+            if finding.severity == "invalid":
+                self._note(finding)
         if not run.timelines and not self.void:
-            # Without an answer nothing can be timed, at any severity.
+            # Without an answer there is nothing to time, whatever the severity.
             self.void = "no request was answered"
         return run
 
     @property
     def _place(self) -> int:
-        """Number of the pair, which both sides have in common; without one, of the process."""
+        """Number of the pair, the same for both sides; without pairs, of the process."""
         slot = self._process.slot
         return slot.process if slot.pair is None else slot.pair
 
@@ -181,7 +181,7 @@ class ProcessRun:
             self._note(finding)
 
     def _note(self, finding: FitnessFinding) -> None:
-        """Note what an invalid finding means for the sample."""
+        """Mark the sample as void, disturbed or overloaded, as an invalid finding requires."""
         if CHECKS[finding.name].needs_both:
             self._overloaded = str(finding)
         elif self._hits_both(finding):
@@ -194,10 +194,10 @@ class ProcessRun:
         return self._idle.cpu_seconds()
 
     def waited(self, seconds: float, used: float) -> None:
-        """Check the CPU time that the process used during the other's turn.
+        """Check the CPU time (``used``) of the process during the other process's turn.
 
         Raises:
-            ReplayError: it keeps computing on the other's cores.
+            ReplayError: the process keeps computing on the other's cores.
         """
         try:
             self._idle.waited(seconds, used)
@@ -215,12 +215,12 @@ class ProcessRun:
             ((t.prompt_tokens_cached, t.prompt_tokens) for run in self._counted for t in run),
             () if use is None else use.servers.values(),
         )
-        asked = [] if self._load is not None else self._server_findings(use, share)
-        found = worst_first([*self._found.values(), *asked, *watched])
-        for finding in found:
+        server_findings = [] if self._load is not None else self._server_findings(use, share)
+        ranked = worst_first([*self._found.values(), *server_findings, *watched])
+        for finding in ranked:
             if finding.severity == "invalid":
                 self._note(finding)
-        findings = tuple(_noted(one) if self._hits_both(one) else one for one in found)
+        findings = tuple(_noted(f) if self._hits_both(f) else f for f in ranked)
         return ProcessSample(
             process=slot.process,
             iterations=tuple(rows),
@@ -248,19 +248,19 @@ class ProcessRun:
     def _server_findings(
         self, use: ServerUse | None, share: float | None
     ) -> Sequence[FitnessFinding]:
-        """Return what requests one at a time show of their servers.
+        """Return findings about the servers of requests that are sent one at a time.
 
-        ``share``: of the prompts, from a cache.
+        ``share``: share of the prompt tokens that came from a cache.
         """
-        found: list[FitnessFinding] = []
+        findings: list[FitnessFinding] = []
         kind = self._process.client.kind
         hides = any(timeline.hides_cache for run in self._counted for timeline in run)
         if share is None and hides and not kind.resets:
-            found.append(unknown_use("note", metrics_asked=self._counters.are_read))
+            findings.append(unknown_use("note", metrics_asked=self._counters.are_read))
         if use is not None and not kind.restarts:
             restart = restart_finding(use.servers, self._generated)
-            found += [restart] if restart else []
-        return with_severities(found, self._plan.perf.fitness)
+            findings += [restart] if restart else []
+        return with_severities(findings, self._plan.perf.fitness)
 
     def _turn_samples(self) -> TurnSamples:
         names = dict.fromkeys(name for row in self._turn_rows for name in row)
@@ -277,7 +277,7 @@ class ProcessRun:
     def step(self, iteration: int | None, iterations: int | None = None) -> Step:
         """Return the measure stage's progress at the next replay.
 
-        ``iterations``: how many there will be, as far as that is known; None: as planned.
+        ``iterations``: total number of iterations, if known; None: as planned.
         """
         plan, slot = self._plan, self._process.slot
         return Step(
@@ -300,10 +300,10 @@ class ProcessRun:
     def _requests(self, tokens: int | None, part: Part) -> Generator[int, None, Run]:
         """Replay a part of the workload once, from an empty cache; return the run.
 
-        Decode alone goes on from the prompt that the replay before left in the cache.
+        Decode alone continues from the prompt that the previous replay left in the cache.
 
-        In turns of ``tokens``, the progress is yielded after each turn: it grows with each
-        request, and with the first token of each.
+        In turns of ``tokens`` tokens, yield the progress after each turn; it grows with each
+        request and with the first token of each request.
         """
         client = self._process.client
 
@@ -325,26 +325,26 @@ class ProcessRun:
         return (yield from workload.load.drive(workload.requests, send, lambda: bool(self.void)))
 
     def _check_work(self, recorded: RecordedRequest, generation: Generation) -> None:
-        """Check that a generation was the recorded work.
+        """Check that a generation did the recorded work.
 
-        Findings are kept by check, even if they void nothing.
+        Findings are kept by name of their check, even if they do not void the sample.
         """
         timeline = generation.timeline
         if timeline.token_times:
             own = timeline.own()
             self.generating_seconds += own.token_times[-1] - own.t_start
         if self._process.slot.side == BASE and (other := recorded.other_work(generation)):
-            # The machine is not the cause, so repeating would not help.
+            # The machine did not cause this, so repeating would not help.
             raise EngineError(
                 f"other work than was recorded, so there is nothing to compare: {other.text}"
             )
         unlike = recorded.unlike(generation)
-        found = [*instrument_findings(generation), *([unlike] if unlike else [])]
-        for one in with_severities(found, self._plan.perf.fitness):
-            self._found[one.name] = one
-            # Without a token nothing can be timed, at any severity.
-            if one.severity == "invalid" or not timeline.token_times:
-                self.void = self.void or str(one)
+        findings = [*instrument_findings(generation), *([unlike] if unlike else [])]
+        for finding in with_severities(findings, self._plan.perf.fitness):
+            self._found[finding.name] = finding
+            # Without a token there is nothing to time, whatever the severity.
+            if finding.severity == "invalid" or not timeline.token_times:
+                self.void = self.void or str(finding)
 
 
 def _part_of(recorded: RecordedRequest, part: Part) -> RecordedRequest:
@@ -354,7 +354,7 @@ def _part_of(recorded: RecordedRequest, part: Part) -> RecordedRequest:
 
 
 def _noted(finding: FitnessFinding) -> FitnessFinding:
-    """Return a finding about what hit both processes of a pair alike."""
+    """Return a finding that hit both processes of a pair alike, as a note."""
     text = f"{finding.text}; both sides of each pair took turns within it"
     return replace(finding, severity="note", text=text)
 
@@ -362,7 +362,7 @@ def _noted(finding: FitnessFinding) -> FitnessFinding:
 def _progress(
     turns: Generator[int, None, Generation], before: int
 ) -> Generator[int, None, Generation]:
-    """Turn the tokens after each turn into progress: one more from the first token on."""
+    """Yield the progress after each turn: ``before``, plus 1 from the first token on."""
     while True:
         try:
             tokens = next(turns)
@@ -385,5 +385,5 @@ def _pooled(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
 
 
 def _gaps(timeline: Timeline) -> list[float]:
-    # Tokens that arrived together have no gaps.
+    # Tokens that arrived together have no gap between them.
     return [gap for gap in timeline.gaps() if gap]

@@ -1,4 +1,4 @@
-"""What one engine process measured of a test: its iterations, and its turns within them."""
+"""Measurements of one test in one engine process: iterations, and turns within them."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from pytest_llmperf.metrics import LARGEST, is_plausible, known_metric
 from pytest_llmperf.stats.summary import stalls
 from pytest_llmperf.stored_json import LEFT_OUT, Number, Stored, expect, unexpected
 
-#: The sides of a comparison: the one to judge, and the one it is compared with.
+#: The sides of a comparison: the side to judge, and the side it is compared with.
 CANDIDATE = "candidate"
 BASE = "base"
 
 
-#: Metrics that the turns of decode decide, and the one that these and the first tokens do.
+#: Metrics decided by the turns of decode, and the metric decided by these and first tokens.
 DECODE_METRICS = frozenset({"tokens_per_sec", "time_per_output_token"})
 WHOLE = "end_to_end"
 
-#: What turns took, whose logarithm is compared.
+#: Duration of turns; above 0, because its logarithm is compared.
 _Seconds = Annotated[
     Number, expect("seconds that can have been measured", lambda value: 0 < value <= LARGEST)
 ]
 
 
 def metric_values(values: Mapping[str, float | tuple[float, ...]]) -> Mapping[str, Any]:
-    """Return stored values by metric if each metric can have its own.
+    """Return stored values by metric, after checking that each metric can have its values.
 
     Raises:
-        ItemError: one can't.
+        ItemError: a metric can't have a value.
     """
-    for name, found in values.items():
+    for name, stored in values.items():
         # The package that registered the metric may be gone.
         metric = known_metric(name)
-        for value in found if isinstance(found, tuple) else (found,):
+        for value in stored if isinstance(stored, tuple) else (stored,):
             if not (metric.allows(value) if metric else value == 0 or is_plausible(value)):
                 raise unexpected("a value that the metric can have", value, name)
     return values
@@ -49,7 +49,7 @@ def metric_values(values: Mapping[str, float | tuple[float, ...]]) -> Mapping[st
 
 @dataclass(frozen=True)
 class TurnSamples(Stored):
-    """What a process measured while it took turns within generations with its pair's other one.
+    """Measurements of a process that took turns within generations with the other of its pair.
 
     Value i of either process was measured right before or after value i of the other.
 
@@ -58,7 +58,7 @@ class TurnSamples(Stored):
         steps: number of decode steps of all requests.
         first_tokens: sum of the requests' times to the first token, by replay.
         values: values of every other metric, by replay.
-        partial: seconds of each replay of the prompt alone, and of decode alone.
+        partial: seconds of each replay of the prompt alone and of decode alone, by part.
     """
 
     decode: tuple[_Seconds, ...] = ()
@@ -70,7 +70,7 @@ class TurnSamples(Stored):
     partial: dict[str, tuple[_Seconds, ...]] = field(default_factory=dict, metadata=LEFT_OUT)
 
     def turns_per_replay(self) -> int:
-        """Number of turns of decode in each replay; 1 if that is unknown."""
+        """Return the number of turns of decode in each replay; 1 if unknown."""
         replays = len(self.values.get("time_per_output_token", ())) or len(self.decode)
         return len(self.decode) // replays if replays and len(self.decode) % replays == 0 else 1
 
@@ -91,28 +91,28 @@ class ProcessSample:
         process: number of the process in the session, from 0.
         iterations: one mapping of metric name to value (base units) per iteration.
         warmup: the same for the warm-up iterations.
-        findings: fitness findings of that time.
+        findings: fitness findings during the replays.
         void: why the sample must not be judged, or None.
         disturbed: what disturbed both processes of the pair alike, so that only their difference
             may be judged; or empty.
-        overloaded: why the sample must not be judged if the pair's other side has the same; or
-            empty.
+        overloaded: why the sample must not be judged if the pair's other side is overloaded, too;
+            or empty.
         load: figures of its load; None if its requests were sent one at a time.
-        use: what it asked of servers, and their own counters; of requests that were sent one at a
-            time, None where no server's are known.
+        use: its requests to servers, and the servers' own counters; None if requests were sent one
+            at a time and no server's counters are known.
         cache_share: share of the prompt tokens that a server's cache served; None if unknown.
-        cpu_mhz: the CPU's clock, MHz; None if unknown, or if the engine may not compute there.
+        cpu_mhz: the CPU's clock, MHz; None if unknown, or if the engine may compute elsewhere.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` and, under load, ``request_latency`` every request's.
         gap_counts: how many values of ``pooled["inter_token"]`` belong to each request, by counted
-            iteration; empty where that is unknown.
-        undefined: by name, why a metric has no value that is measured beside the generations
-            or computed by a formula of another package or the project.
+            iteration; empty if unknown.
+        undefined: by name, why a metric that is measured beside the generations, or computed by a
+            formula of another package or the project, has no value.
         telemetry: the GPUs' counters while it decoded, or None.
         beside: whether it took turns by iterations with the other process of its pair.
-        turns: what it measured in turns of tokens, besides the iterations of its own; or None.
+        turns: what it measured in turns of tokens, besides its own iterations; or None.
     """
 
     process: int
@@ -136,16 +136,16 @@ class ProcessSample:
     gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:
-        """Return a metric's values of all iterations where it is defined."""
+        """Return a metric's values from all iterations in which it is defined."""
         return tuple(values[metric] for values in self.iterations if metric in values)
 
     def durations(self) -> tuple[float, ...]:
-        """Return seconds from end to end of all replays, those in turns of tokens included."""
+        """Return the end-to-end seconds of all replays, those in turns of tokens included."""
         own = self.row("end_to_end")
         return own if self.turns is None else (*own, *self.turns.values.get("end_to_end", ()))
 
     def stalls(self) -> int:
-        """Return how many replays took over 1.25 times the median of those that do the same."""
+        """Return how many replays took over 1.25 times the median of replays of the same part."""
         partial = () if self.turns is None else self.turns.partial.values()
         rows = [row for row in (self.durations(), *partial) if row]
         return stalls(rows) if rows else 0
@@ -160,10 +160,10 @@ def with_finding(
     finding: FitnessFinding,
     severities: Mapping[str, Severity],
 ) -> list[ProcessSample]:
-    """Return both samples of a pair with what was found of the pair, which may void them.
+    """Return both samples of a pair with a finding about the pair, which may void them.
 
-    ``severities``: of ``perf.fitness``.
+    ``severities``: severity by check, as configured in ``perf.fitness``.
     """
-    (found,) = with_severities([finding], severities)
-    void = str(found) if found.severity == "invalid" else None
-    return [replace(one, findings=(found, *one.findings), void=one.void or void) for one in halves]
+    (rated,) = with_severities([finding], severities)
+    void = str(rated) if rated.severity == "invalid" else None
+    return [replace(h, findings=(rated, *h.findings), void=h.void or void) for h in halves]

@@ -1,4 +1,4 @@
-"""How much longer answers take because the server reads other requests' prompts meanwhile."""
+"""Delay of answers while the server evaluates other requests' prompts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pytest_llmperf.stats.percentiles import percentile
 
 _Span = tuple[float, float]
 
-#: Fewer gaps of either kind are chance. If most have a request waiting, it waits in a queue.
+#: Fewer gaps of either kind differ by chance. Beyond this share beside a prompt, requests queue.
 _MIN_GAPS, _MOST = 8, 0.6
-#: How many times as long as usual a quarter of the gaps beside a prompt must be: where requests
-#: wait in a queue most of the time, or the server merely hiccups, they are not.
+#: A quarter of the gaps beside a prompt must be at least this many times as long as usual. They
+#: are not if requests mostly wait in a queue, or if the server merely hiccups.
 _LONGER, _QUARTER = 2.0, 75.0
 
 
 @dataclass(frozen=True)
 class PromptStalls:
-    """Time between the chunks of answers while another request waits for its first one.
+    """Gaps between the chunks of answers while another request waits for its first chunk.
 
     Attributes:
-        share: what is longer than usual of it, as a share of all time between chunks.
-        beside: mean of such a gap, seconds.
-        usual: mean of the other gaps, seconds.
+        share: their excess over usual gaps, as a share of all time between chunks.
+        beside: mean of these gaps, seconds.
+        usual: mean of all other gaps, seconds.
     """
 
     share: float
@@ -36,22 +36,22 @@ class PromptStalls:
 
 
 def prompt_stalls(outcomes: Sequence[RequestOutcome]) -> PromptStalls | None:
-    """Return the stalls of a load; None without any, or where the cause can't be told."""
+    """Return the stalls of a load; None without any, or if their cause is unclear."""
     reading = _merged(
-        (one.due if one.sent is None else one.sent, one.times[0]) for one in outcomes if one.times
+        (o.due if o.sent is None else o.sent, o.times[0]) for o in outcomes if o.times
     )
     beside: list[float] = []
     others: list[float] = []
-    for one in outcomes:
-        for span in pairwise(one.times):
+    for outcome in outcomes:
+        for span in pairwise(outcome.times):
             (beside if _overlaps(span, reading) else others).append(_length(span))
     if min(len(beside), len(others)) < _MIN_GAPS:
         return None
     if len(beside) > _MOST * (len(beside) + len(others)):
         return None
     mean, usual = fmean(beside), fmean(others)
+    # ``usual`` is 0 if chunks arrived several at once.
     if not usual or percentile(beside, _QUARTER) < _LONGER * usual:
-        # Without any time between chunks, they came several at once.
         return None
     share = (mean - usual) * len(beside) / (sum(beside) + sum(others))
     return PromptStalls(share, mean, usual)
@@ -73,5 +73,5 @@ def _merged(spans: Iterable[_Span]) -> list[_Span]:
 
 
 def _overlaps(span: _Span, merged: Sequence[_Span]) -> bool:
-    at = bisect_right(merged, span[0], key=lambda one: one[1])
-    return at < len(merged) and merged[at][0] < span[1]
+    index = bisect_right(merged, span[0], key=lambda other: other[1])
+    return index < len(merged) and merged[index][0] < span[1]

@@ -22,11 +22,11 @@ from pytest_llmperf.measure.watch import Watch
 
 
 class Replayer:
-    """Replays workloads of a plan.
+    """Replays the workloads of a plan.
 
     Args:
         plan: the measure stage's plan.
-        watch: starts a watch over the machine for the engine of this client.
+        watch: starts watching the machine for the engine of a client.
         on_step: called before every replay.
     """
 
@@ -41,7 +41,7 @@ class Replayer:
         self._on_step = on_step
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
-        #: Output tokens that servers that run already had counted after their last load.
+        #: Output tokens that already running servers had counted after their last load, by address.
         self._generated: dict[str, float] = {}
 
     def replay(
@@ -59,14 +59,14 @@ class Replayer:
         If one is void, the other is returned only if it has all its iterations.
 
         Args:
-            nodeid: of the test.
-            processes: one, or two that live side by side.
-            turns: what two processes take turns by.
-            open_metrics: in turns of tokens only what decides these is replayed; None: all.
-            longest: take turns for as long as may be.
+            nodeid: node id of the test.
+            processes: one process, or two that run side by side.
+            turns: kind of turns that two processes take.
+            open_metrics: undecided metrics; turns of tokens replay only what these need. None: all.
+            longest: whether to take turns for as long as allowed.
 
         Raises:
-            ReplayError: an engine refused or failed a request, or the base does other
+            ReplayError: an engine refused or failed a request, or the base did other
                 work than was recorded.
         """
         runs: list[ProcessRun] = []
@@ -87,24 +87,24 @@ class Replayer:
             raise
         finally:
             self.generating_seconds += sum(run.generating_seconds for run in runs)
-        return [one for one in samples if one.void or len(one.iterations) == whole]
+        return [s for s in samples if s.void or len(s.iterations) == whole]
 
     def _warm_up(self, runs: Sequence[ProcessRun]) -> None:
         for run in runs:
-            while not any(one.void for one in runs) and not run.is_warm:
+            while not any(r.void for r in runs) and not run.is_warm:
                 self._on_step(run.step(None))
                 run.warm_up()
 
     def _iterate(
         self, nodeid: str, runs: Sequence[ProcessRun], turns: Turns | None, *, longest: bool
     ) -> int:
-        """Replay whole iterations, two processes in turns; return how many were to be replayed."""
+        """Replay whole iterations, two processes in turns; return the number required of each."""
         order = list(runs)
         done = 0
         planned = whole = self._plan.iterations_of(nodeid, turns)
         while done < whole:
             for run in order:
-                if any(one.void for one in runs):
+                if any(r.void for r in runs):
                     return whole
                 self._on_step(run.step(done + 1, whole))
                 with _others_wait(run, runs):
@@ -112,7 +112,7 @@ class Replayer:
             order.reverse()
             done += 1
             if done == planned:
-                # Only now it is known how long a replay takes.
+                # Only now is it known how long a replay takes.
                 seconds = max(run.least("end_to_end") for run in runs)
                 whole = self._plan.iterations_of(nodeid, turns, seconds, longest=longest)
         return whole
@@ -122,8 +122,8 @@ class Replayer:
     ) -> None:
         """Replay in turns within the generations, so that even short disturbances hit both.
 
-        Every turn follows one of the other side: right after one of its own it would be faster.
-        Which side begins alternates by replay.
+        Every turn follows a turn of the other side, since right after its own a side is faster.
+        The side that begins alternates by replay.
         """
         iterations, workload = self._plan.perf.iterations, runs[0].workload
         step, whole = (
@@ -149,11 +149,11 @@ class Replayer:
             going = {run: run.in_turns(tokens, part) for run in order}
             reached = dict.fromkeys(going, 0)
             while going:
-                # The side that is behind goes on, so that prompts of several batches stay level.
+                # The side that is behind continues, so that prompts of several batches stay level.
                 behind = min(reached[run] for run in going)
-                for run in [one for one in order if one in going and reached[one] == behind]:
-                    # Until the other's threads spin no more: what of it is left would depend on
-                    # how its turn ended, and slow this one.
+                for run in [r for r in order if r in going and reached[r] == behind]:
+                    # Wait until the other's threads stop spinning: how long they still would
+                    # depends on how its turn ended, and it would slow this turn.
                     time.sleep(SPIN_SECONDS)
                     with _others_wait(run, runs):
                         try:
@@ -163,7 +163,7 @@ class Replayer:
 
 
 def _restore_prompt(runs: Sequence[ProcessRun]) -> bool:
-    """Whether both engines restore the prompt's state: else both evaluate it again."""
+    """Whether both engines can restore the prompt's state; otherwise both evaluate it again."""
     for run in runs:
         with _others_wait(run, runs):
             if not run.restores_prompt():
@@ -173,7 +173,7 @@ def _restore_prompt(runs: Sequence[ProcessRun]) -> bool:
 
 @contextmanager
 def _others_wait(run: ProcessRun, runs: Sequence[ProcessRun]) -> Iterator[None]:
-    """Check that the other engines are idle during this one's turn."""
+    """Check that the other engine is idle during this one's turn."""
     waiting = [(other, other.cpu_seconds()) for other in runs if other is not run]
     began = time.perf_counter()
     yield

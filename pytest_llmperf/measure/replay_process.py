@@ -1,4 +1,4 @@
-"""The engine process that a test is replayed in, and its place in the session."""
+"""The engine process that replays a test, and its place in the session."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Step:
 
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
     ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
-    without a comparison. ``open`` says what is known of the test's undecided metrics; ``left``
-    is how many seconds all tests are expected to take, or None where unknown. ``unit`` is the noun
-    for what is counted.
+    without a comparison. ``open`` describes the test's undecided metrics; ``left`` is the expected
+    number of seconds that all tests still need, or None if unknown. ``unit`` is the noun for the
+    processes that are counted.
     """
 
     process: int
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class ReplaySlot:
-    """The process of the session that a replay runs in, counted from 0."""
+    """Place of an engine process in the session; processes and pairs count from 0."""
 
     process: int
     side: str
@@ -43,7 +43,7 @@ class ReplaySlot:
 
 @dataclass(frozen=True)
 class ReplayProcess:
-    """One engine process that replays a test, and its workload."""
+    """An engine process that replays a test, and the test's workload."""
 
     client: EngineClient
     slot: ReplaySlot

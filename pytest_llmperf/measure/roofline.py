@@ -1,10 +1,10 @@
-"""Roofline of decoding: how near it comes to the limit of memory bandwidth.
+"""Roofline of decoding: how close it comes to the limit set by memory bandwidth.
 
 At batch size 1 each output token takes one step that reads every weight in use
 and the cache of every earlier position once. A device can't read faster than
 its bandwidth B, and the layers of several devices run one after the other, so
 a step takes at least the sum over devices of bytes / B. The roofline is that
-time over the time it took.
+minimum time divided by the measured time.
 Source: Williams, Waterman, Patterson: Roofline (CACM 2009); docs/roofline.md.
 """
 
@@ -21,9 +21,9 @@ class Bandwidth:
     """Memory bandwidth of one device.
 
     Attributes:
-        bytes_per_s: the maximum.
+        bytes_per_s: maximum bandwidth.
         how: its origin, in a few words.
-        spread: how far the median repetition was below it, a fraction; None if it was
+        spread: how far the median repetition was below the maximum, a fraction; None if it was
             not measured.
         cache_bytes: last-level cache in front of that memory; 0 if unknown.
     """
@@ -36,11 +36,11 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class DecodeReads:
-    """Bytes that the decode steps of one workload read, averaged over the steps.
+    """Bytes read by the decode steps of one workload, averaged over the steps.
 
     Attributes:
-        steps: decode steps: output tokens except the first of each request.
-        depth: positions that a step attends to, its own included.
+        steps: number of decode steps: output tokens except the first of each request.
+        depth: number of positions that a step attends to, its own included.
         weights, cache: bytes per step by device.
     """
 
@@ -61,8 +61,8 @@ class DecodeReads:
         return sum(self.by_device.values())
 
 
-#: Share of a step's bytes below which a device is left out: one row of the embedding is always
-#: read from the host's memory.
+#: Share of a step's bytes below which a device is left out: the host's memory always serves one
+#: row of the embedding.
 _NEGLIGIBLE = 1e-4
 
 
@@ -73,10 +73,10 @@ def reading_devices(by_device: Mapping[str, float]) -> list[str]:
 
 
 def decode_reads(reads: ModelReads, requests: Sequence[tuple[int, int]]) -> DecodeReads | None:
-    """Average over the decode steps of requests, each (prompt tokens, output tokens).
+    """Return the average reads of the decode steps of requests; None without a step.
 
-    The step that takes output token i (from 1) and makes the next one attends to
-    the prompt's p positions and to i of the output: p + i. None without a step.
+    Each request is (prompt tokens, output tokens). The step that takes output token i (from 1)
+    and makes the next one attends to the prompt's p positions and to i of the output: p + i.
     """
     depths = [prompt + i for prompt, output in requests for i in range(1, output)]
     if not depths:
@@ -95,8 +95,8 @@ class Limit:
 
     Attributes:
         reads: bytes that a step reads.
-        bandwidths: one for every device that counts.
-        model_bytes: of all weights.
+        bandwidths: bandwidth of each device that counts, by device.
+        model_bytes: size of all weights.
     """
 
     reads: DecodeReads
@@ -107,7 +107,7 @@ class Limit:
     def seconds(self) -> float:
         """Minimum seconds of a step."""
         by_device = self.reads.by_device
-        return sum(by_device[name] / one.bytes_per_s for name, one in self.bandwidths.items())
+        return sum(by_device[name] / b.bytes_per_s for name, b in self.bandwidths.items())
 
     @property
     def tokens_per_sec(self) -> float:

@@ -1,6 +1,6 @@
-"""The engine processes of a round: started, given a test's settings, replaced, closed.
+"""Life of the engine processes of a round: start, configure, replace, close.
 
-Each round has fresh ones: a process is the unit of replication (``replication.py``).
+Each round has fresh processes: a process is the unit of replication (``replication.py``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class RoundProcesses:
 
     Args:
         before: called right before a process starts.
-        turns: asked of every process, with each of its settings, what it could take turns by with
-            another one beside it; None: that is known.
+        turns: called for every process, with each of its settings; returns the kind of turns that
+            it could take beside another process. None: that is already known.
 
     Attributes:
         started: number of processes started.
-        turns: by side, what all its processes could take turns by; None: they must be alone.
+        turns: by side, the kind of turns all its processes could take; None: they must run alone.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class RoundProcesses:
         self.turns: dict[str, Turns | None] = {}
 
     def make_room(self, sides: Sequence[Side], nodeid: str) -> None:
-        """Close all processes if one can't take a test's settings: none stays beside a load."""
+        """Close all processes if one can't take a test's settings: none may run beside a load."""
         for side in sides:
             client, spec = self._clients.get(side.role), side.specs.get(nodeid)
             if client is not None and spec is not None and not client.takes(spec):
@@ -48,7 +48,7 @@ class RoundProcesses:
         """Return the side's process with a test's settings, started if needed.
 
         Raises:
-            ReplayError: it can't be started, or can't have these settings.
+            ReplayError: it can't be started or configured with these settings.
         """
         client, spec = self._clients.get(side.role), side.specs.get(nodeid)
         if client is not None and not client.alive:
@@ -73,19 +73,19 @@ class RoundProcesses:
         self._clients.pop(role, None)
 
     def close(self) -> None:
-        """Let all processes end."""
+        """Close all processes gracefully."""
         for role, client in self._clients.items():
             self._ask(role, client)
             client.close()
         self._clients.clear()
 
     def kill(self) -> None:
-        """End all processes at once."""
+        """Kill all processes immediately."""
         for client in self._clients.values():
             client.kill()
 
     def _ask(self, role: str, client: EngineClient) -> None:
-        """Note what a process could take turns by; the narrowest answer counts."""
+        """Note the kind of turns a process could take; the most restrictive answer counts."""
         if self._turns_of is None:
             return
         answer = self._turns_of(client) if client.alive else None

@@ -27,7 +27,7 @@ from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns, common_turns
 from pytest_llmperf.measure.watch import Watch
 
-#: Number of void rounds of a test that are replaced, besides one for every two that counted.
+#: Void rounds of a test that may be replaced, plus one more for every two valid rounds.
 SPARE_ROUNDS = 2
 
 
@@ -36,12 +36,12 @@ class Open:
     """What more samples of a test could still decide.
 
     Attributes:
-        metrics: the undecided ones; none: all.
-        alone: a pair whose processes run one after the other is needed, because such pairs
-            contradict those that took turns.
-        texts: what is known of each undecided metric, for the progress display.
-        seconds: that deciding them is expected to take; None where unknown.
-        pairs: that this is expected to take; 0 where unknown, infinite where none would do.
+        metrics: the undecided metrics; empty means all.
+        alone: whether a pair whose processes run one after the other is needed, because such
+            pairs contradict those that took turns.
+        texts: state of each undecided metric, for the progress display.
+        seconds: expected time to decide them; None if unknown.
+        pairs: expected number of further pairs; 0 if unknown, infinite if no number is enough.
     """
 
     metrics: Collection[str] = ()
@@ -51,11 +51,11 @@ class Open:
     pairs: float = 0.0
 
 
-#: A test that is expected to take more further pairs takes turns for longer in each from then on:
-#: what a pair costs besides its turns, such as starting two processes, is then better used.
+#: A test expected to need more further pairs than this takes turns for longer in each pair from
+#: then on, so that the fixed cost of a pair, such as starting two processes, is better used.
 MANY_PAIRS = 8
 
-#: Given every test's samples so far, returns the tests that more samples could still decide.
+#: Takes the samples of every test so far; returns the tests that more samples could still decide.
 Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Open]]
 
 #: Called for every complete pair, or single process, as soon as it counts: node id, samples.
@@ -66,28 +66,28 @@ class Rounds:
     """A measure stage: rounds of processes until every test is decided.
 
     In each round every waiting test is replayed, in random order, in a fresh engine
-    process; with two sides a round is a pair: a process of either side, in random turn,
-    with the same order of tests in both. Tests of the same engine settings stay together:
-    those of another context follow in the same process, those that take another load in
-    the next one. A test that only one side has is replayed in that side's processes. If two
-    processes fit side by side they run together, and take turns iteration by iteration;
-    else one follows the other, as in the first round.
+    process. With two sides a round is a pair: one process per side, in random order, both
+    with the same order of tests. Tests with the same engine settings stay together: a test
+    that needs another context follows in the same process, a test that needs another load
+    in a new one. A test that only one side has is replayed in that side's processes. If two
+    processes fit side by side, they run together and take turns; otherwise one follows the
+    other, as in the first round.
 
     Args:
         plan: the measure stage's plan.
         sides: the candidate, or the candidate and the base.
-        watch: starts a watch over the machine for the engine of this client.
+        watch: starts watching the machine for the engine of a client.
         on_step: called before every replay.
-        undecided: asked after each round which of the tests with the planned minimum of
-            samples to continue; None continues none.
-        earlier: pairs of earlier sessions of the same comparison, by node id; they count
+        undecided: called after each round; returns which tests that already have the planned
+            minimum of samples should continue. None: none of them.
+        earlier: pairs from earlier sessions of the same comparison, by node id; they count
             like this session's.
-        keep: called for every pair that counts, as soon as it is complete.
-        before: called right before each engine process starts, with what it will take turns by;
-            returns the seconds it spent waiting, which do not count for the budget.
-        turns: asked of either side's first process, at its end, what it could take turns by
-            with another one beside it; None: they must follow one another.
-        known_turns: the answer for both sides, where it is known before the first round.
+        keep: called for every valid pair as soon as it is complete.
+        before: called right before each engine process starts, with the kind of turns it will
+            take; returns the seconds it waited, which do not count towards the budget.
+        turns: called with the client of each side's first process, at its end; returns the
+            kind of turns it could take beside another process, or None if it must run alone.
+        known_turns: the kind of turns of both sides, if known before the first round.
     """
 
     def __init__(
@@ -113,15 +113,15 @@ class Rounds:
         self._keep_pair = keep
         self._before = before
         self._turns_of = turns
-        #: By side; only if both can, processes run side by side.
+        #: Kind of turns each side can take, by side; if either can't, they run one by one.
         self._turns: dict[str, Turns | None] = {}
         if known_turns is not None:
             self._turns = dict.fromkeys((side.role for side in sides), known_turns)
         #: Tests that were expected to need many more pairs.
         self._long: set[str] = set()
-        #: Tests of which a pair that had to run alone was void: the machine does not allow it now.
+        #: Tests with a void pair that had to run alone: the machine does not allow it now.
         self._void_alone: set[str] = set()
-        #: What is undecided of each test, once there is a first answer.
+        #: What is undecided about each test; empty until the first answer.
         self._open: Mapping[str, Open] = {}
         self._asked = 0.0
         self._apart = ""
@@ -136,11 +136,11 @@ class Rounds:
         self._started = 0
 
     def run(self) -> Measurement:
-        """Measure until every test is decided, or given up, or the budget ends."""
+        """Measure until every test is decided or given up, or the budget runs out."""
         for nodeid, workload in self._plan.workloads.items():
-            own = [side.workload(nodeid, workload) for side in self._sides]
-            found = [one.unmeasurable() for one in own if one is not None]
-            self._tests[nodeid].error = next(filter(None, found), None)
+            own_workloads = [side.workload(nodeid, workload) for side in self._sides]
+            reasons = [own.unmeasurable() for own in own_workloads if own is not None]
+            self._tests[nodeid].error = next(filter(None, reasons), None)
         order = random.Random(self._plan.seed)
         for number, sides in enumerate(rounds_of(self._sides, order), start=self._first):
             waiting = self._waiting()
@@ -163,7 +163,7 @@ class Rounds:
         )
 
     def _next_round(self, waiting: list[str]) -> tuple[list[str], Turns | None]:
-        """Return which of the waiting tests come next, and what their processes take turns by."""
+        """Return the waiting tests that come next, and the kind of turns of their processes."""
         alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
         turns = None if alone else self._common_turns()
         if turns is None:
@@ -179,7 +179,7 @@ class Rounds:
             count = self._count(nodeid)
             if count < self._plan.processes:
                 waiting.append(nodeid)
-            # Those that ran alone beside pairs in turns decide nothing.
+            # Where other pairs took turns, the pairs that ran alone decide nothing.
             elif count - samples.earlier - samples.alone_pairs < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
@@ -192,13 +192,13 @@ class Rounds:
         return known is not None and not (known.alone and nodeid in self._void_alone)
 
     def _step(self, step: Step) -> None:
-        """Report a step with what is open of its test, and the seconds left."""
+        """Report a step, with the undecided metrics of its test and the seconds left."""
         texts = self._open.get(step.nodeid, Open()).texts
         self._on_step(replace(step, open=texts, left=self._left()))
 
     def _left(self) -> float | None:
-        """Return the seconds that all open tests still need, within what is left of the budget."""
-        seconds = [one.seconds for one in self._open.values() if one.seconds is not None]
+        """Return the seconds that the open tests still need, at most the rest of the budget."""
+        seconds = [test.seconds for test in self._open.values() if test.seconds is not None]
         needed = sum(seconds) - (time.monotonic() - self._asked)
         left = max(min(needed, self._plan.budget - self._spent_seconds()), 0.0)
         return left if seconds else None
@@ -224,17 +224,17 @@ class Rounds:
     def _round(
         self, number: int, sides: Sequence[Side], waiting: list[str], turns: Turns | None
     ) -> None:
-        """Replay the tests in a fresh process of each side; keep what all sides have measured.
+        """Replay the tests in a fresh process of each side; keep the complete results.
 
-        ``turns``: what the processes take turns by, side by side; None: one follows the other.
+        ``turns``: kind of turns taken side by side; None: one process follows the other.
         """
-        found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
+        samples_of: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         pair = number if self._paired else None
         slots = [
             (side, ReplaySlot(number * len(sides) + turn, side.role, pair))
             for turn, side in enumerate(sides)
         ]
-        for together in [slots] if turns else [[one] for one in slots]:
+        for together in [slots] if turns else [[slot] for slot in slots]:
             nodeids = [
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
@@ -242,24 +242,24 @@ class Rounds:
             if turns and (short := short_of_memory(got.values())):
                 self._keep_apart(short)
             for nodeid, samples in got.items():
-                found[nodeid] += samples
-            # Without this half the other one would only cost time.
-            lost = {n for n in nodeids if n not in got or any(one.void for one in got[n])}
+                samples_of[nodeid] += samples
+            # Without this half of the pair, measuring the other half would waste time.
+            lost = {n for n in nodeids if n not in got or any(sample.void for sample in got[n])}
             waiting = [nodeid for nodeid in waiting if nodeid not in lost]
-        for nodeid, halves in found.items():
+        for nodeid, halves in samples_of.items():
             void = any(sample.void for sample in halves)
             if void or len(halves) == sum(self._has(side, nodeid) for side in sides):
                 self._keep(nodeid, halves)
 
     def _keep_apart(self, why: str) -> None:
-        """Have processes follow one another from now on."""
+        """Run the processes of a pair one after the other from now on."""
         self._turns = dict.fromkeys(side.role for side in self._sides)
         self._apart = why
 
     def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
         samples = self._tests[nodeid]
         if all(sample.overloaded for sample in halves):
-            halves = [replace(one, void=one.void or one.overloaded) for one in halves]
+            halves = [replace(half, void=half.void or half.overloaded) for half in halves]
         halves = with_equal_use(halves, self._plan.perf.fitness)
         halves = with_equal_clocks(halves, samples.loaded, self._plan.perf.fitness)
         for sample in halves:
@@ -279,11 +279,11 @@ class Rounds:
         waiting: Sequence[str],
         turns: Turns | None,
     ) -> list[tuple[str, list[ProcessSample]]]:
-        """Replay the tests in one fresh process of each of these sides, side by side.
+        """Replay the tests in one fresh process per side, side by side.
 
         A process that dies is replaced.
         """
-        found: list[tuple[str, list[ProcessSample]]] = []
+        results: list[tuple[str, list[ProcessSample]]] = []
         is_known = not self._paired or all(side.role in self._turns for side, _ in together)
         processes = RoundProcesses(
             partial(self._wait_before, turns), None if is_known else self._turns_of
@@ -295,13 +295,13 @@ class Rounds:
                     continue
                 try:
                     processes.make_room(sides, nodeid)
-                    found.append((nodeid, self._replay(together, processes, nodeid, turns)))
+                    results.append((nodeid, self._replay(together, processes, nodeid, turns)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
                         processes.lose(failure.side)
                     side = next(side for side in sides if side.role == failure.side)
                     if len(together) > 1:
-                        # They may disturb each other; running alone will show.
+                        # They may disturb each other; running alone will tell.
                         self._keep_apart(self._message(side, failure.error))
                         break
                     self._tests[nodeid].error = self._message(side, failure.error)
@@ -313,14 +313,14 @@ class Rounds:
         finally:
             self._started += processes.started
         self._turns = {**processes.turns, **self._turns}
-        return found
+        return results
 
     def _wait_before(self, turns: Turns | None) -> None:
         time.sleep(self._plan.unit.pause_seconds)
         self._waited += self._before(turns)
 
     def _spent(self, nodeid: str) -> bool:
-        """Check and note whether the session's budget, or the test's own, is used up."""
+        """Return (and note) whether the session's or the test's own budget is used up."""
         plan, samples = self._plan, self._tests[nodeid]
         samples.own_budget = samples.seconds > plan.test_budgets.get(nodeid, math.inf)
         samples.budget_reached = self._spent_seconds() > plan.budget or samples.own_budget
@@ -334,36 +334,36 @@ class Rounds:
         turns: Turns | None,
     ) -> list[ProcessSample]:
         paired, processes = self._is_paired(nodeid), list[ReplayProcess]()
-        for side, place in together:
+        for side, side_slot in together:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
-                own = place if paired else replace(place, pair=None)
+                slot = side_slot if paired else replace(side_slot, pair=None)
                 client, loaded = engines.ready(side, nodeid), self._tests[nodeid].loaded
                 if turns and (fewer := fewer_layers(loaded.get(side.role), client.info)):
                     raise ReplayError(side.role, EngineError(fewer))
                 if other := _other_server(loaded.get(side.role), client):
                     raise ReplayError(side.role, EngineError(other))
                 loaded[side.role] = client.info
-                processes.append(ReplayProcess(client, own, workload))
+                processes.append(ReplayProcess(client, slot, workload))
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:
                 if turns == "tokens" and nodeid in self._plan.uncut:
                     turns = "iterations"
-                named = self._open.get(nodeid)
-                open_metrics = (named.metrics or None) if named else None
-                if named is not None and named.pairs > MANY_PAIRS:
+                undecided = self._open.get(nodeid)
+                open_metrics = (undecided.metrics or None) if undecided else None
+                if undecided is not None and undecided.pairs > MANY_PAIRS:
                     self._long.add(nodeid)
                 return self._replayer.replay(
                     nodeid, processes, turns, open_metrics, longest=nodeid in self._long
                 )
-            # Where only one side has the test there are no turns to take.
-            return [one for each in processes for one in self._replayer.replay(nodeid, [each])]
+            # If only one side has the test, there are no turns to take.
+            return [sample for p in processes for sample in self._replayer.replay(nodeid, [p])]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
     def _common_turns(self) -> Turns | None:
-        """Return what both sides can take turns by; None if they follow one another."""
+        """Return the kind of turns both sides can take; None if one follows the other."""
         if not self._paired:
             return None
         return common_turns([self._turns.get(side.role) for side in self._sides])
@@ -373,7 +373,7 @@ class Rounds:
 
 
 def _other_server(known: EngineInfo | None, client: EngineClient) -> str:
-    """Return how a server that runs already differs from the one before; empty if it doesn't."""
+    """Explain how an already running server has changed; empty if it hasn't."""
     now = client.info
     if known is None or client.kind.restarts:
         return ""

@@ -1,4 +1,4 @@
-"""Samples of a measurement: of each test, by process and by pair."""
+"""Samples of a measurement, by test, process and pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_llmperf.measure.process_sample import ProcessSample as ProcessSample
 from pytest_llmperf.measure.process_sample import TurnSamples as TurnSamples
 from pytest_llmperf.metrics import Metric, percentile_parts
 
-#: One row of values per process; for a percentile, one row of one value per group of processes.
+#: One row of values per process; for a percentile, one row with one value per group of processes.
 Rows = tuple[tuple[float, ...], ...]
 
 
@@ -26,12 +26,12 @@ class TestSamples:
         processes: valid samples of all sides, in order.
         voided: samples that must not be judged, kept for counts and reports.
         error: why the test could not be measured at all.
-        budget_reached: whether a time budget ended before the test was decided.
-        own_budget: the budget was the test's own, not the session's.
-        unfit: whether it was given up because too many samples were void.
+        budget_reached: whether a time budget ran out before the test was decided.
+        own_budget: whether that budget was the test's own, not the session's.
+        unfit: whether the test was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
         earlier: number of pairs from earlier sessions.
-        loaded: what the newest engine of each side had loaded for it.
+        loaded: by side, what its newest engine had loaded for the test.
     """
 
     __test__ = False
@@ -52,13 +52,13 @@ class TestSamples:
         return replace(self, processes=own, earlier=0)
 
     def undisturbed(self) -> TestSamples:
-        """Return the samples without those of which only the difference to another one counts."""
-        return replace(self, processes=[one for one in self.processes if not one.disturbed])
+        """Return the samples without disturbed ones, of which only paired differences count."""
+        return replace(self, processes=[s for s in self.processes if not s.disturbed])
 
     def of_side(self, side: str) -> TestSamples:
         """Return the samples of one side only."""
         valid, void = (
-            [s for s in every if s.side == side] for every in (self.processes, self.voided)
+            [s for s in samples if s.side == side] for samples in (self.processes, self.voided)
         )
         return replace(self, processes=valid, voided=void)
 
@@ -69,13 +69,13 @@ class TestSamples:
 
     @property
     def alone_pairs(self) -> int:
-        """Number of pairs that ran one process after the other, where others took turns."""
+        """Number of pairs whose processes ran one after the other, if other pairs took turns."""
         kinds = self._by_kind_of_turns(WHOLE)
         return len(kinds.get(0, ())) if _judged_kind(kinds) else 0
 
     @property
     def good(self) -> int:
-        """Number of samples for a verdict: complete pairs of two sides, processes of one."""
+        """Number of samples for a verdict: complete pairs, or processes if there is one side."""
         both = (*self.processes, *self.voided)
         return self.pairs if any(s.pair is not None for s in both) else len(self.processes)
 
@@ -88,7 +88,7 @@ class TestSamples:
         """Return one side's values of a metric, processes x iterations.
 
         A percentile (``inter_token_p95``) has one value per group of consecutive processes.
-        Empty where the metric is undefined or there are too few values for the percentile.
+        Empty if the metric is undefined or there are too few values for the percentile.
         """
         if (parts := percentile_parts(metric)) is not None:
             return _percentiles(self.pooled_rows(parts[0], side), parts[1])
@@ -96,7 +96,7 @@ class TestSamples:
         return tuple(row for row in rows if row)
 
     def paired(self, metric: str) -> tuple[Rows, Rows]:
-        """Return the values (candidate, base) of a metric by complete pair, as ``values`` does.
+        """Return a metric's values (candidate, base) in complete pairs, each as ``values`` does.
 
         Row i of both belongs to the same pair (or group of pairs).
         """
@@ -107,12 +107,12 @@ class TestSamples:
         return _apart((a.row(metric), b.row(metric)) for a, b in self._judged_pairs(metric))
 
     def differences(self, metric: Metric) -> tuple[float, ...] | None:
-        """Difference of each pair in ``paired`` on the log scale; positive is worse.
+        """Return the difference of each pair in ``paired`` on the log scale; positive is worse.
 
         None for a percentile, whose values belong to no single pair.
 
         Raises:
-            ValueError: a sample that the metric can't have.
+            ValueError: a sample has a value that the metric can't have.
         """
         if percentile_parts(metric.name) is not None:
             return None
@@ -121,9 +121,9 @@ class TestSamples:
         return tuple(pair_difference(metric, *pair, shapes) for pair in pairs)
 
     def alone_differences(self, metric: Metric) -> tuple[float, ...] | None:
-        """Difference of each pair that ran one after the other, where others took turns.
+        """Return the difference of each pair whose processes ran one after the other.
 
-        None where no turns decide.
+        None if such pairs decide the metric, because most pairs did not take turns.
 
         Raises:
             ValueError: as ``differences``.
@@ -134,35 +134,35 @@ class TestSamples:
         return tuple(pair_difference(metric, *pair) for pair in kinds.get(0, ()))
 
     def paired_durations(self) -> tuple[Rows, Rows]:
-        """Return seconds from end to end (candidate, base), those in turns of tokens included."""
+        """Return end-to-end seconds (candidate, base), replays in turns of tokens included."""
         return _apart((a.durations(), b.durations()) for a, b in self._pairs())
 
     def stalls(self) -> tuple[int, ...]:
-        """Return the numbers of stalled replays: (candidate, base) of the pairs, else (candidate,).
+        """Return how many replays stalled: (candidate, base) of the pairs, else (candidate,).
 
-        ``ProcessSample.stalls`` says which are.
+        ``ProcessSample.stalls`` defines a stall.
         """
         if self.pairs:
             return tuple(
-                sum(one.stalls() for one in side) for side in zip(*self._pairs(), strict=True)
+                sum(half.stalls() for half in side) for side in zip(*self._pairs(), strict=True)
             )
-        return (sum(one.stalls() for one in self.processes if one.side == CANDIDATE),)
+        return (sum(s.stalls() for s in self.processes if s.side == CANDIDATE),)
 
     def pooled_rows(self, source: str, side: str) -> Rows:
-        """Return one side's raw values of ``source``, a row of seconds per process."""
+        """Return one side's raw values of ``source``: a row of seconds per process."""
         rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.side == side)
         return tuple(row for row in rows if row)
 
     def paired_pooled(self, source: str) -> tuple[Rows, Rows]:
-        """Return the raw values (candidate, base) of ``source``, a row per complete pair."""
+        """Return the raw values (candidate, base) of ``source``: a row per complete pair."""
         return _apart(
             (a.pooled.get(source, ()), b.pooled.get(source, ())) for a, b in self._pairs()
         )
 
     def _judged_pairs(self, metric: str) -> list[tuple[ProcessSample, ProcessSample]]:
-        """Return the pairs that decide a metric, all with the same kind of turns.
+        """Return the pairs that decide a metric; all took the same kind of turns.
 
-        The differences of different kinds are not equally noisy.
+        Differences are not equally noisy with each kind of turns.
         """
         kinds = self._by_kind_of_turns(metric)
         return kinds.get(_judged_kind(kinds), [])
@@ -173,8 +173,8 @@ class TestSamples:
             if a.row(metric) and b.row(metric):
                 kinds.setdefault(kind_of_turns(metric, a, b), []).append((a, b))
         if 2 in kinds and 0 in kinds:
-            # Pairs that took turns of tokens for other metrics only neither ran alone nor count.
-            kinds[0] = [pair for pair in kinds[0] if any(one.turns is None for one in pair)]
+            # A pair that took turns of tokens for other metrics only did not run alone.
+            kinds[0] = [pair for pair in kinds[0] if any(half.turns is None for half in pair)]
         return kinds
 
     def _pairs(self) -> Iterator[tuple[ProcessSample, ProcessSample]]:
@@ -194,16 +194,16 @@ _Kinds = dict[int, list[tuple[ProcessSample, ProcessSample]]]
 
 
 def _judged_kind(kinds: _Kinds) -> int:
-    """Return the finest kind of turns with more than half as many pairs as the most common one.
+    """Return the finest kind of turns with over half as many pairs as the most common kind.
 
-    Turns that failed leave the decision to the pairs without; some pairs run alone on purpose.
+    If taking turns failed, pairs without turns decide; some pairs run alone on purpose.
     """
     largest = max(map(len, kinds.values()), default=0)
     return max((kind for kind, pairs in kinds.items() if 2 * len(pairs) > largest), default=0)
 
 
 def _apart(pairs: Iterable[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
-    """Split pairs of rows by side, keeping those with both defined."""
+    """Split pairs of rows by side, without the pairs in which a row is empty."""
     both = [(a, b) for a, b in pairs if a and b]
     return tuple(a for a, _ in both), tuple(b for _, b in both)
 
@@ -219,13 +219,13 @@ class Measurement:
     """Result of a measure stage.
 
     Attributes:
-        tests: by node id.
-        seed: of the random order.
+        tests: samples of each test, by node id.
+        seed: seed of the random order.
         seconds: wall time of the stage.
         generating_seconds: the part spent inside generation, warm-up included.
         processes: number of engine processes started.
         waited: the part of ``seconds`` spent waiting for the machine to be quiet.
-        apart: why processes with room side by side ran one after the other; or empty.
+        apart: why processes that could run side by side ran one after the other; or empty.
     """
 
     tests: dict[str, TestSamples]
@@ -238,5 +238,5 @@ class Measurement:
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget that the stage took: waiting does not count."""
+        """Seconds of the budget that the stage used; waiting does not count."""
         return self.seconds - self.waited

@@ -1,4 +1,4 @@
-"""What requests asked of servers, beside what the servers' own counters say of the same time."""
+"""Requests to servers, together with the servers' own counters during the same time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.server.counters import ServerCounters
     from pytest_llmperf.run import Run
 
-#: How likely shares may be of replicas that are chosen at random for each request, to be chance.
+#: Shares are not chance if replicas chosen at random per request would give them this rarely.
 _CHANCE = 1 / 256
-#: How many times its even share makes a replica overloaded.
+#: A replica is overloaded from this many times its even share on.
 _OVERLOADED = 1.5
 
 
@@ -26,11 +26,11 @@ class ServerUse:
     """Requests of one sample, and the servers' own counters meanwhile.
 
     Attributes:
-        servers: by its address, what a server's counters say; None if it publishes none.
+        servers: each server's counters, by its address; None if it publishes none.
         answered: number of requests that got a complete answer.
         tokens: their output tokens, by the server's count in each answer.
         tokens_asked: output tokens that the servers may have generated for all requests; None
-            where that is unknown.
+            if unknown.
     """
 
     servers: Mapping[str, ServerSide | None]
@@ -42,15 +42,15 @@ class ServerUse:
 class UseCounters:
     """Reads servers' counters before and after requests that are sent one at a time.
 
-    Nothing is read in between: it would be read by the process that times the answers.
+    Nothing is read in between, because the process that times the answers would have to do it.
 
     Args:
-        client: of the engine that asks the servers.
-        beside: whether another process asks meanwhile. A server that runs already may be asked by
-            both, and would count the requests of both.
+        client: client of the engine that sends the requests.
+        beside: whether another process sends requests meanwhile. If both use a server that runs
+            already, it counts the requests of both.
 
     Attributes:
-        are_read: whether they are.
+        are_read: whether the counters are read at all.
     """
 
     def __init__(self, client: EngineClient, *, beside: bool = False) -> None:
@@ -59,12 +59,12 @@ class UseCounters:
         self._before: Mapping[str, ServerCounters | None] | None = None
 
     def begin(self) -> None:
-        """Read the counters before the first request; no more than once."""
+        """Read the counters before the first request; later calls do nothing."""
         if self._before is None and self.are_read:
             self._before = self._read()
 
     def use(self, runs: Sequence[Run]) -> ServerUse | None:
-        """Read the counters after the last request; None where no server publishes any."""
+        """Read the counters after the last request; None if no server publishes any."""
         before = self._before or {}
         if not any(before.values()):
             return None
@@ -77,42 +77,42 @@ class UseCounters:
         try:
             return self._client.counters()
         except EngineError:
-            # The next request says what is wrong.
+            # The next request will report the error.
             return {}
 
 
 def hit_share(sides: Iterable[ServerSide]) -> float | None:
-    """Return the share of the prompt tokens that caches served, by samples that count both."""
+    """Return the share of the prompt tokens that caches served, where both are counted."""
     known = [
-        (one.cache_hits, one.cache_queries)
-        for one in sides
-        if one.cache_hits is not None and one.cache_queries is not None
+        (side.cache_hits, side.cache_queries)
+        for side in sides
+        if side.cache_hits is not None and side.cache_queries is not None
     ]
     queries = sum(asked for _, asked in known)
     return sum(hits for hits, _ in known) / queries if queries else None
 
 
 def generated(uses: Sequence[ServerUse]) -> dict[str, int | None]:
-    """Return by address how many tokens each server generated; None where that is unknown."""
-    found: dict[str, int | None] = {}
-    for url in dict.fromkeys(url for one in uses for url in one.servers):
-        sides = [one.servers.get(url) for one in uses]
+    """Return how many tokens each server generated, by address; None if unknown."""
+    totals: dict[str, int | None] = {}
+    for url in dict.fromkeys(url for use in uses for url in use.servers):
+        sides = [use.servers.get(url) for use in uses]
         tokens = [None if side is None else side.generated_tokens for side in sides]
-        known = [one for one in tokens if one is not None]
-        found[url] = sum(known) if len(known) == len(tokens) else None
-    return found
+        known = [count for count in tokens if count is not None]
+        totals[url] = sum(known) if len(known) == len(tokens) else None
+    return totals
 
 
 @dataclass(frozen=True)
 class ReplicaShares:
-    """How replicas shared the requests, by their output tokens: llama.cpp counts nothing else.
+    """How replicas shared the requests, by output tokens: llama.cpp counts nothing else.
 
     Attributes:
-        shares: by address, its share.
-        idle: addresses that served nothing, and more requests than leave one out by chance.
-        busiest: address of the one that served most.
-        times: how many times its even share that one served.
-        is_overloaded: whether that is much, and more than chance.
+        shares: share of each replica, by address.
+        idle: addresses of replicas that served nothing, which is not chance.
+        busiest: address of the replica that served most.
+        times: how many times its even share the busiest replica served.
+        is_overloaded: whether that is too much, and not chance.
     """
 
     shares: Mapping[str, float]
@@ -123,18 +123,18 @@ class ReplicaShares:
 
     @classmethod
     def of(cls, uses: Sequence[ServerUse]) -> ReplicaShares | None:
-        """Return the shares; None for a single server, or where they are unknown."""
+        """Return the shares; None for a single server, or if they are unknown."""
         tokens = generated(uses)
         known = {url: count for url, count in tokens.items() if count is not None}
         total = sum(known.values())
         if len(tokens) < 2 or len(known) < len(tokens) or not total:
             return None
-        answered, every = sum(one.answered for one in uses), len(known)
+        answered, replicas = sum(use.answered for use in uses), len(known)
         shares = {url: count / total for url, count in known.items()}
-        left_out = every * (1 - 1 / every) ** answered
+        left_out = replicas * (1 - 1 / replicas) ** answered
         idle = tuple(url for url, share in shares.items() if not share and left_out <= _CHANCE)
         busiest = max(shares, key=shares.__getitem__)
-        serving = every - len(idle)
+        serving = replicas - len(idle)
         times = shares[busiest] * serving
         is_overloaded = times >= _OVERLOADED and (
             serving * binomial_tail(round(shares[busiest] * answered), answered, 1 / serving)

@@ -17,16 +17,16 @@ class StartEngine(Protocol):
     """Starts a fresh engine process."""
 
     def __call__(self, spec: LaunchSpec | None = None) -> EngineClient:
-        """Start it with the settings of ``spec``; None: with the side's own.
+        """Start a process with the settings of ``spec``; None: with the side's own.
 
         Raises:
-            EngineError: it can't be started.
+            EngineError: the process can't be started.
         """
         ...
 
 
 def starter_of(own: LaunchSpec) -> StartEngine:
-    """Return a function that starts processes of ``own``, or of the spec that it is given."""
+    """Return a function that starts processes with its spec, or with ``own`` without one."""
 
     def start(spec: LaunchSpec | None = None) -> EngineClient:
         return start_engine(spec or own)
@@ -42,9 +42,9 @@ class Side:
         role: CANDIDATE or BASE.
         name: its name in messages, for example ``base (other.yaml)``.
         start: starts a fresh engine process.
-        own_workloads: by node id, workloads of tests that differ from the plan's on this
-            side; None for a test that this side does not have.
-        specs: by node id, the settings of each test; empty where all tests have the side's own.
+        own_workloads: workloads that differ from the plan's on this side, by node id; None for
+            a test that this side does not have.
+        specs: settings of each test, by node id; empty if all tests have the side's own.
     """
 
     role: str
@@ -59,7 +59,7 @@ class Side:
 
 
 def rounds_of(sides: Sequence[Side], order: random.Random) -> Iterator[tuple[Side, ...]]:
-    """Yield endlessly the sides of each round in the order to run them.
+    """Yield the sides of each round in the order to run them, endlessly.
 
     Two sides run in random blocks of two pairs, ABBA or BAAB: steady drift cancels within a
     block, and carry-over from one process to the next affects both sides alike.

@@ -1,4 +1,4 @@
-"""What two processes take turns by: whole iterations, or a few tokens of the same generation."""
+"""Turns of two processes: by whole iterations, or by a few tokens of the same generation."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Literal
 from pytest_llmperf.measure.process_sample import DECODE_METRICS, WHOLE
 from pytest_llmperf.measure.workload import Workload
 
-#: ``iterations``: whole replays; ``tokens``: a batch of the prompt, or a few output tokens.
+#: Kind of turns. ``iterations``: whole replays; ``tokens``: a prompt batch or a few output tokens.
 Turns = Literal["iterations", "tokens"]
 
-#: What a replay in turns of tokens does: everything; the prompt, up to the first token; or decode,
-#: with the prompt's state restored from the replay before.
+#: Part that is replayed in turns of tokens: everything; the prompt, up to the first token; or
+#: decode, with the prompt's state restored from the previous replay.
 Part = Literal["whole", "prompt", "decode"]
 
-#: Seconds of a turn of tokens: long against what threads spin after their last computation (8 ms
-#: of llama.cpp's), short against the disturbances of a busy machine.
+#: Seconds of a turn of tokens: long compared to how long threads spin after their last computation
+#: (llama.cpp's: 8 ms), short compared to the disturbances of a busy machine.
 TURN_SECONDS = 0.05
-#: Seconds between two turns, in which such threads go to sleep.
+#: Seconds between two turns, in which spinning threads go to sleep.
 SPIN_SECONDS = 0.01
-#: Seconds that either side should take turns for in each pair, at least.
+#: Minimum seconds for which each side should take turns in a pair.
 _MIN_SECONDS = 2.0
-#: Seconds of turns that a slow start asks for, at most.
+#: Maximum seconds of turns to make up for a slow start.
 _MAX_WANTED_SECONDS = 6.0
-#: Additional replays that end with the first token, for each whole one.
+#: Maximum number of additional replays that end with the first token, for each whole replay.
 _MAX_PROMPT_REPLAYS = 2
-#: Repeats in turns of tokens, at most.
+#: Maximum number of repeats in turns of tokens.
 _MAX_ITERATIONS = 100
-#: The same in turns of iterations, which are all stored with their metrics.
+#: Maximum number of repeats in turns of iterations, which are all stored with their metrics.
 _MAX_WHOLE_ITERATIONS = 25
-#: Metrics that a replay which ends with the first token has.
+#: Metrics that a replay has even if it ends with the first token.
 PROMPT_METRICS = frozenset({"first_token", "prefill_tokens_per_sec"})
 
 
 def turn_tokens(workload: Workload, seconds_per_token: float) -> int:
-    """Return the output tokens of a turn, such that the turns of a request are equally long."""
+    """Return the number of output tokens per turn that makes a request's turns equally long."""
     steps = max((request.output_tokens - 1 for request in workload.requests), default=0)
     wanted = max(round(TURN_SECONDS / seconds_per_token), 1) if seconds_per_token > 0 else 1
     count = max(round(steps / wanted), 1)
@@ -53,18 +53,18 @@ def planned_replays(
     wanted: float,
     restores_prompt: bool = False,
 ) -> tuple[Part, ...]:
-    """Return the replays in turns of tokens: what each of them does.
+    """Return the part that each replay in turns of tokens consists of, in order.
 
-    A prompt of one batch can't be cut, so short prompts are evaluated more often instead.
+    A prompt of one batch can't be cut into turns, so short prompts are evaluated more often.
 
     Args:
-        workload: what is replayed.
+        workload: the workload to replay.
         step: seconds of a decode step.
-        whole: seconds of a replay.
-        iterations: fewest whole replays, if any metric needs them; short ones are repeated.
-        open_metrics: metrics that are not decided; None: all.
-        wanted: seconds that they should take together, at least.
-        restores_prompt: ``needs_decode_alone``, and both engines restore the prompt's state.
+        whole: seconds of a whole replay.
+        iterations: minimum number of whole replays, if needed; short replays are repeated.
+        open_metrics: undecided metrics; None: all.
+        wanted: minimum seconds of all replays together.
+        restores_prompt: whether only decode is needed, and both engines restore the prompt's state.
     """
     reads = open_metrics is None or any(
         name in PROMPT_METRICS or name == WHOLE for name in open_metrics
@@ -84,48 +84,48 @@ def planned_replays(
 
 
 def turn_seconds(workload: Workload, whole: float, iterations: int, wanted: float) -> float:
-    """Return the seconds that either side takes for its turns of tokens in a pair, at least.
+    """Return the minimum seconds of each side's turns of tokens in a pair.
 
     Args:
-        workload: what is replayed.
-        whole: seconds of a replay.
-        iterations: fewest replays.
-        wanted: seconds that they should take together, at least.
+        workload: the workload to replay.
+        whole: seconds of a whole replay.
+        iterations: minimum number of replays.
+        wanted: minimum seconds of all replays together.
     """
     turns = max(round(whole / TURN_SECONDS), len(workload.requests))
     return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, wanted)
 
 
 def wanted_seconds(turns: Turns, starting: float, spare: float) -> float:
-    """Return how long either side should take turns for in a pair, at least.
+    """Return the minimum seconds for which each side should take turns in a pair.
 
-    As long as its process takes to start, within limits: that at most doubles the pair, and less
-    would leave most of it to starting.
+    That is as long as its process takes to start, within limits: more would over double the time
+    of the pair, and with less most of it would be spent on starting.
 
     Args:
-        turns: what the sides take turns by.
+        turns: kind of turns that the sides take.
         starting: the test's share of the seconds that a process takes to start.
-        spare: seconds that the budget leaves; turns of tokens take the least in any case.
+        spare: seconds that the budget leaves; turns of tokens take the minimum in any case.
     """
     wanted = min(max(starting, _MIN_SECONDS), _MAX_WANTED_SECONDS, spare)
     return max(wanted, _MIN_SECONDS) if turns == "tokens" else wanted
 
 
 def whole_iterations(seconds: float, planned: int, wanted: float) -> int:
-    """Return how often replays of so many seconds are repeated in turns of iterations.
+    """Return how many replays each process does in turns of iterations.
 
     Args:
-        seconds: of a replay.
-        planned: fewest replays.
-        wanted: seconds that they should take together, at least.
+        seconds: duration of a replay.
+        planned: minimum number of replays.
+        wanted: minimum seconds of all replays together.
     """
     return max(planned, min(_repeats(seconds, planned, wanted), _MAX_WHOLE_ITERATIONS))
 
 
 def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
-    """Return what both sides of a pair can take turns by; None if one follows the other.
+    """Return the kind of turns both sides of a pair can take; None if one follows the other.
 
-    ``kinds``: what either side could take turns by, with one like it.
+    ``kinds``: kind of turns that each side could take with a side like itself.
     """
     if not kinds or None in kinds:
         return None
@@ -133,9 +133,9 @@ def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
 
 
 def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None) -> bool:
-    """Whether only decode is undecided, of a workload whose prompt's state can be restored.
+    """Whether only decode is undecided, and the workload's prompt state can be restored.
 
-    That takes a single request: of several, each would evict the prompt of the one before.
+    The workload must be a single request: of several, each evicts the previous one's prompt.
     """
     if not open_metrics or not DECODE_METRICS.issuperset(open_metrics):
         return False
@@ -143,19 +143,19 @@ def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None)
 
 
 def _repeats(seconds: float, iterations: int, wanted: float) -> int:
-    """Return how often replays of so many seconds are repeated to take ``wanted`` together."""
+    """Return how many replays of ``seconds`` each it takes to last ``wanted`` seconds."""
     needed = math.ceil(wanted / seconds) if seconds > 0 else 1
     return max(iterations, min(needed, _MAX_ITERATIONS))
 
 
 def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:
-    """Return how many prompt evaluations take about as long as the decode that they go with."""
+    """Return how many prompt evaluations take about as long as one decode."""
     # What a later request finds in the cache depends on the output before it.
-    if any(one.request.cache == "keep" for one in workload.requests):
+    if any(recorded.request.cache == "keep" for recorded in workload.requests):
         return 0
     return min(round(decode / prompt), _MAX_PROMPT_REPLAYS) if prompt > 0 else 0
 
 
 def decode_steps(workload: Workload) -> int:
     """Return the number of decode steps of all requests."""
-    return sum(max(one.output_tokens - 1, 0) for one in workload.requests)
+    return sum(max(recorded.output_tokens - 1, 0) for recorded in workload.requests)

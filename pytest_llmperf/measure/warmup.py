@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: An iteration this much faster than the one before shows that warming up went on.
+#: An iteration that is faster than the previous one by this share shows ongoing warm-up.
 STILL_WARMING = 0.02
 MIN_WARMUP = 2
 
@@ -12,8 +12,8 @@ MIN_WARMUP = 2
 def is_warm(durations: Sequence[float], max_iterations: int) -> bool:
     """Whether warm-up iterations of these durations (seconds, in order) are enough.
 
-    At least two, then as many as it takes until one is no longer clearly faster
-    than the one before, at most ``max_iterations``.
+    It takes at least two, until an iteration is no longer clearly faster than the
+    previous one; at most ``max_iterations``.
     """
     if len(durations) >= max(max_iterations, 1):
         return True

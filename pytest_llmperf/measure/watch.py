@@ -1,4 +1,4 @@
-"""The watch over the machine that a measure stage is given."""
+"""Interface of the watch over the machine during a measure stage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pytest_llmperf.run import Run
 class Watch(Protocol):
     """A watch over the machine while one test is replayed in one process.
 
-    Besides the generations it measures values by metric name, in base units; a metric that
-    can't be measured is left out.
+    Beside the generations it measures metrics: values by metric name, in base units. A metric
+    that can't be measured is left out.
     """
 
     def measured(self, run: Run) -> Mapping[str, float]:
@@ -24,17 +24,17 @@ class Watch(Protocol):
         """Take note of a replay in turns of tokens, right after its end."""
 
     def whole(self, runs: Sequence[Run]) -> Mapping[str, float]:
-        """Return the watch's metrics of all counted iterations together: one value a process."""
+        """Return the watch's metrics of all counted iterations: one value per process."""
 
     def sample(self) -> FitnessFinding | None:
-        """Take a sample between two replays.
+        """Take a sample of the machine between two replays.
 
-        Return what voids the process, if that is already certain and going on would only
-        cost time; None otherwise.
+        Return the finding that voids the process, if that is already certain and continuing
+        would waste time; None otherwise.
         """
 
     def undefined(self) -> Mapping[str, str]:
-        """Return by metric name why a metric of the watch has no value."""
+        """Return why metrics of the watch have no value, by metric name."""
 
     def telemetry(self) -> TelemetrySummary | None:
         """Summarise the GPUs while the engine decoded; None if none is watched."""

@@ -1,4 +1,4 @@
-"""Workloads: the recorded requests of a test and how they are sent, ready to be replayed."""
+"""Workloads: a test's recorded requests and how they are sent, ready to be replayed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _HASH_DIGITS = 16
 
 @dataclass(frozen=True)
 class RecordedRequest(Stored):
-    """One request of a workload and the amount of work it was.
+    """One request of a workload, and the amount of work that it took.
 
     Attributes:
         request: as the test made it.
         prompt_token_ids: the engine's tokens of the prompt; empty if unknown.
-        prompt_tokens_evaluated: number of them that it evaluated, or None if unknown.
+        prompt_tokens_evaluated: number of prompt tokens that the engine evaluated; None if unknown.
         output_tokens: number of output tokens.
     """
 
@@ -47,10 +47,10 @@ class RecordedRequest(Stored):
         )
 
     def replayed(self) -> Request:
-        """Return the request that does the same work again.
+        """Return a request that does the same work again.
 
-        The number of output tokens is fixed to the recorded one and nothing else
-        may end the generation, unless a grammar decides where it ends. An ``app``
+        The number of output tokens is fixed to the recorded number, and nothing else
+        may end the generation unless a grammar decides where it ends. An ``app``
         engine (which reports no prompt tokens) gets the original request.
         """
         if not self.prompt_token_ids:
@@ -63,29 +63,29 @@ class RecordedRequest(Stored):
         )
 
     def until_first_token(self) -> RecordedRequest:
-        """Return the request of the same prompt that ends with the first token."""
+        """Return a request with the same prompt that ends with the first token."""
         return replace(self, output_tokens=1, request=replace(self.request, max_tokens=1))
 
     @property
     def can_keep_prompt(self) -> bool:
-        """Whether a replay of its decode may find the prompt in the cache.
+        """Whether its decode may be replayed with the prompt already in the cache.
 
-        Not if a grammar decides where the output ends: the prompt's last token is then evaluated
-        by itself, and another rounding may change the output.
+        Not if a grammar decides where the output ends: with a kept prompt its last token is
+        evaluated by itself, and the different rounding may change the output.
         """
         whole = self.prompt_tokens_evaluated == len(self.prompt_token_ids) > 0
         return whole and self.request.cache == "clear" and self.request.grammar is None
 
     def with_kept_prompt(self) -> RecordedRequest:
-        """Return the request that finds all of the prompt in the cache.
+        """Return a request that finds the whole prompt in the cache.
 
-        An engine evaluates its last token again, to have something to sample from.
+        An engine evaluates the prompt's last token again, to have something to sample from.
         """
         kept = replace(self.request, cache="keep")
         return replace(self, request=kept, prompt_tokens_evaluated=1)
 
     def other_work(self, generation: Generation) -> FitnessFinding | None:
-        """Find how a replay's tokens, in or out, differ from the recorded ones, or None."""
+        """Find a difference from the recorded prompt or output tokens; None if they are equal."""
         came, recorded = generation.output_tokens, self.output_tokens
         if came != recorded:
             short = came < recorded
@@ -116,7 +116,7 @@ class RecordedRequest(Stored):
         return None
 
     def unlike(self, generation: Generation) -> FitnessFinding | None:
-        """Find why a replay did not do the same work, or None if it did."""
+        """Find the reason why a replay did not do the same work; None if it did."""
         if other := self.other_work(generation):
             return other
         if ended := self._ended_by_itself(generation):
@@ -135,7 +135,7 @@ class RecordedRequest(Stored):
         )
 
     def _ended_by_itself(self, generation: Generation) -> FitnessFinding | None:
-        """Find an end of sequence that was to be ignored: the answer's length is not fixed."""
+        """Find an end of sequence that should have been ignored, so the length is not fixed."""
         came, wanted = generation.output_tokens, self.request.max_tokens
         is_open = not self.request.ignore_eos or wanted in (None, came)
         if is_open or generation.finish_reason != "eos":
@@ -147,7 +147,7 @@ class RecordedRequest(Stored):
         return _void("cut_short", text, output_tokens=came)
 
     def _served_from_cache(self, generation: Generation) -> FitnessFinding | None:
-        """Find a prompt that came from a cache, in the recording as well, unless that was asked."""
+        """Find a prompt that came from a cache (in the recording, too) without being asked to."""
         prompt = generation.timeline.prompt_tokens
         evaluated = generation.timeline.prompt_tokens_evaluated
         if self.request.cache == "keep" or prompt is None or evaluated in (None, prompt):
@@ -187,15 +187,15 @@ class Workload(Stored):
     """One or more recorded requests, and how they are sent.
 
     Attributes:
-        requests: in order.
-        load: their load pattern.
+        requests: the recorded requests, in order.
+        load: the pattern in which they are sent.
     """
 
     requests: tuple[RecordedRequest, ...]
     load: LoadPattern = field(default=IN_ORDER, metadata=LEFT_OUT)
 
     def unmeasurable(self) -> str | None:
-        """Explain why no replay can be timed, or None."""
+        """Explain why its replays can't be timed; None if they can."""
         for number, recorded in enumerate(self.requests, 1):
             if recorded.output_tokens == 0:
                 return (
@@ -207,7 +207,7 @@ class Workload(Stored):
 
     @property
     def hash(self) -> str:
-        """Hexadecimal digest of the work; two workloads compare only if it is equal."""
+        """Hexadecimal digest of the work; only workloads with equal digests are comparable."""
         work: Any = [request.identity() for request in self.requests]
         if self.load != IN_ORDER:
             work = {"requests": work, "load": self.load.identity()}
@@ -216,13 +216,13 @@ class Workload(Stored):
 
     @cached_property
     def digests(self) -> tuple[RequestDigest, ...]:
-        """Digests of the requests without their prompts; of very many only the first ones."""
+        """Digests of the first ``MAX_REQUESTS`` requests, without their prompts."""
         first = self.requests[:MAX_REQUESTS]
         return tuple(RequestDigest.of(request.identity()) for request in first)
 
     @property
     def summary(self) -> str:
-        """Readable size, for example ``2 requests, 72 tokens in, 96 out, streamed``."""
+        """Readable description, for example ``2 requests, 72 tokens in, 96 out, streamed``."""
         tokens_in = [len(r.prompt_token_ids) for r in self.requests]
         parts = [count(len(self.requests), "request")]
         if all(tokens_in):
@@ -237,7 +237,7 @@ class Workload(Stored):
         return ", ".join(parts)
 
     def _kept(self) -> str:
-        """Describe how many prompt tokens were cached and evaluated; or nothing."""
+        """Describe how many prompt tokens were cached and evaluated; empty if unknown."""
         kept = evaluated = 0
         for recorded in self.requests:
             if recorded.prompt_tokens_evaluated is None or not recorded.prompt_token_ids:

@@ -1,1 +1,1 @@
-"""Model files to try things on: real ones quantized, and synthetic ones of a known shape."""
+"""Model files to experiment with: quantized real ones, and synthetic ones of a known shape."""

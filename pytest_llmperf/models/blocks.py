@@ -1,8 +1,8 @@
 """Random weights in every type: valid blocks of a few MiB, repeated for tensors of any size.
 
-What a token costs depends on shapes and types, not on what weights say. So all bits are random
+The cost of a token depends on shapes and types, not on the weights' values. So all bits are random
 except the scales, which give weights a standard deviation of one over the root of a row's length:
-what comes out of a matrix is then as large as what goes in, through any number of layers.
+a matrix's output is then as large as its input, through any number of layers.
 Source of the layouts: ``block_q4_0`` to ``block_iq4_xs`` of llama.cpp's ``ggml-common.h``.
 """
 
@@ -17,7 +17,7 @@ from gguf.quants import dequantize
 
 from pytest_llmperf.models.blueprint import Tensor
 
-#: Primes, so that no row's length divides them: rows differ.
+#: Primes: no row's length divides them, so that rows differ.
 _BLOCKS = 65_521
 _FLOATS = 1_048_573
 #: Blocks from which a type's spread is estimated.
@@ -26,7 +26,7 @@ _PROBED = 2048
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a block has what can't be random.
+    """Positions of the parts of a block that can't be random.
 
     Attributes:
         scale: byte of its half-precision scale.
@@ -42,7 +42,7 @@ class _Layout:
     narrowed: tuple[tuple[int, int, int, int], ...] = ()
 
 
-#: Of 6 bits each, eight scales and eight minima in 12 bytes: all become 8 to 15, or 4 to 7.
+#: Eight scales and eight minima of 6 bits each, in 12 bytes: all become 8 to 15, or 4 to 7.
 _EIGHT_UP = ((4, 12, 0x0F, 0x08), (12, 16, 0xFF, 0x88))
 _FOUR_UP = ((4, 12, 0x03, 0x04), (12, 16, 0x33, 0x44))
 _LAYOUTS = {
@@ -71,7 +71,7 @@ def tensor_bytes(tensor: Tensor) -> int:
 
 
 class RandomWeights:
-    """Content for tensors, the same every time."""
+    """Random content for tensors, the same every time."""
 
     def __init__(self) -> None:
         self._order = np.random.default_rng(1)
@@ -92,13 +92,13 @@ class RandomWeights:
             yield from pool.take(tensor_bytes(tensor))
 
     def _vector(self, tensor: Tensor) -> np.ndarray:
-        """Return norms near one, and biases near zero."""
+        """Return random norms near one, or random biases near zero."""
         centre = 0.0 if tensor.name.endswith("bias") else 1.0
         return self._order.normal(centre, 0.1, tensor.shape).astype(np.float32)
 
 
 class _Pool:
-    """A ring of bytes from which tensors take theirs one after the other."""
+    """A ring of bytes from which one tensor after the other takes its content."""
 
     def __init__(self) -> None:
         self._bytes = memoryview(b"")
@@ -129,7 +129,7 @@ class _Blocks(_Pool):
         self._spread = float(probe.std())
 
     def scale_to(self, spread: float) -> None:
-        """Give all weights a standard deviation."""
+        """Scale all weights to a standard deviation of ``spread``."""
         self._set_scale(spread / self._spread)
 
     def _set_scale(self, scale: float) -> None:
@@ -149,7 +149,7 @@ class _Floats(_Pool):
         self._values = order.standard_normal(_FLOATS, np.float32)
 
     def scale_to(self, spread: float) -> None:
-        """Give all weights a standard deviation."""
+        """Scale all weights to a standard deviation of ``spread``."""
         scaled = self._values * np.float32(spread)
         if self._kind == "F16":
             scaled = scaled.astype(np.float16)

@@ -1,4 +1,4 @@
-"""What a model file consists of: metadata, and tensors with their shapes and types."""
+"""The content of a model file: metadata, and tensors with their shapes and types."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor.
+    """A tensor of a model file.
 
     Attributes:
         name: such as ``blk.0.attn_q.weight``.
         shape: inputs first, then outputs, then experts.
         kind: its type, such as ``Q4_K``.
-        data: its bytes; None: random ones.
+        data: its bytes; None for random ones.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Value:
     Attributes:
         value: a number, flag or text (bytes, too), or a list of such.
         kind: of enum gguf_type, such as ``UINT32``.
-        items: of a list, its items' type.
+        items: the type of a list's items, or None.
     """
 
     value: Any
@@ -68,8 +68,8 @@ class Blueprint:
     tensors: Sequence[Tensor]
 
     def number(self, key: str, default: int = 0) -> int:
-        """Return the architecture's own number ``key``; of a number for each layer, the largest."""
-        found = self.metadata.get(f"{self.architecture}.{key}")
-        if found is None:
+        """Return the architecture's own number ``key``; the largest if there is one per layer."""
+        entry = self.metadata.get(f"{self.architecture}.{key}")
+        if entry is None:
             return default
-        return int(max(found.value) if found.kind == "ARRAY" else found.value)
+        return int(max(entry.value) if entry.kind == "ARRAY" else entry.value)

@@ -1,6 +1,6 @@
 """The quantizations of whole files, and the type that each gives a tensor.
 
-A file of ``Q4_K_M`` holds several types: most matrices are Q4_K, those that lose most by it Q6_K.
+A ``Q4_K_M`` file holds several types: most matrices are Q4_K, those that lose most by it Q6_K.
 Source: ``llama_tensor_get_type`` of llama.cpp's ``llama-quant.cpp``.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_llmperf.models.blueprint import Tensor
 
-#: Whether a tensor of this layer, of so many, gets the better type.
+#: (layer, number of layers) -> whether the layer's tensor gets the better type.
 _Rule = Callable[[int, int], bool]
 
 
@@ -26,7 +26,7 @@ def _first_eighth(layer: int, layers: int) -> bool:
 
 
 def _more_bits(layer: int, layers: int) -> bool:
-    """The first and last eighth of the layers, and every third between them."""
+    """Whether a layer is in the first or last eighth, or every third one between them."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
@@ -42,8 +42,8 @@ class FileType:
     Attributes:
         number: of enum llama_ftype.
         default: type of its matrices.
-        bits: that a weight takes, on average, for estimates of a file's size.
-        better: by kind of tensor, the types tried in turn with the layers they are for.
+        bits: average bits of a weight, for estimates of a file's size.
+        better: by kind of tensor, the better types with their rules; the first that applies counts.
         grouped: type of ``attn_v`` if 4 or more heads share it.
     """
 
@@ -101,9 +101,9 @@ FILE_TYPES: Mapping[str, FileType] = {
     "BF16": FileType(32, "BF16", 16.0),
     "F32": FileType(0, "F32", 32.0),
 }
-#: What a file is made of that is not quantized.
+#: Types of files that are not quantized.
 UNQUANTIZED = ("F32", "F16", "BF16")
-#: Quantizations that lose little, the preferred one first.
+#: Quantizations that lose little quality, the preferred one first.
 LOSE_LITTLE = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
 
 #: A quantization at the end of a file's name.
@@ -114,7 +114,7 @@ _ENDING = re.compile(
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _BLOCK = {"Q4_0": 32, "Q4_1": 32, "Q5_0": 32, "Q5_1": 32, "Q8_0": 32, "IQ4_NL": 32}
 _WIDE_BLOCK = 256
-#: For rows that are no multiple of 256 values.
+#: The types used instead for rows that are not a multiple of 256 values.
 _FALLBACK = {
     "Q2_K": "Q4_0",
     "Q3_K": "Q4_0",
@@ -141,14 +141,14 @@ _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 
 
 class UnknownFileTypeError(ValueError):
-    """There is no such quantization; the message lists those that there are."""
+    """An unknown quantization; the message lists the known ones."""
 
 
 def file_type(name: str) -> tuple[str, FileType]:
-    """Return the name as it is written, and the quantization; upper and lower case are the same.
+    """Return a quantization's name in its usual spelling and its FileType; case is ignored.
 
     Raises:
-        UnknownFileTypeError: there is none.
+        UnknownFileTypeError: there is no such quantization.
     """
     upper = name.strip().upper()
     if upper not in FILE_TYPES:
@@ -164,24 +164,24 @@ def renamed(stem: str, kind: str) -> str:
 
 
 def quantized_beside(file: Path) -> dict[str, Path]:
-    """Return the other files of a model in its folder that lose little, by quantization.
+    """Return a model's other files in its folder that lose little quality, by quantization.
 
-    They are known by their names, as ``renamed`` has them, in upper or lower case; the preferred
-    one is the first.
+    Files are recognized by their names, as ``renamed`` makes them, ignoring case; the preferred
+    quantization comes first.
     """
     kinds = {f"{renamed(file.stem, kind)}.gguf".casefold(): kind for kind in LOSE_LITTLE}
-    found: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for other in sorted(file.parent.glob("*")):
         kind = kinds.get(other.name.casefold())
-        # A link to the file is no other one.
+        # A link to the file itself does not count.
         if kind and other.is_file() and not (file.exists() and other.samefile(file)):
-            found.setdefault(kind, other)
-    return {kind: found[kind] for kind in LOSE_LITTLE if kind in found}
+            others.setdefault(kind, other)
+    return {kind: others[kind] for kind in LOSE_LITTLE if kind in others}
 
 
 def is_quantized(tensor: Tensor) -> bool:
     """Whether llama.cpp quantizes this tensor at all; norms, biases and routers stay floats."""
-    dimensions = max((at for at, length in enumerate(tensor.shape, 1) if length > 1), default=1)
+    dimensions = max((axis for axis, size in enumerate(tensor.shape, 1) if size > 1), default=1)
     return (
         dimensions > 1
         and tensor.name.endswith("weight")
@@ -191,8 +191,8 @@ def is_quantized(tensor: Tensor) -> bool:
 
 def layer_of(name: str) -> int | None:
     """Return the layer that a tensor belongs to; None if to none."""
-    found = _LAYER.match(name)
-    return int(found[1]) if found else None
+    match = _LAYER.match(name)
+    return int(match[1]) if match else None
 
 
 def choose_types(
@@ -201,18 +201,18 @@ def choose_types(
     """Return the tensors with the types that llama.cpp's quantizer gives them.
 
     Args:
-        tensors: of the whole model; the types they have count only where they are kept.
+        tensors: of the whole model; their present types matter only where they are kept.
         chosen: the file's quantization.
         layers, experts: of the model.
         sharing: heads that share keys and values.
     """
     tensors = list(tensors)
     tied = all(tensor.name != "output.weight" for tensor in tensors)
-    value_layers = sorted({layer_of(one.name) or 0 for one in tensors if _kind(one.name) == _V})
-    found = []
+    value_layers = sorted({layer_of(item.name) or 0 for item in tensors if _kind(item.name) == _V})
+    typed = []
     for tensor in tensors:
         if not is_quantized(tensor):
-            found.append(tensor)
+            typed.append(tensor)
             continue
         kind, layer = _kind(tensor.name), layer_of(tensor.name) or 0
         if kind == "output" or (tied and tensor.name in _EMBEDDINGS):
@@ -225,8 +225,8 @@ def choose_types(
             wanted = _better(chosen, kind, layer, layers)
         if experts == 8 and chosen.default not in UNQUANTIZED:
             wanted = _of_eight_experts(kind, chosen, wanted)
-        found.append(tensor.of_type(_fitting(wanted, tensor.shape[0])))
-    return found
+        typed.append(tensor.of_type(_fitting(wanted, tensor.shape[0])))
+    return typed
 
 
 def _kind(name: str) -> str:
@@ -259,7 +259,7 @@ def _better(chosen: FileType, kind: str, layer: int, layers: int) -> str:
 
 
 def _of_eight_experts(kind: str, chosen: FileType, wanted: str) -> str:
-    """Of models with eight experts, attention is so small a part that it can have more bits."""
+    """Return the type for a model of eight experts, whose small attention part gets more bits."""
     if kind in (_V, "attn_k"):
         return "Q8_0"
     fewer_bits = chosen.default in ("Q2_K", "Q3_K", "Q4_K", "IQ4_NL", "IQ4_XS")
@@ -271,7 +271,7 @@ def _of_eight_experts(kind: str, chosen: FileType, wanted: str) -> str:
 
 
 def _fitting(wanted: str, row: int) -> str:
-    """Return a type whose blocks fill a row of so many values."""
+    """Return the wanted type, or another one whose blocks fill a row of ``row`` values."""
     if wanted in UNQUANTIZED:
         return wanted
     if row % _BLOCK.get(wanted, _WIDE_BLOCK):

@@ -16,7 +16,7 @@ from pytest_llmperf.models.blueprint import Blueprint, Tensor, Value
 from pytest_llmperf.models.file_types import is_quantized, layer_of
 
 _ARCHITECTURE = "general.architecture"
-#: Keys that are about one file: the reader's own, the parts of a split file, and the layout.
+#: Keys about a single file: the reader's own, the parts of a split file, and the layout.
 _NOT_METADATA = re.compile(r"GGUF\.|split\.|general\.(architecture|alignment)$")
 
 
@@ -25,10 +25,10 @@ class UnreadableModelError(Exception):
 
 
 def read_blueprint(files: Sequence[Path]) -> Blueprint:
-    """Return what a model consists of; matrices are left random, all else is copied.
+    """Return the blueprint of a model; matrices are left random, everything else is copied.
 
     Args:
-        files: all of them, the first first.
+        files: all files of the model, in order.
 
     Raises:
         UnreadableModelError: a file is damaged, or of another byte order.
@@ -39,7 +39,7 @@ def read_blueprint(files: Sequence[Path]) -> Blueprint:
         metadata = {
             name: _value(field) for name, field in fields.items() if not _NOT_METADATA.match(name)
         }
-        # An empty list can't be written, and says as much as none.
+        # An empty list can't be written, and means the same as none.
         metadata = {name: value for name, value in metadata.items() if value.value != []}
         architecture = str(fields[_ARCHITECTURE].contents())
     except (KeyError, ValueError, IndexError) as error:
@@ -65,7 +65,7 @@ def _value(field: ReaderField) -> Value:
         items = field.types[-1]
         if items is GGUFValueType.STRING:
             # Bytes, since a token need not be text.
-            return Value([bytes(field.parts[at]) for at in field.data], kind.name, items.name)
+            return Value([bytes(field.parts[index]) for index in field.data], kind.name, items.name)
         return Value([] if items is kind else field.contents(), kind.name, items.name)
     value: Any = bytes(field.parts[-1]) if kind is GGUFValueType.STRING else field.contents()
     return Value(value, kind.name)
@@ -100,8 +100,8 @@ def write_blueprint(file: Path, blueprint: Blueprint, progress: Callable[[int, i
 
     Args:
         file: to write.
-        blueprint: what it consists of.
-        progress: called with the bytes written so far, and all of them.
+        blueprint: its content.
+        progress: called with the bytes written so far, and the total.
 
     Raises:
         OSError: as the system reports it; a part of the file may be left behind.

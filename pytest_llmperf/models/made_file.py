@@ -1,4 +1,4 @@
-"""Where a made model file goes: never half a file, never over another one, never a full disk."""
+"""Safe writing of model files: never half a file, never over another, never a full disk."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class MadeFile:
     """A model file that was written.
 
     Attributes:
-        kind: its quantization; empty: several of another file.
+        kind: its quantization; empty if it has the several types of a copied file.
         path: of the file.
         size_bytes: of the file.
-        seconds: that it took.
+        seconds: how long it took.
     """
 
     kind: str
@@ -36,10 +36,10 @@ class MadeFile:
 
 
 def check_target(model: str, target: Path, *, overwrite: bool) -> None:
-    """Check that a model file can be written, before minutes go into it; creates its folder.
+    """Check that a model file can be written, before minutes of work; create its folder.
 
     Raises:
-        ModelError: there is such a file, or the folder can't be created.
+        ModelError: the file exists, or the folder can't be created.
     """
     if target.is_dir():
         raise ModelError(model, f"{target} is a folder; name a file")
@@ -70,7 +70,7 @@ def check_room(model: str, target: Path, size_bytes: float) -> None:
 
 @contextmanager
 def made_file(model: str, target: Path) -> Iterator[Path]:
-    """Yield the name under which a model file is written; complete, it gets its own.
+    """Yield a temporary name to write a model file under; rename the file once complete.
 
     Raises:
         ModelError: the system can't write it.

@@ -1,4 +1,4 @@
-"""Shapes of published models, and what their files consist of."""
+"""Shapes of published models, and blueprints of their files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_llmperf.models.vocabulary import tokenizer
 
 @dataclass(frozen=True)
 class Family:
-    """What the models of a family have in common.
+    """Properties that the models of a family share.
 
     Attributes:
         architecture: llama.cpp's name.
         pre: how text is split before it is made into tokens.
         context: longest context.
-        rope_base: of the rotary positions.
-        epsilon: of the norms.
+        rope_base: base of the rotary positions.
+        epsilon: epsilon of the norms.
     """
 
     architecture: str
@@ -35,13 +35,13 @@ class Preset:
     """The hyperparameters of a published model.
 
     Attributes:
-        family: what it shares with others.
+        family: the properties that it shares with others.
         layers, width, heads: of the transformer; a head has ``width / heads`` values.
         kv_heads: heads of keys and values, each shared by several of the queries.
         inner: width of the feed-forward part; of one expert, if there are experts.
         words: size of the vocabulary, padding included.
-        tied: the output matrix is the input's.
-        experts, experts_used: all of a layer's, and those that a token uses.
+        tied: whether the output matrix is the input's.
+        experts, experts_used: number of a layer's experts, and of those that a token uses.
     """
 
     family: Family
@@ -57,7 +57,7 @@ class Preset:
 
     @property
     def head_width(self) -> int:
-        """Values of a head."""
+        """Number of values of a head."""
         return self.width // self.heads
 
 
@@ -84,12 +84,12 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def preset_blueprint(preset: Preset, name: str, layers: int | None = None) -> Blueprint:
-    """Return what a file of the preset consists of, all matrices as 32-bit floats.
+    """Return the blueprint of a preset's file, with all tensors as 32-bit floats.
 
     Args:
         preset: the shape.
         name: of the model, for its metadata.
-        layers: another number of layers.
+        layers: number of layers, if not the preset's.
     """
     layers, family = layers or preset.layers, preset.family
     own: dict[str, int | float] = {

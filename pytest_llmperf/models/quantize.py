@@ -34,10 +34,10 @@ def quantize(
     """Quantize a model to several types, one file each; yield each when it is complete.
 
     Args:
-        model: what ``model_path`` may be.
+        model: anything that ``model_path`` accepts.
         kinds: names of quantizations.
         folder: for the files.
-        allow_requantize: also of a model that is quantized, which loses more than it should.
+        allow_requantize: accept a model that is quantized already, which loses more quality.
         overwrite: replace existing files.
 
     Raises:
@@ -51,7 +51,7 @@ def quantize(
         stated = stated_file_type(files[0])
     except (SplitModelError, OSError) as error:
         raise ModelError(model, str(error)) from None
-    source = next((name for name, one in FILE_TYPES.items() if one.number == stated), None)
+    source = next((name for name, known in FILE_TYPES.items() if known.number == stated), None)
     _check_source(model, source, stated, allow_requantize)
     targets = {name: folder / file_name(files[0], name) for name in names}
     for target in targets.values():
@@ -93,7 +93,7 @@ def _run(model: str, source: Path, target: Path, kind: str, allow_requantize: bo
         status = run_to_log(command, Path.cwd(), os.environ, log)
         if status == 0:
             return
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        output = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     ended = f"was ended by signal {-status}" if status < 0 else f"failed (exit status {status})"
-    lines = "".join(f"\n  {line}" for line in said[-_SHOWN_LINES:])
+    lines = "".join(f"\n  {line}" for line in output[-_SHOWN_LINES:])
     raise ModelError(model, f"llama.cpp's quantizer {ended} making {kind}; it said:{lines}")

@@ -16,7 +16,7 @@ from pytest_llmperf.models.file_types import FileType, choose_types, file_type, 
 from pytest_llmperf.models.made_file import MadeFile, check_room, check_target, made_file
 from pytest_llmperf.models.presets import PRESETS, preset_blueprint
 
-#: Of a preset.
+#: For presets; a model made like a file keeps the file's own types.
 DEFAULT_QUANTIZATION = "Q4_K_M"
 _MAX_LAYERS = 512
 #: Version of the layout of blocks: GGML_QNT_VERSION.
@@ -24,7 +24,7 @@ _QUANTIZATION_VERSION = 2
 
 
 def default_file_name(like: str, quantization: str | None, layers: int | None = None) -> str:
-    """Return the name of a synthetic model's file, which says what it is."""
+    """Return a descriptive file name for a synthetic model."""
     if like.lower() in PRESETS:
         stem = f"{like.lower()}-{quantization or DEFAULT_QUANTIZATION}"
     else:
@@ -41,15 +41,15 @@ def synthesize(
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _whole: None,
 ) -> MadeFile:
-    """Write a model that loads and generates as fast as the real one, and knows nothing.
+    """Write a model that loads and generates as fast as the real one, but generates nonsense.
 
     Args:
-        like: a preset's name, or what ``model_path`` may be.
-        quantization: of the file; None: Q4_K_M, and the types of a file that is copied.
+        like: a preset's name, or anything that ``model_path`` accepts.
+        quantization: of the file; None: Q4_K_M for a preset, or a copied file's own types.
         target: the file to write.
-        layers: another number of them.
+        layers: number of layers, if not the original's.
         overwrite: replace an existing file.
-        progress: called with the bytes written so far, and all of them.
+        progress: called with the bytes written so far, and the total.
 
     Raises:
         ModelError: there is no such preset or file, it can't be copied, or ``target`` can't be

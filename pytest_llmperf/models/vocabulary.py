@@ -1,4 +1,4 @@
-"""A tokenizer without words of any language: byte-level BPE of any size."""
+"""A synthetic tokenizer, without words of any language: byte-level BPE of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-#: By how frequent they are, so that pieces of usual words come first.
+#: In order of frequency, so that pieces of common words come first.
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 _SPACE = "Ġ"
 #: Of enum llama_token_type.
@@ -30,14 +30,14 @@ def tokenizer(words: int, pre: str) -> dict[str, Value]:
 
     Args:
         words: at least 259.
-        pre: how text is split before: ``tokenizer.ggml.pre``.
+        pre: how text is split beforehand: ``tokenizer.ggml.pre``.
     """
     pieces = list(islice(_merges(), words - 256 - len(_CONTROL)))
     tokens = [*_bytes(), *(left + right for left, right in pieces), *_CONTROL]
     if len(tokens) != words:
         raise ValueError(f"expected 259 to 475,513 words, got {words}")
     types = [_NORMAL] * (words - len(_CONTROL)) + [_CONTROL_TYPE] * len(_CONTROL)
-    found = {
+    fields = {
         "model": Value.of("gpt2"),
         "pre": Value.of(pre),
         "tokens": Value.of(tokens),
@@ -48,8 +48,8 @@ def tokenizer(words: int, pre: str) -> dict[str, Value]:
         "add_bos_token": Value.of(False),
     }
     if pieces:
-        found["merges"] = Value.of([f"{left} {right}" for left, right in pieces])
-    return {f"tokenizer.ggml.{key}": value for key, value in found.items()} | {
+        fields["merges"] = Value.of([f"{left} {right}" for left, right in pieces])
+    return {f"tokenizer.ggml.{key}": value for key, value in fields.items()} | {
         "tokenizer.chat_template": Value.of(CHAT_TEMPLATE)
     }
 
@@ -62,7 +62,7 @@ def _bytes() -> list[str]:
 
 
 def _merges() -> Iterator[tuple[str, str]]:
-    """Yield what is merged: first two letters, then two such pairs."""
+    """Yield the pairs to merge: first of two letters, then of two such pairs."""
     starts = [(_SPACE, letter) for letter in _LETTERS]
     pairs = [(left, right) for left in _LETTERS for right in _LETTERS]
     yield from starts

@@ -69,7 +69,7 @@ class Site:
 
 
 def build(site: Site, needs: Needs, installer: Installer, donors: Sequence[Path]) -> Path:
-    """Copy this environment, let an installer add what is missing, and return its packages' folder.
+    """Copy this environment, have an installer complete it, and return its folder of packages.
 
     ``donors`` are folders of packages whose engine was built with the same flags.
 
@@ -83,7 +83,7 @@ def build(site: Site, needs: Needs, installer: Installer, donors: Sequence[Path]
     copy_packages(own_folders, packages, repository_around(site.this_tree))
     copied = Installed([packages])
     donor = donor_of(needs.engine, donors)
-    replaced = {*NOT_COPIED, *(each.name for each in site.own), *([ENGINE] if donor else [])}
+    replaced = {*NOT_COPIED, *(package.name for package in site.own), *([ENGINE] if donor else [])}
     for name in copied.keys() & replaced:
         remove(copied[name])
     if donor:
@@ -91,13 +91,13 @@ def build(site: Site, needs: Needs, installer: Installer, donors: Sequence[Path]
     if needs.installs:
         _install(site, needs, installer, compiles=bool(needs.engine) and not donor)
     made, area = Installed([packages]), repository_around(site.other_tree)
-    for each in made.below(area):
-        remove(each)
-    # A package of another version may need what nothing needs in this environment.
+    for package in made.below(area):
+        remove(package)
+    # Another version of a package may need packages that nothing needs in this environment.
     for name in no_longer_needed(needs.dropped, made):
         remove(made[name])
-    for each in site.own:
-        write_metadata(each, packages)
+    for package in site.own:
+        write_metadata(package, packages)
     return packages
 
 
@@ -112,7 +112,7 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
     lines = [*needs.options, *needs.kept, *needs.new]
     asked.write_text("\n".join([*lines, ""]), encoding="utf-8")
     limits.write_text("\n".join([*needs.limits, ""]), encoding="utf-8")
-    # The build's temporary gigabyte lies where it is removed even after a kill.
+    # The build's temporary gigabyte is kept where it is removed even after a kill.
     scratch = site.folder / "build"
     scratch.mkdir()
     by_flags = "set CMAKE_ARGS to build it in another way; " if compiles else ""
@@ -180,10 +180,10 @@ def build_by_hand(site: Site, installed: Installed, command: str) -> Path:
     # The environment outlives this tree, so it must not contain the tree's modules or
     # links to them; only their metadata is kept.
     made, area = Installed([packages]), repository_around(site.other_tree)
-    for each in site.own:
-        if each.name in made:
-            remove(made[each.name])
-        write_metadata(each, packages)
-    for each in made.below(area):
-        write_metadata(each, packages)
+    for package in site.own:
+        if package.name in made:
+            remove(made[package.name])
+        write_metadata(package, packages)
+    for package in made.below(area):
+        write_metadata(package, packages)
     return packages

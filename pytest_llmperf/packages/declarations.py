@@ -34,7 +34,7 @@ _INCLUDED = re.compile(
 )
 _EDITABLE = re.compile(r"^(?:-e|--editable)[ =]+")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2")
-#: Hashes and other options of a single requirement follow it after a blank.
+#: Hashes and other options of a single requirement follow it after a space.
 _OWN_OPTIONS = re.compile(r"\s+--[a-z]")
 #: Options of a whole file that say where packages come from, and in which form.
 _SOURCES = (
@@ -68,7 +68,7 @@ class Declarations:
         return sorted(name for name in names if self.files.get(name) != other.files.get(name))
 
     def to_build(self, before: Declarations) -> list[str]:
-        """Return the folders (posix) whose dependencies a backend knows, if their files changed."""
+        """Return the changed folders (posix) whose dependencies only a build backend knows."""
         changed = {Path(name) for name in before.changed(self)}
         return [
             folder
@@ -243,18 +243,18 @@ def _read_project(folder: Path) -> PackageFolder:
 
 
 def _read_requirements(path: Path) -> RequirementsFile:
-    """Read a requirements file and what it includes; constraints files last."""
-    found = RequirementsFile()
+    """Read a requirements file and the files that it includes; constraints files last."""
+    content = RequirementsFile()
     todo = [(path, False)]
     while todo:
         named, limits = todo.pop(0)
         file = Path(os.path.normpath(named))
-        if file in found.files or not file.is_file():
+        if file in content.files or not file.is_file():
             continue
-        found.files.append(file)
+        content.files.append(file)
         # Lines that end in a backslash are continued.
         joined = re.sub(r"\\\r?\n", " ", _read_text(file))
-        for line in (_COMMENT.sub("", each).strip() for each in joined.splitlines()):
+        for line in (_COMMENT.sub("", raw).strip() for raw in joined.splitlines()):
             if included := _INCLUDED.match(line):
                 other = file.parent / included["path"].strip("'\"")
                 if limits or included["option"] in ("-c", "--constraint"):
@@ -262,14 +262,14 @@ def _read_requirements(path: Path) -> RequirementsFile:
                 else:
                     todo.insert(0, (other, False))
             elif requirement := requirement_in(line):
-                (found.limits if limits else found.requirements).append(requirement)
+                (content.limits if limits else content.requirements).append(requirement)
             elif not limits and (option := _source_in(line, file.parent)):
-                found.options.append(option)
-    return found
+                content.options.append(option)
+    return content
 
 
 def _source_in(line: str, folder: Path) -> str | None:
-    """Return a line that says where packages come from, with the folder's address for its path."""
+    """Return a line that says where packages come from, with the file URL of a local folder."""
     name, _, value = line.replace("=", " ", 1).partition(" ")
     if name not in _SOURCES:
         return None
@@ -295,8 +295,8 @@ def _read(path: Path) -> bytes:
 
 
 def _found(tree: Path, *patterns: str) -> list[Path]:
-    found = {path for pattern in patterns for path in tree.glob(pattern)}
-    return sorted(path for path in found if path.is_file())
+    paths = {path for pattern in patterns for path in tree.glob(pattern)}
+    return sorted(path for path in paths if path.is_file())
 
 
 def _name_of(path: Path, tree: Path) -> str:
@@ -309,8 +309,8 @@ def _name_of(path: Path, tree: Path) -> str:
 
 def _table(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
-        found = data.get(name)
-        data = found if isinstance(found, Mapping) else {}
+        value = data.get(name)
+        data = value if isinstance(value, Mapping) else {}
     return data
 
 
@@ -319,4 +319,4 @@ def _lists(table: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _strings(value: Any) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

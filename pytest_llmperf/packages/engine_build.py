@@ -1,4 +1,4 @@
-"""Recovers the CMake flags of the installed llama-cpp-python, to build another version alike.
+"""Recovers the CMake flags of the installed llama-cpp-python, to build other versions with them.
 
 Its wheel contains ``ggml-config.cmake``, in which CMake recorded every option of
 the build. If it is missing, only the backend is known.
@@ -37,7 +37,7 @@ _PORTABLE = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
 def build_flags(engine: Distribution | None, environ: Mapping[str, str]) -> str:
     """Return the CMAKE_ARGS to build another version of the installed engine with.
 
-    CMAKE_ARGS among the variables win, if set.
+    CMAKE_ARGS in ``environ`` takes precedence.
     """
     if given := environ.get("CMAKE_ARGS", "").strip():
         return given

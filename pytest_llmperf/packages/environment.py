@@ -61,7 +61,7 @@ class Environment:
 class _Trees:
     """The declarations of both trees, and this environment's distributions.
 
-    ``own`` are those of them that come from the trees.
+    ``own`` are the distributions that come from the trees.
     """
 
     ours: Declarations
@@ -77,7 +77,7 @@ class _Trees:
         """Name the packages in which another environment differs from this one."""
         changed, added, left_out = [], [], []
         for name in sorted(
-            {*self.installed, *other} - NOT_COPIED - {each.name for each in self.own}
+            {*self.installed, *other} - NOT_COPIED - {package.name for package in self.own}
         ):
             ours, theirs = self.installed.get(name), other.get(name)
             if ours and theirs and ours.version != theirs.version:
@@ -116,8 +116,8 @@ def environment_for(
 ) -> Environment:
     """Return the environment for another work tree, building it if the cache has none.
 
-    This one if both trees declare the same, or an installer finds that they need the
-    same packages; else one that differs from this one only in their needs.
+    This environment if both trees declare the same, or an installer finds that they need
+    the same packages; else one that differs from it only in their needs.
 
     Args:
         own_tree: the project folder that this interpreter's environment is made for.
@@ -126,8 +126,8 @@ def environment_for(
         say: called with a line before and during long steps.
         install: a command line that installs the other tree's packages, instead of an
             automatic installer; ``{python}`` stands for the new environment's interpreter.
-        seconds: how long that may take. An engine is not built from source if that may take
-            longer; None builds it in any case.
+        seconds: time limit. An engine is not built from source if that may take longer; None
+            builds it in any case.
 
     Raises:
         InstallError: it cannot be provided; the message names the log and the fix.
@@ -141,15 +141,15 @@ def environment_for(
     installed = installed_here()
     of_repository = installed.below(repository_around(own_tree))
     also = sorted(
-        Path(os.path.relpath(str(each.source), own_tree)).as_posix() for each in of_repository
+        Path(os.path.relpath(str(package.source), own_tree)).as_posix() for package in of_repository
     )
     ours, theirs = declared(own_tree, also), declared(other_tree, also)
     if not ours.changed(theirs):
         return _shared("both declare the same")
     if not theirs.files and not install:
         return _shared("the other commit declares nothing")
-    own = [each for name, each in installed.items() if name in ours.names | theirs.names]
-    own += [each for each in of_repository if each not in own]
+    own = [package for name, package in installed.items() if name in ours.names | theirs.names]
+    own += [package for package in of_repository if package not in own]
     trees = _Trees(ours, theirs, installed, own)
     recipe = _by_command(trees, install) if install else _by_installer(trees)
     if recipe is None:
@@ -186,7 +186,7 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     """
     ours, theirs, installed = trees.ours, trees.theirs, trees.installed
     check_installable(ours, theirs)
-    own = NOT_COPIED | {each.name for each in trees.own} | ours.names | theirs.names
+    own = NOT_COPIED | {package.name for package in trees.own} | ours.names | theirs.names
     needs = needs_of(ours, theirs, installed, own)
     if not needs.installs and not needs.dropped:
         return None
@@ -194,8 +194,8 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     installer = find_installer(installed, os.environ, sees_base=bool(base))
     builds = needs.engine or needs.folders
     flags = build_flags(installed.get(ENGINE), os.environ) if builds else ""
-    copied = [each for each in installed.values() if each not in trees.own]
-    described = [[each.name, each.version] for each in trees.own]
+    copied = [package for package in installed.values() if package not in trees.own]
+    described = [[package.name, package.version] for package in trees.own]
     asked = json.dumps(asdict(needs), default=sorted).replace(str(theirs.tree), "{tree}")
     files = dict(theirs.files) if needs.folders else {}
     return _Recipe(

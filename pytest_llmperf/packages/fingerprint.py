@@ -1,4 +1,4 @@
-"""Digests of an environment: of what its interpreter can import, and of what builds it."""
+"""Digests of an environment: of everything it can import, and of everything that builds it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_llmperf.packages.installed import (
     module_folders,
 )
 
-#: Folders of installed packages; one inside a project's tree is no part of the project.
+#: Names of folders of installed packages; such a folder in a project's tree is not part of it.
 SITES = frozenset({"site-packages", "dist-packages"})
 _METADATA = (".dist-info", ".egg-info")
 _MODULES = (".py", ".pth", ".so", ".pyd", ".dylib", ".dll")
@@ -32,7 +32,7 @@ _DECIDING = (
     *("CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "VK_", "LD_", "DYLD_"),
     *("PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHON_GIL", "PYTHON_JIT"),
 )
-#: Maximum number of folders to search below a path entry that is no folder of packages.
+#: Maximum number of folders to search below a path entry that is not a folder of packages.
 _MAX_FOLDERS = 4000
 _DIGITS = 20
 
@@ -62,8 +62,8 @@ def fingerprint(
             from the same packages has the same digest.
     """
     trees = [tree.resolve() for tree in besides]
-    found = [Path(os.path.realpath(entry)) for entry in path if entry]
-    folders = {folder: None for folder in found if folder.is_dir()}
+    entries = [Path(os.path.realpath(entry)) for entry in path if entry]
+    folders = {folder: None for folder in entries if folder.is_dir()}
     installed = [folder for folder in folders if _is_site(folder)]
     linked = (Path(os.path.realpath(folder)) for folder in module_folders(installed))
     folders |= {folder: None for folder in linked if folder.is_dir()}
@@ -164,9 +164,9 @@ def _is_source(folder: Path, trees: Sequence[Path]) -> bool:
 
 def _stat(name: str, path: str, touched: bool = True) -> Iterator[str]:
     with suppress(OSError, ValueError):
-        found = os.stat(path)  # noqa: PTH116
-        time = f" {found.st_mtime_ns}" if touched else ""
-        yield f"{name} {found.st_size}{time}"
+        status = os.stat(path)  # noqa: PTH116
+        time = f" {status.st_mtime_ns}" if touched else ""
+        yield f"{name} {status.st_size}{time}"
 
 
 def _scan(folder: Path) -> list[os.DirEntry[Any]]:
@@ -187,7 +187,7 @@ def engine_digest(flags: str, environ: Mapping[str, str]) -> str:
 def installed_digest(area: Path) -> str:
     """Return a digest of this environment, without what was installed from below ``area``."""
     installed = installed_here()
-    return state_of(each for _, each in sorted(installed.items()) if not each.is_from(area))
+    return state_of(entry for _, entry in sorted(installed.items()) if not entry.is_from(area))
 
 
 def state_of(distributions: Iterable[Distribution]) -> str:
@@ -209,7 +209,7 @@ def _python() -> list[str]:
 
 
 def _state(each: Distribution) -> str:
-    """Return a text that changes when a distribution is rebuilt or, for the engine, edited."""
+    """Return text that changes when a distribution is rebuilt or, for the engine, edited."""
     if each.name != ENGINE:
         return each.record()
     files = sorted(str(each.raw.locate_file(file)) for file in each.raw.files or ())

@@ -47,12 +47,12 @@ class Distribution:
     def source(self) -> Path | None:
         """The folder on this machine that it was installed from, resolved (PEP 610); or None."""
         try:
-            found = json.loads(self.raw.read_text("direct_url.json") or "{}")
+            data = json.loads(self.raw.read_text("direct_url.json") or "{}")
         except ValueError:
             return None
-        if not isinstance(found, dict) or "dir_info" not in found:
+        if not isinstance(data, dict) or "dir_info" not in data:
             return None
-        address = urlsplit(str(found.get("url", "")))
+        address = urlsplit(str(data.get("url", "")))
         return Path(url2pathname(address.path)).resolve() if address.scheme == "file" else None
 
     def is_from(self, area: Path) -> bool:
@@ -72,13 +72,13 @@ class Distribution:
 
     def extras(self) -> dict[str, list[str]]:
         """Return the additional requirements of each of its extras."""
-        always = {str(each) for each in self.requirements()}
+        always = {str(need) for need in self.requirements()}
         names = map(canonicalize_name, self.raw.metadata.get_all("Provides-Extra") or ())
         return {
             name: [
-                str(each).partition(";")[0]
-                for each in self.requirements(frozenset({name}))
-                if str(each) not in always
+                str(need).partition(";")[0]
+                for need in self.requirements(frozenset({name}))
+                if str(need) not in always
             ]
             for name in names
         }
@@ -106,16 +106,16 @@ class Installed(dict[str, Distribution]):
 
     def below(self, area: Path) -> list[Distribution]:
         """Return those that were installed from a folder below ``area``, which is resolved."""
-        return [each for each in self.values() if each.is_from(area)]
+        return [package for package in self.values() if package.is_from(area)]
 
     def satisfies(self, requirement: Requirement) -> bool:
         """Whether a distribution meets a requirement, wherever it was installed from."""
-        found = self.get(canonicalize_name(requirement.name))
-        if found is None or not holds(found.version, str(requirement.specifier)):
+        package = self.get(canonicalize_name(requirement.name))
+        if package is None or not holds(package.version, str(requirement.specifier)):
             return False
         extras = frozenset(canonicalize_name(extra) for extra in requirement.extras)
-        needed = found.requirements(extras) if extras else ()
-        return all(canonicalize_name(each.name) in self for each in needed)
+        needed = package.requirements(extras) if extras else ()
+        return all(canonicalize_name(need.name) in self for need in needed)
 
 
 def holds(version: str, specifier: str) -> bool:
@@ -132,12 +132,12 @@ def site_folders() -> list[Path]:
     if site.ENABLE_USER_SITE:
         named.append(site.getusersitepackages())
     known = {os.path.realpath(folder) for folder in named}
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for folder in sys.path:
         real = os.path.realpath(folder)
         if real in known and Path(folder).is_dir():
-            found.setdefault(real, Path(folder))
-    return list(found.values())
+            folders.setdefault(real, Path(folder))
+    return list(folders.values())
 
 
 def installed_here() -> Installed:
@@ -145,25 +145,25 @@ def installed_here() -> Installed:
     return Installed(site_folders())
 
 
-#: Longer modules are no installer's finder.
+#: Longer modules are not finders that an installer wrote.
 _MAX_BYTES = 4 << 20
 
 
 def module_folders(folders: list[Path]) -> list[Path]:
     """Return the folders outside of ``folders`` that their .pth files and finders import from.
 
-    In the order in which they come on the path; they may not exist.
+    They are in the order of the path, and may not exist.
     """
-    found: dict[Path, None] = {}
+    imported: dict[Path, None] = {}
     for folder in folders:
         for path in sorted(_files(folder, "*.pth")):
             for line in path_lines(path):
-                found.setdefault((folder / line).absolute())
+                imported.setdefault((folder / line).absolute())
         # setuptools, hatchling and scikit-build-core write modules that redirect imports.
         for pattern in ("__editable__*_finder.py", "_editable_impl_*.py", "_*_editable.py"):
             for path in sorted(_files(folder, pattern)):
-                found |= dict.fromkeys(_of_finder(_text(path)))
-    return list(found)
+                imported |= dict.fromkeys(_of_finder(_text(path)))
+    return list(imported)
 
 
 def path_lines(path: Path) -> list[str]:
@@ -198,9 +198,9 @@ def _of_finder(text: str) -> Iterator[Path]:
 
 
 def _strings(node: ast.AST | None) -> list[str]:
-    """Return a constant string, or those of a list."""
+    """Return a constant string, or the constant strings in a list."""
     nodes = node.elts if isinstance(node, ast.List) else [node]
-    values = (each.value for each in nodes if isinstance(each, ast.Constant))
+    values = (item.value for item in nodes if isinstance(item, ast.Constant))
     return [value for value in values if isinstance(value, str)]
 
 
@@ -208,8 +208,8 @@ def _root_of(module: str, path: Path) -> Path | None:
     """Return the folder that must be on the path for ``module`` to be found at ``path``."""
     parts = tuple(module.split("."))
     path = path.parent if path.stem == "__init__" else path
-    found = (*path.parts[-len(parts) : -1], path.name.partition(".")[0])
-    return path.parents[len(parts) - 1] if path.is_absolute() and found == parts else None
+    tail = (*path.parts[-len(parts) : -1], path.name.partition(".")[0])
+    return path.parents[len(parts) - 1] if path.is_absolute() and tail == parts else None
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

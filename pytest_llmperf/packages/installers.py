@@ -69,9 +69,9 @@ def find_installer(
     uv, pip = _uv(environ), _pip(installed)
     if uv and pip:
         # A venv comes with these, whatever installs the rest.
-        others = [each for name, each in installed.items() if name not in ("pip", "setuptools")]
-        by = Counter((each.raw.read_text("INSTALLER") or "").strip() for each in others)
-        return pip if sees_base or by["pip"] > by["uv"] else uv
+        others = [other for name, other in installed.items() if name not in ("pip", "setuptools")]
+        counts = Counter((other.raw.read_text("INSTALLER") or "").strip() for other in others)
+        return pip if sees_base or counts["pip"] > counts["uv"] else uv
     if found := uv or pip:
         return found
     raise InstallError(
@@ -84,7 +84,7 @@ def find_installer(
 def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
     """Return a tree's uv.lock as lines of a requirements file.
 
-    The words name the extras and groups that count: ``--extra``, ``dev``.
+    ``words`` select the extras and groups that count, as options of uv: ``--extra``, ``dev``.
 
     Raises:
         InstallError: it cannot be read.
@@ -236,7 +236,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None
 def _failure(what: str, status: int, log: Path, text: str, advice: str) -> str:
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     shown = "\n".join(f"  | {line[:200]}" for line in lines[-_SHOWN:])
-    hint = next((said for sign, said in _HINTS if sign in text), "")
+    hint = next((cause for sign, cause in _HINTS if sign in text), "")
     parts = [f"{what} failed (exit status {status}); the end of {log}:\n{shown}"]
     parts += [f"likely cause: {hint}"] if hint else []
     parts += [advice] if advice else []

@@ -61,7 +61,7 @@ class Needs:
 class _ListName(NamedTuple):
     """The identity of a requirement list, by which lists of two trees are matched.
 
-    ``where`` is a requirements file or the folder of a package, ``name`` that of an extra or group.
+    ``where`` is a requirements file or a package's folder, ``name`` the name of an extra or group.
     """
 
     where: str
@@ -74,9 +74,9 @@ def needs_of(
 ) -> Needs:
     """Compare the declarations of two trees with the installed packages.
 
-    Where this environment has drifted from both trees alike, it stays as it is. If both have
-    another uv.lock, it replaces the projects' own lists. ``own`` names packages that come
-    from the trees, or do not count.
+    Where this environment has drifted from both trees alike, it stays as it is. If both have a
+    uv.lock and these differ, they replace the projects' own lists. ``own`` names packages that
+    come from the trees, or do not count.
 
     Raises:
         InstallError: a uv.lock cannot be read.
@@ -116,8 +116,8 @@ def needs_of(
         limits.append(f"{ENGINE}=={installed[ENGINE].version}")
     dropped = _package_names(before.requirements) - _package_names(asked.requirements)
     dropped -= {ENGINE, *own}
-    if not locked and any(each.needs_backend for each in theirs.projects.values()):
-        dropped = set()  # its lists are not all that it asks for
+    if not locked and any(project.needs_backend for project in theirs.projects.values()):
+        dropped = set()  # the lists do not name everything that it asks for
     return Needs(
         tuple(new),
         tuple(kept),
@@ -131,14 +131,14 @@ def needs_of(
 def no_longer_needed(
     asked: Iterable[str], installed: Installed, besides: Collection[str] = ()
 ) -> set[str]:
-    """Return those of the asked packages that no other installed package needs.
+    """Return the installed packages among ``asked`` that no other installed package needs.
 
     ``besides`` names distributions whose needs do not count: the project's own.
     """
     gone = installed.keys() & set(asked)
     while True:
-        others = [each for name, each in installed.items() if name not in {*gone, *besides}]
-        needed = {canonicalize_name(need.name) for each in others for need in each.requirements()}
+        others = [other for name, other in installed.items() if name not in {*gone, *besides}]
+        needed = {canonicalize_name(need.name) for other in others for need in other.requirements()}
         if not gone & needed:
             return gone
         gone -= needed
@@ -154,9 +154,9 @@ def _lists_of(tree: Declarations, installed: Installed) -> dict[_ListName, list[
         dependencies, extras = project.dependencies, project.extras
         if project.needs_backend:
             home = (tree.tree / folder).resolve()
-            for each in installed.values():
-                if each.source == home:
-                    dependencies, extras = list(map(str, each.requirements())), each.extras()
+            for own in installed.values():
+                if own.source == home:
+                    dependencies, extras = list(map(str, own.requirements())), own.extras()
         lists[_ListName(folder, "project")] = dependencies
         lists |= {_ListName(folder, "extra", name): lines for name, lines in extras.items()}
         lists |= {_ListName(folder, "group", name): lines for name, lines in project.groups.items()}
@@ -174,7 +174,7 @@ def _followed_lists(lists: Mapping[_ListName, list[str]], installed: Installed) 
     """
     followed, drifted = set(), []
     for name, lines in lists.items():
-        requirements = [each for each in _applicable(lines).values() if each]
+        requirements = [requirement for requirement in _applicable(lines).values() if requirement]
         unmet = {canonicalize_name(r.name) for r in requirements if not installed.satisfies(r)}
         if name.kind == "project" or (not unmet and (requirements or name.kind == "file")):
             followed.add(name)
@@ -190,7 +190,7 @@ def _asked(
     followed: set[_ListName],
     locked: bool,
 ) -> RequirementsFile:
-    """Return what a tree asks for, as if all of the followed lists were one file."""
+    """Return the requirements of a tree, as if all of the followed lists were one file."""
     names = sorted(followed)
     lines: list[str] = []
     if locked:
@@ -208,21 +208,21 @@ def _asked(
 
 
 def _with_extras(tree: Declarations, folder: str, followed: set[_ListName]) -> str:
-    extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
+    extras = [key.name for key in sorted(followed) if key[:2] == (folder, "extra")]
     return f"{tree.projects[folder].folder}" + (f"[{','.join(extras)}]" if extras else "")
 
 
 def _applicable(lines: Iterable[str]) -> dict[str, Requirement | None]:
-    """Return the lines that apply to this interpreter, each with what it requires."""
-    found = {}
+    """Return the lines that apply to this interpreter, with the requirement in each, or None."""
+    applicable = {}
     for line in lines:
         requirement = parse(line)
         marker = requirement.marker if requirement else None
         if marker is None or marker.evaluate({"extra": ""}):
-            found[line] = requirement
-    return found
+            applicable[line] = requirement
+    return applicable
 
 
 def _package_names(lines: Iterable[str]) -> set[str]:
     """Return the canonical names of the packages in lines that apply to this interpreter."""
-    return {canonicalize_name(each.name) for each in _applicable(lines).values() if each}
+    return {canonicalize_name(need.name) for need in _applicable(lines).values() if need}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-#: In a project's folder, but never imported by name from elsewhere.
+#: Names in a project's folder that are never imported from elsewhere.
 _NOT_IMPORTED = {"setup", "conftest", "noxfile", "tests", "test", "docs"}
 
 
@@ -26,7 +26,7 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
     Returns:
         Existing folders, absolute, each once.
     """
-    # 40 ms, which a session without another tree should not pay.
+    # These imports take 40 ms, which a session without another tree should not pay.
     from pytest_llmperf.packages.declarations import name_of_project, repository_around
     from pytest_llmperf.packages.installed import (
         installed_here,
@@ -45,8 +45,8 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
                 roots.setdefault(str(counterpart))
     installed = installed_here()
     of_repository = installed.below(area)
-    for each in of_repository:
-        home = Path(os.path.normpath(tree / os.path.relpath(str(each.source), project)))
+    for package in of_repository:
+        home = Path(os.path.normpath(tree / os.path.relpath(str(package.source), project)))
         if not any(Path(root).is_relative_to(home) for root in roots):
             # The package lies elsewhere in the other tree: src was added or removed.
             for folder in (home / "src", home):

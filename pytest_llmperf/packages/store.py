@@ -22,7 +22,7 @@ _RUN_TIMEOUT_S = 60.0
 
 
 class Entry:
-    """The cache entry of one environment, or of one installer's answer.
+    """The cache entry of one environment, or of the finding that none is needed.
 
     An environment is built in its final place (programs in a venv contain its path),
     under a unique name; a stamp that names it makes it public. So a builder that
@@ -64,7 +64,7 @@ class Entry:
             lock.release()
 
     def found(self) -> dict[str, Any]:
-        """Return the published stamp and mark it as used; empty if it no longer works."""
+        """Return the published stamp and mark it as used; {} if its environment does not work."""
         stamp = _read(self._stamp)
         if stamp.get("folder") and not _runs(interpreter(self._store / stamp["folder"])):
             return {}
@@ -100,7 +100,7 @@ class Entry:
     def donors(self, engine: str) -> list[Path]:
         """Return the folders of packages with an engine built like ``engine``, newest first."""
         stamps = [_read(path) for path in sorted(self._store.glob("*.json"), key=_age)]
-        return [Path(each["packages"]) for each in stamps if each.get("engine") == engine]
+        return [Path(stamp["packages"]) for stamp in stamps if stamp.get("engine") == engine]
 
     def _sweep(self) -> None:
         """Remove leftovers of killed builders, and entries unused for long."""

@@ -16,7 +16,7 @@ import threading
 
 
 def main(command: list[str]) -> int:
-    """Run ``command`` without input; returns its exit status, 127 if it cannot be started."""
+    """Run ``command`` without input; return its exit status, 127 if it cannot be started."""
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:

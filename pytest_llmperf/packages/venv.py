@@ -31,7 +31,7 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
     its base Python only if asked for.
 
     Raises:
-        InstallError: this Python cannot.
+        InstallError: this Python cannot make one.
     """
     options = ["--system-site-packages"] if sees_base else []
     options += [] if pip else ["--without-pip"]
@@ -51,7 +51,7 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
 def visible_base_folders() -> list[Path]:
     """Return the folders of packages that an environment sees rather than copies.
 
-    From a venv that sees the packages of its base Python another such is made. Conda's
+    From a venv that sees the packages of its base Python, another such venv is made. Conda's
     packages find their libraries relative to themselves, so they are not copied.
     """
     folders = site_folders()

@@ -29,9 +29,9 @@ from pytest_llmperf.plugin.settings import current_settings, header_lines
 
 __all__ = ["_sweep_parameter", "llm_engine"]
 
-#: The name of the plugin that records for a session in another tree.
+#: Name under which the hooks of a recording session are registered.
 RECORDING = "llmperf-recording-session"
-#: Perf tests that ``-m`` does not select, and tests whose markers only share our markers' names.
+#: Numbers of perf tests left out, and of tests whose markers only share our markers' names.
 _LEFT_OUT = pytest.StashKey[int]()
 _ORDINARY = pytest.StashKey[int]()
 #: Collected tests that use the engine, also those that ``-m`` deselects.
@@ -70,7 +70,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of every cell of a sweep."""
+    """Create one test for each cell of a sweep."""
     if metafunc.definition.get_closest_marker("perf_sweep") is not None:
         from pytest_llmperf.plugin.sweeps import parametrize
 
@@ -78,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Make our markers imply ``perf``, and name a cell's settings, before tests are selected."""
+    """Before tests are selected, add the marker ``perf`` and keywords for a cell's settings."""
     imply_perf(item)
     if item.config.getoption("llmperf_against") is not None:
         note_collected(item)
@@ -92,7 +92,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Refuse a commit that does not exist before anything is imported."""
+    """Refuse a commit that does not exist, before test modules are imported."""
     config = session.config
     named = config.getoption("llmperf_against") is not None or (
         config.getoption("llmperf_baselines_from") is not None
@@ -154,9 +154,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Refuse perf tests, which can't be measured with several workers, or prepare to.
+    """Refuse perf tests, as several workers can't measure: now, or when a worker collects one.
 
-    Before pytest-xdist's own hook, which says that it has created its workers.
+    Runs before pytest-xdist's own hook, which reports that it has created its workers.
     """
     from pytest_llmperf.plugin.xdist_mode import XdistController
 

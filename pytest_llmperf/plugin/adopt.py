@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 
-#: Variable with the folders that the session's engine processes import from first.
+#: Environment variable with the folders that the session's engine processes import from first.
 ROOTS = "LLMPERF_IMPORT_ROOTS"
 
 

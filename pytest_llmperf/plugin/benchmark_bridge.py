@@ -22,18 +22,18 @@ def publish(
 ) -> None:
     """Add one pytest-benchmark result per measured test: its end-to-end durations.
 
-    Every iteration of every process is one round of one iteration, in seconds;
+    Every iteration of every process becomes a round of one iteration, in seconds;
     the LLM metrics (median over processes, and raw samples) and the verdict go into
-    ``extra_info``. Its table shows them only if one of its options was given: this plugin has a
-    table of its own. Does nothing where pytest-benchmark is absent or disabled.
+    ``extra_info``. pytest-benchmark's table shows the tests only if one of its options was given:
+    this plugin has its own table. Does nothing if pytest-benchmark is absent or disabled.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or session.disabled or session.skip:
         return
     from pytest_benchmark.stats import Metadata
 
-    for one, test in zip(held, result.tests, strict=True):
-        item = one.item
+    for held_test, test in zip(held, result.tests, strict=True):
+        item = held_test.item
         samples = measurement.tests[item.nodeid]
         durations = [value for row in samples.values("end_to_end") for value in row]
         if not durations:
@@ -54,11 +54,11 @@ def publish(
             benchmark.update(duration)
         session.benchmarks.append(benchmark)
     if not _is_asked_for(config):
-        config.pluginmanager.register(_NotInTable({one.item.nodeid for one in held}))
+        config.pluginmanager.register(_NotInTable({held_test.item.nodeid for held_test in held}))
 
 
 class _NotInTable:
-    """Takes perf tests out of the groups that pytest-benchmark draws.
+    """Hides perf tests from the tables of pytest-benchmark, which it draws from groups.
 
     Its files are written from the benchmarks, not from the groups.
     """
@@ -70,14 +70,14 @@ class _NotInTable:
     def pytest_benchmark_group_stats(self) -> Generator[None, Any, Any]:
         groups = yield
         left = (
-            (name, [one for one in group if one["fullname"] not in self._nodeids])
+            (name, [benchmark for benchmark in group if benchmark["fullname"] not in self._nodeids])
             for name, group in groups
         )
         return [(name, group) for name, group in left if group]
 
 
 def _is_asked_for(config: pytest.Config) -> bool:
-    """Whether one of pytest-benchmark's options was given, in any of the places for options."""
+    """Whether a pytest-benchmark option was given: as argument, ``addopts`` or PYTEST_ADDOPTS."""
     given = [
         *map(str, config.invocation_params.args),
         *config.getini("addopts"),
@@ -102,7 +102,7 @@ def _extra(samples: TestSamples, test: TestResult) -> dict[str, Any]:
 
 
 def _options(rounds: int) -> dict[str, Any]:
-    """Return the options pytest-benchmark prints; the rounds were not run by it."""
+    """Return the options that pytest-benchmark prints, although it did not run the rounds."""
     return {
         "disable_gc": False,
         "timer": "perf_counter",

@@ -1,4 +1,4 @@
-"""Rebuilds this session's command line, for a failing test to print a command to copy."""
+"""Rebuilds this session's command line, so that failures can show a command to copy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _COMPARED = ("--llmperf-against", "--llmperf-baselines-from", "--llmperf-confirm
 def command_stem(config: pytest.Config, *, again: bool = False) -> str:
     """Return the command that runs perf tests as this session did, without naming tests.
 
-    ``again``: also compare with the same. Environment variables are left to the user's
-    shell.
+    ``again``: keep the options that decide what to compare with, too. Environment variables are
+    left to the user's shell.
     """
     options = (*_KEPT, *_COMPARED) if again else _KEPT
     kept = _kept(config.invocation_params.args, options)
@@ -53,7 +53,7 @@ def as_argument(config: pytest.Config, nodeid: str) -> str:
 
 
 def _kept(arguments: tuple[str | os.PathLike[str], ...], options: tuple[str, ...]) -> list[str]:
-    """Pick these options, as ``--option value`` or ``--option=value``."""
+    """Return the words that give these options: ``--option value`` or ``--option=value``."""
     kept: list[str] = []
     words = [os.fspath(argument) for argument in arguments]
     for index, word in enumerate(words):

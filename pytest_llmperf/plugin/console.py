@@ -48,7 +48,7 @@ class TerminalConsole:
             self._reporter.write_line(line)
 
     def recording(self, nodeid: str) -> None:
-        """Name each body that runs, with ``-v``."""
+        """With ``-v``, print the name of the test whose body runs."""
         if not self._quiet and self._config.get_verbosity() > 0:
             self.line(f"recording {printable(nodeid)}")
 
@@ -96,21 +96,21 @@ def _message(text: str, width: int) -> Iterator[str]:
 
 def _is_live(reporter: Any) -> bool:
     """Whether lines can be redrawn: on a terminal that people watch."""
-    # As pytest takes it, and as rich does.
+    # CI as pytest detects it, and dumb terminals as rich does.
     is_ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
     is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
     return bool(reporter.isatty) and not is_ci and not is_dumb
 
 
 def _progress(reporter: Any, expected_seconds: float) -> Progress:
-    """Return what shows progress here: a block on a terminal, else lines."""
+    """Return the progress display: a redrawn block on a terminal, else lines."""
     if not _is_live(reporter):
         return LogProgress(
             lambda text: reporter.write(text, flush=True), _width(reporter), expected_seconds
         )
     from pytest_llmperf.report.live_progress import LiveProgress
 
-    # Past the reporter, which would take the block for the beginning of its own line.
+    # Bypasses the reporter, which would take the block for the beginning of its own line.
     file: TextIO = reporter.config.get_terminal_writer()._file
 
     def write(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Enforces layers on a GPU: ``perf.require_gpu``, and the marker ``gpu`` of any test.
+"""Fails tests without the required layers on a GPU (``perf.require_gpu``, the marker ``gpu``).
 
 Checked at a test's set-up, before its fixtures and body cost time, against
 the engine's load report. A shortfall fails the test; nothing is skipped.
@@ -34,24 +34,24 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
     Raises:
         pytest.UsageError: naming every marker that is wrong.
     """
-    found: dict[pytest.Item, GpuRequirement] = {}
+    requirements: dict[pytest.Item, GpuRequirement] = {}
     errors = []
     for item in items:
         try:
             closest = next(marker_levels(item, (MARKER,)))
             read = [_read(mark) for mark in closest]
-            if any(one != read[0] for one in read):
+            if any(requirement != read[0] for requirement in read):
                 raise MarkerError(
                     "contradicts the other one on the same test; put both arguments into one"
                 )
             if not uses_engine(item):
                 raise MarkerError(_NO_ENGINE)
-            found[item] = read[0]
+            requirements[item] = read[0]
         except MarkerError as error:
             errors.append(f"{item.nodeid}: marker {MARKER!r} {error}{marker_line(item, MARKER)}")
     if errors:
         raise usage_error("\n".join(errors))
-    return found
+    return requirements
 
 
 def _read(mark: pytest.Mark) -> GpuRequirement:
@@ -75,11 +75,11 @@ def guard_gpu(
     requirements: Mapping[pytest.Item, GpuRequirement],
     perf: Sequence[pytest.Item],
 ) -> None:
-    """Register checks, at their set-up, for tests that are required to run on a GPU.
+    """Register a check at the set-up of tests that are required to run on a GPU.
 
     Args:
-        config: pytest's.
-        requirements: of the tests with a marker.
+        config: pytest's configuration.
+        requirements: requirements of the tests with a ``gpu`` marker.
         perf: the session's perf tests.
 
     Raises:
@@ -117,8 +117,8 @@ class GpuGuard:
         if not asked:
             return
         info, setup = self._info(), settings_of(self._config).setup_of(item.nodeid)
-        found = [setup.shortfall(who, requirement, info) for who, requirement in asked]
-        if text := next(filter(None, found), None):
+        shortfalls = [setup.shortfall(who, requirement, info) for who, requirement in asked]
+        if text := next(filter(None, shortfalls), None):
             pytest.fail(text, pytrace=False)
 
     def _info(self) -> EngineInfo:
@@ -132,7 +132,7 @@ class GpuGuard:
                 problem = f"marker {MARKER!r}: {settings.setup.placement_unknown}"
             except (pytest.UsageError, EngineError) as error:
                 problem = str(error)
-            found = current_settings(self._config)
-            if found is None or not found.uses_other_settings:
+            current = current_settings(self._config)
+            if current is None or not current.uses_other_settings:
                 self._broken = problem
         pytest.fail(problem, pytrace=False)

@@ -33,11 +33,11 @@ _ONLY_UNDER_LOAD = (
     "goodput",
     "error_rate",
 )
-#: Metrics that have one value in each request.
+#: Metrics with one value per request.
 _ONE_OF_A_REQUEST = ("first_token", "request_latency")
-#: What judges the requests that fail, so that they don't void the load.
+#: Markers that judge failed requests, so that these don't void the load.
 _COUNT_FAILURES = ("error_rate", "goodput")
-#: Metrics that say nothing about a load, and the one to judge instead.
+#: Metrics that say nothing about a load -> the metric to judge instead.
 _INSTEAD = {
     "end_to_end": "request_latency, the time of a request",
     "stall_rate": "a percentile of request_latency",
@@ -76,13 +76,13 @@ def load_problems(
 
     Args:
         item: the test.
-        pattern: of its load, or None.
-        checks: of the test.
-        kind: of the configured engine.
+        pattern: the pattern of its load, or None.
+        checks: the checks of the test.
+        kind: the kind of the configured engine.
     """
     from pytest_llmperf.metrics import percentile_parts
 
-    names = [one.metric.name for one in checks if one.asked]
+    names = [check.metric.name for check in checks if check.asked]
     asked = {(percentile_parts(name) or (name,))[0] for name in names if _is_marked(item, name)}
     where = f"{item.nodeid}: marker"
     if pattern is None:
@@ -95,16 +95,16 @@ def load_problems(
             f"{where} 'load' needs an engine that answers several requests at a time, and "
             f"{kind.name} answers one; set llm.engine: server, or remove the marker"
         ]
-    found = [
+    problems = [
         f"{where} {name!r} says nothing about a load; judge {_INSTEAD[name]}"
         for name in sorted(asked.intersection(_INSTEAD))
     ]
     if "goodput" in asked and not pattern.limits:
-        found.append(
+        problems.append(
             f"{where} 'goodput' needs the latencies of a good answer: "
             "goodput(first_token='500ms', min='95%')"
         )
-    return found
+    return problems
 
 
 def too_few_requests(
@@ -114,14 +114,14 @@ def too_few_requests(
     loads: int,
     setting: str,
 ) -> list[str]:
-    """Return the percentiles that all loads together have too few requests for.
+    """Return a problem for each percentile that needs more requests than all loads together have.
 
     Args:
         item: the test.
-        pattern: of its load, or None.
-        checks: of the test.
+        pattern: the pattern of its load, or None.
+        checks: the checks of the test.
         loads: maximum number of loads that a side measures.
-        setting: the key of ``config.yaml`` that allows so many.
+        setting: the key of section ``perf`` that limits them.
     """
     from pytest_llmperf.gate.running import first_look, has_enough_values
     from pytest_llmperf.metrics import percentile_parts
@@ -130,7 +130,7 @@ def too_few_requests(
     requests = None if pattern is None else pattern.max_requests
     if requests is None:
         return []
-    found = []
+    problems = []
     for check in checks:
         parts = percentile_parts(check.metric.name)
         if parts is None or parts[0] not in _ONE_OF_A_REQUEST or not check.gated:
@@ -142,12 +142,12 @@ def too_few_requests(
         more = (
             f"send {-(-values // (loads // groups))} requests or more, " if loads >= groups else ""
         )
-        found.append(
+        problems.append(
             f"{item.nodeid}: {check.metric.label} takes {groups} groups of {values} requests, and "
             f"{loads} loads of {requests} have too few; {more}raise perf.{setting}, or ask for a "
             "lower percentile"
         )
-    return found
+    return problems
 
 
 def _is_marked(item: pytest.Item, name: str) -> bool:
@@ -157,7 +157,7 @@ def _is_marked(item: pytest.Item, name: str) -> bool:
     whole = (percentile_parts(name) or (name,))[0]
     others = (mark.args[:1] for mark in item.iter_markers("perf_metric"))
     return item.get_closest_marker(whole) is not None or any(
-        {name, whole} & {*one} for one in others
+        {name, whole} & {*args} for args in others
     )
 
 
@@ -165,7 +165,7 @@ def _closest(item: pytest.Item, name: str) -> pytest.Mark | None:
     level = next(marker_levels(item, (name,)), None)
     if level is None:
         return None
-    if any(one.kwargs != level[0].kwargs or one.args != level[0].args for one in level):
+    if any(mark.kwargs != level[0].kwargs or mark.args != level[0].args for mark in level):
         raise MarkerError("contradicts the other one on the same test")
     return level[0]
 
@@ -222,7 +222,7 @@ def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
         read = trace(root / path)
     except ScheduleError as error:
         raise MarkerError(f"trace: {error}") from None
-    return tuple(TracedRequest.of(*one) for one in zip(read.due, read.traced, strict=True))
+    return tuple(TracedRequest.of(*pair) for pair in zip(read.due, read.traced, strict=True))
 
 
 def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
@@ -255,12 +255,12 @@ def _duration(name: str, value: object) -> float:
     from pytest_llmperf.units import UnitError, parse_duration
 
     try:
-        found = parse_duration(value)
+        seconds = parse_duration(value)
     except UnitError as error:
         raise MarkerError(f"{name}: {error}") from None
-    if found <= 0:
+    if seconds <= 0:
         raise MarkerError(f"{name}: expected more than 0, got {value!r}")
-    return found
+    return seconds
 
 
 def _rate(value: object) -> float:

@@ -1,4 +1,4 @@
-"""What the arguments of the markers mean, for the reference."""
+"""Descriptions of the markers' arguments, for the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHARED = {
     ),
     "percentile": "judge this percentile of the metric (above 50, below 100) instead of its median",
 }
-#: Those of single markers.
+#: Arguments of single markers.
 _OWN = {
     "perf": {"budget": "the longest time to replay this test, such as `2m`; it wins over "
              "`perf.test_budget`"},

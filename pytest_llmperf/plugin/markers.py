@@ -91,7 +91,7 @@ PLAIN_MARKERS = {
         "are on a GPU, or on this one."
     ),
 }
-#: Those of ``MARKERS`` that name a metric.
+#: Markers that name no metric; all others of ``MARKERS`` do.
 _NO_METRIC = ("perf", "perf_sweep", "quality", "load")
 METRIC_MARKERS = tuple(name for name in MARKERS if name not in _NO_METRIC)
 #: Arguments of ``quality``.
@@ -101,7 +101,7 @@ LOAD_ARGUMENTS = frozenset(
     {"concurrency", "rate", "arrivals", "trace", "requests", "duration", "max_errors"}
     | {"over_saturated"}
 )
-#: Arguments of ``goodput`` that limit a latency, and its name in ``measure/load_metrics.py``.
+#: Arguments of ``goodput`` that limit a latency -> its name in ``measure/load_metrics.py``.
 GOODPUT_LIMITS = {
     "first_token": "first_token",
     "first_answer_token": "first_answer_token",
@@ -111,7 +111,7 @@ GOODPUT_LIMITS = {
 
 
 class MarkerError(Exception):
-    """One marker is wrong; the message does not name the test."""
+    """A marker is wrong; the message does not name the test."""
 
 
 def read_checks(
@@ -150,9 +150,9 @@ def read_checks(
         markers: dict[str, str] = {}
         for mark in level:
             try:
-                one = _read(mark, tolerance)
-                name = one.metric.name
-                if of_level.setdefault(name, one) != one:
+                check = _read(mark, tolerance)
+                name = check.metric.name
+                if of_level.setdefault(name, check) != check:
                     raise MarkerError(
                         f"contradicts the marker {markers[name]!r} on the same test: both set "
                         f"{name}, with different limits or tolerances"
@@ -161,8 +161,8 @@ def read_checks(
             except MarkerError as error:
                 where = marker_line(item, mark.name)
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}{where}")
-        for name, one in of_level.items():
-            asked.setdefault(name, one)
+        for name, check in of_level.items():
+            asked.setdefault(name, check)
     checks = checks_of_test(asked, targets, tolerance, load=load, in_chunks=in_chunks)
     return checks, errors
 
@@ -176,8 +176,8 @@ def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[py
         if mark.name in names:
             depth = -1 if mark in of_parameters else _distance(item, node)
             levels.setdefault((depth, _ancestry(node, mark)), []).append(mark)
-    for place in sorted(levels):
-        yield levels[place]
+    for level in sorted(levels):
+        yield levels[level]
 
 
 def _distance(item: pytest.Item, node: Any) -> int:
@@ -191,7 +191,7 @@ def _ancestry(node: Any, mark: pytest.Mark) -> int:
         set_here = vars(base).get("pytestmark", ())
         if not isinstance(set_here, list | tuple):
             set_here = (set_here,)
-        if mark in [getattr(one, "mark", one) for one in set_here]:
+        if mark in [getattr(entry, "mark", entry) for entry in set_here]:
             return distance
     return 0
 

@@ -1,4 +1,4 @@
-"""Refuses markers whose names are nearly ours: their tests or targets would not be judged."""
+"""Refuses misspelled names of our markers: such tests or targets would not be judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_llmperf.plugin.marker_lines import marker_line
 from pytest_llmperf.plugin.markers import MARKERS
 from pytest_llmperf.plugin.options import usage_error
 
-#: From this similarity on a name is a misspelling: ``token_per_sec`` has 0.96.
+#: Names at least this similar to a marker's are misspellings: ``token_per_sec`` has 0.96.
 _SIMILAR = 0.8
 
 

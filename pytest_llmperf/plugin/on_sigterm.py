@@ -1,4 +1,4 @@
-"""Runs a function before SIGTERM ends the process, as it would have ended without it."""
+"""Runs a function before SIGTERM takes its usual effect."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from types import FrameType
 
 @contextmanager
 def on_sigterm(clean_up: Callable[[], None]) -> Iterator[None]:
-    """Call ``clean_up`` if SIGTERM arrives meanwhile, then what would have handled it.
+    """Call ``clean_up`` if SIGTERM arrives within the block, before its usual effect.
 
-    Does nothing where signals can't be handled (outside of the main thread), or SIGTERM is
-    ignored or handled by other than Python code.
+    Does nothing where signals can't be handled (outside of the main thread), and where SIGTERM
+    is ignored or has a handler that is not Python code.
     """
     before = signal.getsignal(signal.SIGTERM)
     is_main = threading.current_thread() is threading.main_thread()
@@ -35,6 +35,6 @@ def on_sigterm(clean_up: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever replaced the handler meanwhile keeps it.
+        # A handler that other code has set meanwhile stays.
         if signal.getsignal(signal.SIGTERM) is handle:
             signal.signal(signal.SIGTERM, before)

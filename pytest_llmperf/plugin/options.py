@@ -1,4 +1,4 @@
-"""The command line options, a frozen object with their values, and errors in what a user gave."""
+"""The command line options, a frozen object with their values, and errors about user input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_llmperf.arguments import duration
 if TYPE_CHECKING:
     from pytest_llmperf.session.context import Confirming
 
-#: When tests are run against the commit of their baseline before they are judged.
+#: When tests are compared with the commit of their baseline before they are judged.
 Confirm = Literal["auto", "never", "always"]
 
 
@@ -43,14 +43,14 @@ class Options:
 
     @property
     def for_command(self) -> bool:
-        """Whether a command measures the tests in its own way: no baseline judges them."""
+        """Whether a command (calibrate, tune) measures the tests, without baselines."""
         return self.calibrate is not None or self.tune is not None
 
     @property
     def compares_sides(self) -> bool:
         """Whether every test is measured on two sides, in pairs."""
         given = (self.against, self.against_config, self.calibrate, self.tune)
-        return any(one is not None for one in given)
+        return any(value is not None for value in given)
 
     @property
     def confirming(self) -> Confirming:
@@ -85,7 +85,7 @@ class Options:
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
-        """Read the options of a session; relative paths are the invocation folder's."""
+        """Read the options of a session; relative paths start at the invocation folder."""
         folder = config.invocation_params.dir
         accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
@@ -196,7 +196,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--llmperf-one-process", action="store_true", help=argparse.SUPPRESS)
     # Used internally by `llmperf calibrate`: a file that says what to run.
     group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
-    # The same by `llmperf tune`.
+    # Used internally by `llmperf tune`, in the same way.
     group.addoption("--llmperf-tune", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-roofline",

@@ -22,10 +22,10 @@ _FILE_PREFIX = "@"
 def own_options(config: pytest.Config) -> list[str]:
     """Return the words of this session's command line that set the project's own options.
 
-    As typed, since a value converted by an option's ``type`` can't be typed again. Options
-    from the environment (``PYTEST_ADDOPTS``) and the settings (``addopts``) apply to another
-    session anyway. Options of pytest or an installed plugin are left out: they may write
-    files or decide how a session runs, and do not define the project's tests.
+    They are returned as typed, since a value converted by an option's ``type`` can't be typed
+    again. Options from the environment (``PYTEST_ADDOPTS``) and the settings (``addopts``) apply
+    to another session anyway. Options of pytest or an installed plugin are left out: they may
+    write files or decide how a session runs, and do not define the project's tests.
     """
     added = [
         option
@@ -114,7 +114,7 @@ def _picked(
     words: Sequence[str], added: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 ) -> list[str]:
     """Return the words that argparse would assign to the options."""
-    # As pytest since 8.2; for older versions a word that is no file was a path.
+    # As in pytest since 8.2; in older versions a word such as @x that names no file was a path.
     files = [word[1:] for word in words if word.startswith(_FILE_PREFIX)]
     parser = _Parser(files=bool(files) and all(map(os.path.isfile, files)))
     for names, attrs in added:
@@ -127,5 +127,5 @@ def _picked(
         parser.parse_known_args(list(words), given)
     except _WrongError as error:
         raise usage_error(f"the options of conftest.py: {error}") from None
-    found: list[str] = getattr(given, _GIVEN)
-    return found
+    picked: list[str] = getattr(given, _GIVEN)
+    return picked

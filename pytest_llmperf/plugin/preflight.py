@@ -111,7 +111,7 @@ def _same_files(config: pytest.Config, setup: EngineSetup, options: Options) -> 
 
 
 def _duplicates(items: Sequence[pytest.Item]) -> list[str]:
-    """Refuse a test that is given twice: its verdict is one."""
+    """Return a problem for each test that is given twice, as a test has only one verdict."""
     counts = Counter(item.nodeid for item in items)
     return [
         f"{nodeid}: a perf test is measured once; leave --keep-duplicates out"
@@ -121,7 +121,7 @@ def _duplicates(items: Sequence[pytest.Item]) -> list[str]:
 
 
 def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
-    """Refuse pytest-rerunfailures: rerunning until green would hide a regression."""
+    """Return a problem if pytest-rerunfailures is used: rerunning until green hides regressions."""
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return []
     asked = config.getoption("reruns", None)

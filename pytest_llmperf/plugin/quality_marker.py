@@ -22,7 +22,7 @@ MARKER = "quality"
 
 
 def read_quality(item: pytest.Item) -> tuple[QualityLimits | None, list[str]]:
-    """Return a test's limits of quality, None without a marker, and the problems with it.
+    """Return a test's quality limits, None without a marker, and the problems with the marker.
 
     The closest marker counts.
     """
@@ -31,7 +31,7 @@ def read_quality(item: pytest.Item) -> tuple[QualityLimits | None, list[str]]:
         return None, []
     try:
         read = [_read(mark) for mark in closest]
-        if any(one != read[0] for one in read):
+        if any(limits != read[0] for limits in read):
             raise MarkerError("contradicts the other one on the same test; put all limits into one")
     except MarkerError as error:
         where = marker_line(item, MARKER)

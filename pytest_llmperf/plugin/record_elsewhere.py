@@ -1,4 +1,4 @@
-"""Runs a recording session in another tree, or with another configuration, and reads it."""
+"""Runs a recording session in another source tree or configuration; reads the recording."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment
 
 _TAIL = 30
-#: In the cache folder: output of failed recording sessions, kept for this long.
+#: Folder in the cache for the output of failed recording sessions, and how long it is kept.
 _LOGS = "logs"
 _KEPT_FOR_S = 30 * 24 * 3600.0
 
@@ -51,7 +51,7 @@ def record_elsewhere(
     if not paths:
         return BaseRecording()
     modules = own_modules(tree.project, tree.roots) - {INSTRUMENT}
-    # The folder of a killed run is removed with that of the tree.
+    # If this session is killed, the folder is removed together with the tree's.
     with tempfile.TemporaryDirectory(
         prefix="llmperf-", dir=tree.scratch, ignore_cleanup_errors=True
     ) as name:
@@ -64,7 +64,7 @@ def record_elsewhere(
             *(f"--llmperf-record-for={request}", "--llmperf-one-process"),
             *("-o", f"cache_dir={folder / 'cache'}"),
             *("--continue-on-collection-errors", "--maxfail=0"),
-            # Before ours, so that one with a variable number of words does not take the paths.
+            # Before ours: an option with a variable number of words must not take the paths.
             *own_options(config),
             *_options(config, tree),
             *paths,
@@ -92,9 +92,9 @@ def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
 
 
 def tree_environment(tree: OtherTree) -> dict[str, str]:
-    """Return the variables for a process of the other side, with moved paths.
+    """Return the environment variables of a process in the other tree, with paths moved into it.
 
-    Others, such as the locale, are this session's, so that both sides do the same work.
+    Other variables, such as the locale, are this session's, so that both sides do the same work.
     """
     environ = {
         name: value
@@ -109,7 +109,7 @@ def tree_environment(tree: OtherTree) -> dict[str, str]:
     return environ
 
 
-#: pytest expands variables in --rootdir, so that a folder with a $ in its name is given by one.
+#: Variable with the root folder: pytest expands --rootdir, and the folder's name may have a $.
 _ROOT = "LLMPERF_BASE_ROOT"
 ROOTDIR = f"--rootdir=${_ROOT}"
 
@@ -123,41 +123,41 @@ def _paths(config: pytest.Config, tree: OtherTree, wanted: Sequence[str]) -> lis
     start_folder, root = config.invocation_params.dir, config.rootpath
     given = [start_folder / argument.partition("::")[0] for argument in config.args]
     files = [root / nodeid.partition("::")[0] for nodeid in wanted]
-    found: dict[Path, None] = {}
+    moved_paths: dict[Path, None] = {}
     for path in dict.fromkeys((*given, *files)):
         moved = Path(tree.moved(str(path.resolve())))
-        known = path not in given and any(moved.is_relative_to(each) for each in found)
+        known = path not in given and any(moved.is_relative_to(above) for above in moved_paths)
         if moved.exists() and not known:
-            found[moved] = None
-    return list(map(str, found))
+            moved_paths[moved] = None
+    return list(map(str, moved_paths))
 
 
 def _options(config: pytest.Config, tree: OtherTree) -> list[str]:
     """Return pytest's options that decide which tests exist, and our own settings."""
     option = config.option
-    found = ["-m", option.markexpr, ROOTDIR]
+    arguments = ["-m", option.markexpr, ROOTDIR]
     if option.keyword:
-        found += ["-k", option.keyword]
+        arguments += ["-k", option.keyword]
     if config.inipath is not None:
         inifile = Path(tree.moved(str(config.inipath.resolve())))
         if inifile.is_file():
-            found += ["-c", str(inifile)]
+            arguments += ["-c", str(inifile)]
     if option.llmperf_rate is not None:
-        found.append(f"--llmperf-rate={option.llmperf_rate}")
+        arguments.append(f"--llmperf-rate={option.llmperf_rate}")
     for entry in option.override_ini or ():
-        found += ["-o", entry]
+        arguments += ["-o", entry]
     for plugin in option.plugins or ():
         if plugin not in ("no:llmperf", "pytest_llmperf.plugin"):
-            found += ["-p", plugin]
-    found.append(f"--import-mode={option.importmode}")
+            arguments += ["-p", plugin]
+    arguments.append(f"--import-mode={option.importmode}")
     options = Options.of(config)
     if tree.config_file is not None:
-        found.append(f"--llmperf-config={tree.config_file}")
-        return found
+        arguments.append(f"--llmperf-config={tree.config_file}")
+        return arguments
     if options.config_file is not None:
-        found.append(f"--llmperf-config={tree.moved(str(options.config_file.resolve()))}")
-    found += [f"--llmperf-set={override}" for override in options.overrides]
-    return found
+        arguments.append(f"--llmperf-config={tree.moved(str(options.config_file.resolve()))}")
+    arguments += [f"--llmperf-set={override}" for override in options.overrides]
+    return arguments
 
 
 def _cwd(config: pytest.Config, tree: OtherTree) -> Path:
@@ -175,9 +175,9 @@ def _no_outcome(tree: OtherTree, status: int, log: Path) -> str:
 
 
 def _kept(log: Path) -> Path:
-    """Copy a log to a permanent place; old ones are removed.
+    """Copy a log to a permanent folder, and remove old logs.
 
-    If the cache folder can't be written to, it goes to the system's temporary files.
+    If the cache folder can't be written to, the copy goes to the system's temporary files.
     """
     folder = cache_dir(os.environ) / _LOGS
     try:

@@ -106,7 +106,7 @@ class RecordStage:
         if own.built:
             fail_report(call, OWN_LLAMA, item)
         elif problems:
-            # The session refused its own at collection: this one is another commit's.
+            # A session refuses its own wrong markers at collection; these are another commit's.
             fail_report(call, "\n".join(problems), item)
         elif workload is None:
             fail_report(call, NOTHING_ASKED, item)
@@ -156,9 +156,8 @@ def _tame_benchmark(item: pytest.Item) -> None:
 def run_quietly(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
     """Run setup, call and teardown of ``item`` without logging their reports.
 
-    A private function of pytest:
-    ``_pytest.runner.runtestprotocol(log=False)`` is what pytest-rerunfailures
-    has relied on for years.
+    ``_pytest.runner.runtestprotocol(log=False)`` is private to pytest, but pytest-rerunfailures
+    has relied on it for years.
     """
     return runtestprotocol(item, log=False, nextitem=nextitem)
 

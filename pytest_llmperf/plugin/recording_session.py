@@ -1,4 +1,4 @@
-"""The recording session, started by another session in another tree: it only records."""
+"""A session that only records; another session starts it, in another source tree."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class RecordingSession:
         ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if exitstatus not in (*ended, pytest.ExitCode.NO_TESTS_COLLECTED):
             return
-        found = BaseRecording(
+        recording = BaseRecording(
             workloads=self._workloads,
             problems=self._problems,
             collected=self._collected,
@@ -102,8 +102,8 @@ class RecordingSession:
             path=tuple(sys.path),
         )
         if self._stage is not None:
-            found = replace(found, **_engine_of(settings_of(self._config)))
-        found.write(Path(self._request.outcome))
+            recording = replace(recording, **_engine_of(settings_of(self._config)))
+        recording.write(Path(self._request.outcome))
 
 
 def _engine_of(settings: Settings) -> dict[str, Any]:

@@ -78,12 +78,12 @@ def required_baselines(
     compares = request.base is None and not request.record and not options.for_command
     if not options.require_baseline or not compares:
         return RequiredBaselines({})
-    why = _Missing(context.setup, context.baselines_dir, request.baselines_from)
+    missing = _Missing(context.setup, context.baselines_dir, request.baselines_from)
     texts = {}
     for item in items:
-        compared = [one.metric for one in checks[item.nodeid] if one.gated]
-        labels = [one.label for one in compared if one.compared and one.kind != "share"]
-        if labels and (reason := why.of(item.nodeid)):
+        compared = [check.metric for check in checks[item.nodeid] if check.gated]
+        labels = [metric.label for metric in compared if metric.compared and metric.kind != "share"]
+        if labels and (reason := missing.of(item.nodeid)):
             argument = as_argument(config, item.nodeid)
             texts[item.nodeid] = "\n".join(
                 [
@@ -105,7 +105,7 @@ class _Missing:
         self._root = folder
         self._found: BaselineSet | None = None
         try:
-            # Which model a server has is known once it runs.
+            # A server's model is known only once it runs.
             if machine is not None and not setup.llm.kind.names_model:
                 model = _model(setup)
                 self._found, _ = read_baselines(store, machine, model, baselines_from)
@@ -115,17 +115,17 @@ class _Missing:
             self._any = bool(store.machines())
         except (BaselineError, GitError, OSError) as error:
             raise usage_error(str(error)) from None
-        self._tests = {nodeid for one in records for nodeid in one.record.tests}
+        self._tests = {nodeid for stored in records for nodeid in stored.record.tests}
 
     def of(self, nodeid: str) -> str:
         """Return the reason; empty if the test may have a baseline."""
         if nodeid in self._tests:
             return ""
-        found = self._found
+        stored = self._found
         if not self._any:
             return f"nothing is recorded in {self._root}"
         return (
-            why_no_baseline_matches(found) if found is not None and not found.records else ""
+            why_no_baseline_matches(stored) if stored is not None and not stored.records else ""
         ) or _HERE
 
 

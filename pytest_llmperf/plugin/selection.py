@@ -30,7 +30,7 @@ def uses_engine(item: pytest.Item) -> bool:
     """Whether a test asks for our ``llm_engine``, by itself or through another fixture.
 
     A project's own fixture of that name counts only if it uses ours in turn. Fixtures requested
-    during a test (``request.getfixturevalue``) are unknown before.
+    during a test (``request.getfixturevalue``) are not known beforehand.
     """
     if _FIXTURE not in getattr(item, "fixturenames", ()):
         return False
@@ -46,22 +46,22 @@ def uses_engine(item: pytest.Item) -> bool:
 def is_perf(item: pytest.Item) -> bool:
     """Whether a test is a perf test: it has one of our markers, and the marker is meant for us.
 
-    Many projects have markers of these names. One is ours if the test uses the engine, or if it
-    has this plugin's arguments.
+    Many projects have markers of these names. A marker is meant for us if the test uses the
+    engine, or if the marker has this plugin's arguments.
     """
     marks = [mark for mark in item.iter_markers() if mark.name in MARKERS]
     return bool(marks) and (any(map(_takes_our_arguments, marks)) or uses_engine(item))
 
 
 def asks_for_gpu(item: pytest.Item) -> bool:
-    """Whether a test's ``gpu`` marker is meant for this plugin, by the same rule."""
+    """Whether a test's ``gpu`` marker is meant for this plugin, by the rule of ``is_perf``."""
     marks = list(item.iter_markers("gpu"))
     ours = any(_GPU_ARGUMENTS & mark.kwargs.keys() for mark in marks)
     return ours or (bool(marks) and uses_engine(item))
 
 
 def note_collected(item: pytest.Item) -> None:
-    """Note a test before any is deselected, for a session that looks for removed ones."""
+    """Remember a test before tests are deselected, for a session that looks for removed tests."""
     item.config.stash.setdefault(_COLLECTED, {})[item.nodeid] = is_perf(item)
 
 
@@ -77,7 +77,7 @@ def imply_perf(item: pytest.Item) -> None:
 
 
 def is_asked_for(item: pytest.Item, named: frozenset[str]) -> bool:
-    """Whether ``-m`` names one of a perf test's own markers; ``named`` as ``named_markers`` says.
+    """Whether ``-m`` selects a perf test by one of its markers; ``named``: by ``named_markers``.
 
     A test that ``-m`` selects for another reason (``-m smoke``, ``-m "not slow"``) must not
     start a session that measures.
@@ -88,8 +88,8 @@ def is_asked_for(item: pytest.Item, named: frozenset[str]) -> bool:
 def named_markers(expression: str) -> frozenset[str]:
     """Return our markers by which a ``-m`` expression selects tests.
 
-    One below a ``not`` only deselects tests. An expression that pytest can't read names none:
-    pytest itself refuses it.
+    A marker below a ``not`` only deselects tests. An expression that pytest can't read has no
+    such markers: pytest itself refuses it.
     """
     tree = _parsed(expression)
     return frozenset() if tree is None else frozenset(_names(tree, wanted=True)) & MARKERS.keys()
@@ -109,19 +109,19 @@ def _parsed(expression: str) -> ast.expr | None:
         return None
     # Newer versions of pytest return the names in it, too.
     tree = tree[0] if isinstance(tree, tuple) else tree
-    found: ast.expr = tree.body
-    return found
+    body: ast.expr = tree.body
+    return body
 
 
 def _outcomes_without_ours(node: ast.expr) -> frozenset[bool]:
-    """Return what an expression may be for a test that has none of our markers."""
+    """Return the possible values of an expression for a test that has none of our markers."""
     if isinstance(node, ast.BoolOp):
         parts = [_outcomes_without_ours(value) for value in node.values]
-        # One part decides: a false one an "and", a true one an "or".
+        # A single part decides the value: false that of an "and", true that of an "or".
         decides = isinstance(node.op, ast.Or)
         other = not decides
-        found = {decides} if any(decides in part for part in parts) else set()
-        return frozenset(found | ({other} if all(other in part for part in parts) else set()))
+        outcomes = {decides} if any(decides in part for part in parts) else set()
+        return frozenset(outcomes | ({other} if all(other in part for part in parts) else set()))
     if isinstance(node, ast.UnaryOp):
         return frozenset(not value for value in _outcomes_without_ours(node.operand))
     ours = MARKERS.keys() & set(_names(node, wanted=True))

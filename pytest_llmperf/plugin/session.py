@@ -45,7 +45,7 @@ from pytest_llmperf.session.run import SESSION_ERRORS, Session
 
 
 def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check everything that can be checked before a model is loaded, then take the session over.
+    """Check everything that can be checked before a model is loaded, then take over the session.
 
     Raises:
         pytest.UsageError: markers, options, configuration, model file or baselines are wrong.
@@ -221,7 +221,7 @@ class PerfSession:
 
     @property
     def _failures_above(self) -> frozenset[str]:
-        """The tests whose failures pytest shows before the table; it need not explain them."""
+        """The tests whose failures pytest shows first, so that the table need not explain them."""
         if self._config.getoption("tbstyle", "auto") == "no":
             return frozenset()
         return frozenset(test.nodeid for test in self._failing)
@@ -230,12 +230,12 @@ class PerfSession:
         """Print the table."""
         session, calibration = self._session, self._calibration
         notes = [*session.notes, *self._notes]
-        found, result = None, self._result or self._partial_result()
+        outcome, result = None, self._result or self._partial_result()
         if calibration is not None:
-            found = calibration.outcome
+            outcome = calibration.outcome
             notes = [*calibration.notes, *notes]
-        if found is not None:
-            self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
+        if outcome is not None:
+            self._console.table(terminalreporter, lambda w, _: render_calibration(outcome, w))
         elif result is not None:
             verbosity = self._config.get_verbosity()
             failures = self._failures_above
@@ -246,7 +246,7 @@ class PerfSession:
         elif self._options.record or self._options.reports:
             # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")
-        if found is None and result is not None and self._result is None:
+        if outcome is None and result is not None and self._result is None:
             notes += self._lost_files(result)
         self._console.remarks(terminalreporter, notes, yellow=True)
         self._console.remarks(terminalreporter, self._all_problems, red=True)
@@ -265,12 +265,12 @@ class PerfSession:
             session.exitstatus = code or session.exitstatus
 
     def _measure_and_judge(self) -> None:
-        tests = [self._recorded(one) for one in self._held]
+        tests = [self._recorded(held) for held in self._held]
         try:
             if self._tuning is not None:
                 self._tuning.run(tests, self._engine)
-                for one in self._held:
-                    one.log()
+                for held in self._held:
+                    held.log()
             elif self._options.calibrate is not None:
                 self._calibrate(self._options.calibrate, tests)
             else:
@@ -282,9 +282,9 @@ class PerfSession:
                 )
                 self._report(self._result)
         except (*SESSION_ERRORS, TuningError) as error:
-            for one in self._held:
-                one.fail(f"this test's body passed, but it could not be measured: {error}")
-                one.log()
+            for held in self._held:
+                held.fail(f"this test's body passed, but it could not be measured: {error}")
+                held.log()
         self._held = []
 
     def _check_all_ran(self, session: pytest.Session) -> None:
@@ -320,10 +320,10 @@ class PerfSession:
         """Judge the tests against themselves, as often as `llmperf calibrate` requests."""
         self._calibration = CalibrationRun(self._context, read_calibration(request))
         errors = self._calibration.run(tests, self._engine)
-        for one in self._held:
-            if text := errors.get(one.item.nodeid):
-                one.fail(text)
-            one.log()
+        for held in self._held:
+            if text := errors.get(held.item.nodeid):
+                held.fail(text)
+            held.log()
 
     def _report(self, result: SessionResult) -> None:
         """Write and report the result; a failed write loses no verdict."""
@@ -334,7 +334,7 @@ class PerfSession:
         self._failing = log_verdicts(self._config, self._held, result, self._policy)
 
     def _partial_result(self) -> SessionResult | None:
-        """Return what a session that ended early had measured, judged; None if nothing was."""
+        """Return the judged result of a session that ended early; None if nothing was measured."""
         result = self._session.partial_result()
         if result is None:
             return None
@@ -357,7 +357,7 @@ class PerfSession:
         Reported as skipped they would count as run, and ``--lf`` would forget them.
         """
         if self._held:
-            names = ", ".join(one.item.nodeid for one in self._held)
+            names = ", ".join(held.item.nodeid for held in self._held)
             measured = self._session.partial_result() is not None
             what = "judged, but not reported as run" if measured else "not measured"
             self._notes.append(f"{what}, because the session stopped before: {names}")

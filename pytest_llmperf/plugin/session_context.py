@@ -63,7 +63,7 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
     """Return the commit to read baselines from, and the one to compare with, if any.
 
     Raises:
-        pytest.UsageError: one does not exist.
+        pytest.UsageError: a commit does not exist.
     """
     options = Options.of(config)
     asked = {
@@ -75,7 +75,7 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
 
 
 def _check_baselines(folder: Path, revision: Revision | None) -> None:
-    """Check that the commit's baselines can be read, as they will be after the bodies.
+    """Check now that the commit's baselines can be read; they are read after the tests' bodies.
 
     Raises:
         pytest.UsageError: they can't.

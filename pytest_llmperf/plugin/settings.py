@@ -93,7 +93,7 @@ def project_of(config: pytest.Config) -> ProjectFolders:
 def header_lines(config: pytest.Config) -> list[str]:
     """Name this session's configuration file, model, backend and threads, on one line if it fits.
 
-    Only the file where the configuration is wrong: that is reported when tests are collected.
+    If the configuration is wrong, name only the file: errors are reported at collection.
     """
     from pytest_llmperf.session.setup import setup_words
     from pytest_llmperf.text import DOT, pack, printable
@@ -122,7 +122,7 @@ def _resolve(config: pytest.Config) -> Settings:
         )
     except ConfigError as error:
         raise usage_error(str(error)) from None
-    # Of the settings in use when it is locked: a cell of a sweep may use other cards.
+    # The cards of the settings in use at locking: a cell of a sweep may use other cards.
     lock = DeviceLock(notify=_notifier(config), cards=lambda: cards_of([engine.spec]))
     engine = LlmEngine(setup.spec, setup.llm.max_tokens, lock)
     return Settings(setup, engine)

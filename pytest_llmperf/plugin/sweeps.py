@@ -39,7 +39,7 @@ class SweepParameter:
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Make a test of every cell; a wrong marker is left for when the test is to run."""
+    """Create a test for each cell; ``read_cells`` reports wrong markers later."""
     try:
         cells = list(_cells(_values(metafunc.definition)))
     except MarkerError:
@@ -66,7 +66,7 @@ def is_swept(node: pytest.Item) -> bool:
 def read_cells(
     items: Sequence[pytest.Item], llm: LlmConfig, setup: EngineSetup | None
 ) -> tuple[dict[str, Cell], dict[str, str]]:
-    """Return the cells of these tests by node id, and what is wrong with their markers.
+    """Return the cells of these tests, and the problems with their markers, by node id.
 
     A cell whose settings do not go together is marked to be skipped, with the reason.
 
@@ -104,26 +104,26 @@ def read_cells(
 
 
 def one_per_test(wrong: Mapping[str, str]) -> list[str]:
-    """Return the problems, those of a sweep's cells once."""
+    """Return the problems, each only once for all cells of a sweep."""
     texts = {f"{nodeid.partition('[')[0]}: {text}": None for nodeid, text in wrong.items()}
     return list(texts)
 
 
 class SweepGuard:
-    """Gives each test the engine of its cell; one that can't be loaded fails its test alone."""
+    """Gives each test the engine of its cell; a failure to load it fails only that test."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Choose the engine's settings before any fixture asks for it."""
+        """Choose the engine's settings before any fixture asks for the engine."""
         cell = self._settings.cells.get(item.nodeid)
         self._settings.engine.use(None if cell is None else cell.setup.spec)
         return (yield)
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Load a cell's engine, before a fixture of the session would fail with it for all."""
+        """Load a cell's engine here: a failure in a session's fixture would fail all tests."""
         from pytest_llmperf.engine.errors import EngineError
 
         if item.nodeid not in self._settings.cells:
@@ -139,12 +139,12 @@ class SweepGuard:
 
 
 def _values(node: pytest.Item | Any) -> dict[str, list[Any]]:
-    """Return the values of each setting; of several markers, the closest that names it counts.
+    """Return the values of each setting, from the closest marker that names it.
 
     Raises:
         MarkerError: a marker is wrong.
     """
-    found: dict[str, list[Any]] = {}
+    by_setting: dict[str, list[Any]] = {}
     for mark in node.iter_markers(MARKER):
         if mark.args:
             raise MarkerError(f"takes settings by name: {_EXAMPLE}")
@@ -157,12 +157,12 @@ def _values(node: pytest.Item | Any) -> dict[str, list[Any]]:
             texts = list(map(_shown, plain))
             if twice := next((text for text in texts if texts.count(text) > 1), None):
                 raise MarkerError(f"{name}: names {twice} twice")
-            found.setdefault(name, plain)
-    return found
+            by_setting.setdefault(name, plain)
+    return by_setting
 
 
 def _cells(values: Mapping[str, Sequence[Any]]) -> Iterator[SweepParameter]:
-    """Yield the cells in the order to run their bodies in: as few loads of the model as possible.
+    """Yield the cells in an order of tests that loads the model as rarely as possible.
 
     Ids name the settings in the marker's order.
     """
@@ -185,7 +185,7 @@ def _parameter(item: pytest.Item) -> SweepParameter:
     """Return a test's cell.
 
     Raises:
-        MarkerError: the marker is wrong, or where it has no effect.
+        MarkerError: the marker is wrong, or is set where it has no effect.
     """
     _values(item)
     parameter = _parameter_of(item)
@@ -198,8 +198,8 @@ def _parameter(item: pytest.Item) -> SweepParameter:
 
 
 def _parameter_of(item: pytest.Item) -> SweepParameter | None:
-    found = getattr(getattr(item, "callspec", None), "params", {}).get(PARAMETER)
-    return found if isinstance(found, SweepParameter) else None
+    parameter = getattr(getattr(item, "callspec", None), "params", {}).get(PARAMETER)
+    return parameter if isinstance(parameter, SweepParameter) else None
 
 
 def _without(nodeid: str, name: str) -> str:

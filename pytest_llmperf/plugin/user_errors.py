@@ -25,7 +25,7 @@ def remove_plugin_frames(error: BaseException) -> bool:
     for frame in reversed(theirs):
         kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     error.__traceback__ = kept
-    # What this package met on the way is in the message.
+    # The message covers the errors inside this package that led to it.
     if error.__cause__ is not None and _is_only_ours(error.__cause__):
         error.__cause__ = None
     if error.__context__ is not None and _is_only_ours(error.__context__):
@@ -43,11 +43,11 @@ def show_at_test_line(call: pytest.CallInfo[object], config: pytest.Config) -> N
 
 
 def _frames(trace: types.TracebackType | None) -> list[types.TracebackType]:
-    found = []
+    frames = []
     while trace is not None:
-        found.append(trace)
+        frames.append(trace)
         trace = trace.tb_next
-    return found
+    return frames
 
 
 def _is_ours(trace: types.TracebackType) -> bool:

@@ -33,7 +33,7 @@ def log_verdicts(
     Returns the tests that failed only because of their verdicts.
     """
     failed, disturbed = [], listed_checks(result.fitness)
-    for one, test in zip(held, result.tests, strict=True):
+    for held_test, test in zip(held, result.tests, strict=True):
         text = failure_text(
             test,
             disturbed=disturbed,
@@ -44,7 +44,7 @@ def log_verdicts(
             argument=as_argument(config, test.nodeid),
         )
         for name, value in junit_properties(test):
-            for report in one.reports:
+            for report in held_test.reports:
                 report.user_properties.append((name, value))
         if text:
             failing = worst(v for v in test.verdicts if verdict_fails(v, policy))
@@ -52,12 +52,12 @@ def log_verdicts(
             claim = brief_claim(failing.kind, failing.claim, disturbed)
             summary = f"{failing.kind.value}: {label}: {claim}"
             summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
-            one.fail(text, summary)
-            if one.call.failed:
+            held_test.fail(text, summary)
+            if held_test.call.failed:
                 failed.append(test)
         elif undecided := undecided_text(test.verdicts):
-            add_warning(one.item, undecided)
-        one.log()
+            add_warning(held_test.item, undecided)
+        held_test.log()
     return failed
 
 
@@ -115,7 +115,7 @@ def _fitted(line: str, width: int, before: str) -> list[str]:
 def fail_report(
     report: pytest.TestReport, text: str, item: pytest.Item, summary: str | None = None
 ) -> None:
-    """Turn the report of a passed body into a failure, or an expected one for xfail.
+    """Turn the report of a passed body into a failure, or into an expected failure for xfail.
 
     Args:
         report: the held report of the body.
@@ -128,8 +128,8 @@ def fail_report(
     crash = _Crash(path, (line or 0) + 1, printable(summary or text.splitlines()[0]))
     strict = str(report.longrepr).startswith(STRICT_XPASS)
     # A failing verdict is no exception, so it can't match xfail(raises=...).
-    waits = any("raises" in mark.kwargs for mark in item.iter_markers("xfail"))
-    if (strict or hasattr(report, "wasxfail")) and not waits:
+    expects_exception = any("raises" in mark.kwargs for mark in item.iter_markers("xfail"))
+    if (strict or hasattr(report, "wasxfail")) and not expects_exception:
         reason = str(report.longrepr).removeprefix(STRICT_XPASS).strip() if strict else ""
         report.wasxfail = getattr(report, "wasxfail", reason)
         report.outcome = "skipped"

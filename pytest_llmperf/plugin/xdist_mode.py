@@ -34,11 +34,11 @@ def run_in_one_process(config: pytest.Config) -> None:
 
 def report_to_controller(config: pytest.Config) -> None:
     """Report, on a worker, that there are perf tests, as the controller collects none."""
-    found = getattr(config, "workerinput", {}).get(_FOUND)
-    if found is not None:
+    marker_file = getattr(config, "workerinput", {}).get(_FOUND)
+    if marker_file is not None:
         # On another machine (--tx ssh=...) the controller's folder does not exist.
         with suppress(OSError):
-            Path(found).touch()
+            Path(marker_file).touch()
 
 
 def _refusal(options: Sequence[str], allowed: bool) -> str:
@@ -58,7 +58,7 @@ def _refusal(options: Sequence[str], allowed: bool) -> str:
 
 
 def _selects_perf_tests(config: pytest.Config, options: Options) -> bool:
-    """Whether ``-m`` selects perf tests only; in a project without our configuration its own."""
+    """Whether ``-m`` selects only our perf tests; without our configuration they may be others."""
     from pytest_llmperf.plugin.selection import selects_only_ours
     from pytest_llmperf.plugin.settings import project_of
 

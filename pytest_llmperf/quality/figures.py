@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.token_scores import Floats, TokenScores
     from pytest_llmperf.quality.passages import Answer
 
-#: Scored positions whose figures are taken together, as neighbours resemble each other.
+#: Number of neighbouring positions that form one block, as neighbours resemble each other.
 BLOCK = 32
 
 #: Both ends of an interval at 95%, or None where there are too few blocks.
@@ -28,16 +28,16 @@ class QualityResult(Stored):
 
     Attributes:
         tokens: number of scored positions.
-        blocks: number of independent blocks that they are taken for.
+        blocks: number of blocks of positions, which are taken as independent.
         perplexity: exponential of the candidate's mean negative log-likelihood.
         reference_perplexity: the same of the reference.
-        perplexity_increase: the former over the latter, less 1.
-        perplexity_interval: of the increase.
+        perplexity_increase: ``perplexity / reference_perplexity - 1``.
+        perplexity_interval: interval of the increase.
         kl: mean Kullback-Leibler divergence of the candidate from the reference, nats.
         kl_interval: its interval.
-        kl_bound: what it is at least, without the part that is estimated from a sample.
+        kl_bound: lower bound of ``kl``, without the part that is estimated from a sample.
         kl_error: standard error of ``kl`` if positions were independent, for comparison with
-            tools that say so.
+            tools that assume this.
         top1: share of positions at which both find the same token most likely.
         top1_interval: its interval.
         greedy_agreement: mean number of tokens up to the first difference of greedy answers.
@@ -78,35 +78,35 @@ def kl_lower_bounds(reference: TokenScores, candidate: TokenScores) -> Floats:
     """
     import numpy as np
 
-    p, q = (one.logs.astype(np.float64) for one in (reference, candidate))
-    found: Floats = (np.exp(p) * (p - q)).sum(axis=1)
+    p, q = (side.logs.astype(np.float64) for side in (reference, candidate))
+    bounds: Floats = (np.exp(p) * (p - q)).sum(axis=1)
     some = np.isfinite(reference.rest)
     rest = reference.rest[some]
-    found[some] += np.exp(rest) * (rest - candidate.rest[some])
-    return found
+    bounds[some] += np.exp(rest) * (rest - candidate.rest[some])
+    return bounds
 
 
 def kl_divergences(reference: TokenScores, candidate: TokenScores) -> Floats:
     """Return an estimate of each position's divergence, nats, shape (positions,).
 
-    The lower bound, and what it loses: the divergence among the merged tokens, times their
+    It is the lower bound plus its loss: the divergence among the merged tokens, times their
     probability. That is the mean of ``r - 1 - ln r`` over tokens drawn by the reference's
     probabilities, ``r = q / p`` relative to both sides' mass of merged tokens. It is never
     negative, and has the right expectation, as the mean of ``r`` is 1.
     """
     import numpy as np
 
-    found = kl_lower_bounds(reference, candidate)
+    divergences = kl_lower_bounds(reference, candidate)
     if not reference.sampled.shape[1]:
-        return found
+        return divergences
     some = np.isfinite(reference.rest)
     p, q = (
-        one.sampled_logs[some].astype(np.float64) - one.rest[some, None]
-        for one in (reference, candidate)
+        side.sampled_logs[some].astype(np.float64) - side.rest[some, None]
+        for side in (reference, candidate)
     )
     lost = (np.expm1(q - p) - (q - p)).mean(axis=1)
-    found[some] += np.exp(reference.rest[some]) * lost
-    return found
+    divergences[some] += np.exp(reference.rest[some]) * lost
+    return divergences
 
 
 def figures_of(
@@ -133,8 +133,8 @@ def figures_of(
     divergence, change = block_mean(kl), block_mean(increase)
     top1 = sum(map(math.fsum, same)) / tokens
     values = [value for block in kl for value in block]
-    agreed = [one.agreement(other) for one, other in answers]
-    lengths = [len(one.tokens) for one, _ in answers]
+    agreed = [answer.agreement(other) for answer, other in answers]
+    lengths = [len(answer.tokens) for answer, _ in answers]
     return QualityResult(
         tokens=tokens,
         blocks=len(kl),
@@ -144,7 +144,7 @@ def figures_of(
         perplexity_interval=None
         if change.low is None or change.high is None
         else (math.expm1(change.low), math.expm1(change.high)),
-        # Rounding may leave a divergence of nothing just below zero.
+        # Rounding may put a divergence of zero just below zero.
         kl=max(divergence.value, 0.0),
         kl_interval=None
         if divergence.low is None or divergence.high is None
@@ -159,7 +159,7 @@ def figures_of(
 
 
 def _share_interval(blocks: Sequence[Sequence[float]], share: float) -> Interval:
-    """The exact interval for the number of independent positions that the blocks are worth."""
+    """Return the exact interval for the number of independent positions the blocks are worth."""
     if len(blocks) < 2:
         return None
     size = round(effective_size([[value > 0 for value in block] for block in blocks]))

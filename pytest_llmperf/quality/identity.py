@@ -40,7 +40,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def engine_identity(spec: LaunchSpec) -> dict[str, Any] | None:
-    """Return what decides the probabilities that an engine computes; None if it is unknown.
+    """Return all that decides the probabilities an engine computes; None if it is unknown.
 
     Raises:
         OSError: a file of the model can't be read.
@@ -62,14 +62,14 @@ def engine_identity(spec: LaunchSpec) -> dict[str, Any] | None:
 
 
 def material_identity(material: Sequence[Prompt | Text]) -> list[Any]:
-    """Return what decides the passages that are scored."""
+    """Return all that decides which passages are scored."""
     return [
-        {"text": one.text} if isinstance(one, Text) else {"prompt": list(astuple(one))}
-        for one in material
+        {"text": part.text} if isinstance(part, Text) else {"prompt": list(astuple(part))}
+        for part in material
     ]
 
 
 def key_of(*identity: Any) -> str:
-    """Return a digest of identities, as a file's name; of another version they differ."""
+    """Return a digest of identities, as a file name; other versions of this plugin have others."""
     text = json.dumps([__version__, *identity], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Limits of quality and verdicts on them: the interval decides, never the value alone."""
+"""Limits on quality and verdicts by them: the interval decides, never the value alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.quality.figures import Interval, QualityResult
 
 STRATEGY = "quality"
-#: Tolerance of a check that is held to its limit only.
+#: Tolerance of a check that has only a limit.
 _NONE = 0.0
 
 
@@ -28,8 +28,8 @@ def _metric(name: str, label: str, unit: Unit, direction: Direction, formula: st
     return Metric(name, label, unit, direction, name, formula, source, not_in_runs, compared=False)
 
 
-#: The gated figures by the marker's arguments, in the order to show them. They are not sampled by
-#: processes, so they are no metrics of the registry.
+#: The gated figures by the marker's arguments, in the order of display. They are not sampled in
+#: several processes, so they are not in the metric registry.
 FIGURES = {
     "max_kl": _metric(
         "kl_divergence",
@@ -57,7 +57,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a test's marker asks of the quality.
+    """The quality limits that a test's marker sets.
 
     Attributes:
         max_kl: largest mean divergence, nats, or None.
@@ -80,7 +80,7 @@ class QualityLimits:
 
 
 def summary_of(check: Check, result: QualityResult) -> Summary:
-    """Return a figure with its interval, as other metrics are shown; tokens are its iterations."""
+    """Summarise a figure and its interval as for other metrics, with its tokens as iterations."""
     value, interval = _figure(check, result)
     low, high = (None, None) if interval is None else interval
     return Summary(value, low, high, 1, result.tokens)
@@ -153,7 +153,7 @@ def _shown(check: Check, value: float, interval: Interval) -> str:
 
 
 def _needed(check: Check, result: QualityResult) -> str:
-    """Say how much more text would decide: an interval narrows with the root of it."""
+    """Say how much more text would decide: an interval narrows with the square root of it."""
     value, interval = _figure(check, result)
     remedy = "give the test more prompts or longer answers, or name a text in quality.text"
     if interval is None:
@@ -164,6 +164,6 @@ def _needed(check: Check, result: QualityResult) -> str:
     factor = (half / distance) ** 2 if distance > 0 else math.inf
     if factor > 1000:
         return f"the limit is the measured value itself, which no amount of text decides: {remedy}"
-    # The estimate is from one sample: half as much again.
+    # The estimate comes from one sample, so half as much is added.
     needed = math.ceil(1.5 * factor * result.tokens / 100) * 100
     return f"about {needed:,} positions instead of {result.tokens:,} would decide: {remedy}"

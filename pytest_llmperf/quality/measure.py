@@ -4,7 +4,7 @@
     result.kl, result.kl_interval, result.top1, result.perplexity_increase
 
 One process of each side is enough: with the same build, model and settings the figures are the
-same every time. Both never run at once, so the device needs room for one.
+same every time. The two never run at once, so the device needs room for one only.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     Material = Sequence[Prompt | Text]
 
-#: Log-probabilities that are kept of every position.
+#: Number of log-probabilities that are kept for every position.
 TOP = 256
-#: Other tokens that are sampled at every position.
+#: Number of other tokens that are sampled at every position.
 SAMPLES = 64
 
 
@@ -50,11 +50,11 @@ def quality_of(
 
     Args:
         spec: the candidate.
-        reference: what it is compared with; its model has the same vocabulary.
+        reference: the side to compare with; its model has the same vocabulary.
         sequences: texts and prompts.
         top: how many of the reference's most likely tokens to compare at each position; the
-            others are sampled, so that only of the whole vocabulary the divergence is exact.
-        folder: where scores and results are kept; None takes the cache folder.
+            others are sampled, so the divergence is exact only for the whole vocabulary.
+        folder: where scores and results are kept; None for the cache folder.
         start: starts an engine's process.
         say: called with a line before anything that takes long.
 
@@ -93,30 +93,30 @@ def qualities_of(
     store = QualityStore(folder or cache_dir(os.environ) / "quality")
     theirs, ours = engine_identity(reference), engine_identity(spec)
     keys = [key_of(theirs, material_identity(material), top, SAMPLES) for material in materials]
-    known = theirs is not None
+    is_known = theirs is not None
     results: dict[int, QualityResult] = {}
-    if known and ours is not None:
+    if is_known and ours is not None:
         for number, key in enumerate(keys):
-            if found := store.load_result(key_of(key, ours)):
-                results[number] = replace(found, from_cache=True)
-    open_ = [number for number in range(len(materials)) if number not in results]
+            if stored := store.load_result(key_of(key, ours)):
+                results[number] = replace(stored, from_cache=True)
+    missing = [number for number in range(len(materials)) if number not in results]
     scores: dict[int, ReferenceScores] = {}
     with ScoringEngine(reference, start, say) as side:
         name = side.name
-        for number in open_:
-            scored = store.load_reference(keys[number]) if known else None
+        for number in missing:
+            scored = store.load_reference(keys[number]) if is_known else None
             if scored is None:
                 scored = side.refer(materials[number], top, SAMPLES)
-                if known:
+                if is_known:
                     store.save_reference(keys[number], scored)
             scores[number] = scored
     with ScoringEngine(spec, start, say) as side:
-        for number in open_:
+        for number in missing:
             scored = scores[number]
-            found_scores, answers = side.follow(scored, name)
-            pairs = list(zip(scored.scores, found_scores, strict=True))
+            own_scores, answers = side.follow(scored, name)
+            pairs = list(zip(scored.scores, own_scores, strict=True))
             result = figures_of(pairs, list(zip(scored.answers, answers, strict=True)))
-            if known and ours is not None:
+            if is_known and ours is not None:
                 store.save_result(key_of(keys[number], ours), result)
             results[number] = result
         candidate = side.name

@@ -12,9 +12,9 @@ from pytest_llmperf.quality.errors import QualityError
 SHIPPED_TEXT = Path(__file__).with_name("text.txt")
 #: Tokens of a text that are evaluated together, as llama-perplexity does by default.
 CHUNK = 512
-#: A shorter text says nothing.
+#: Minimum number of tokens; a shorter text says nothing.
 MIN_TOKENS = 64
-#: Of a text, the number of chunks that are continued greedily, and how far.
+#: Number of a text's chunks that are continued greedily, and of tokens to continue each by.
 _CONTINUED, _CONTINUATION = 8, 32
 
 
@@ -52,7 +52,7 @@ class Prompt:
 
     Attributes:
         tokens: the prompt's token ids.
-        output_tokens: longest answer.
+        output_tokens: maximum number of tokens in the answer.
     """
 
     tokens: tuple[int, ...]
@@ -64,7 +64,7 @@ class Passage:
     """Tokens to score.
 
     Attributes:
-        tokens: evaluated from the first on.
+        tokens: the token ids, all of which are evaluated.
         first: the first position whose prediction is scored.
     """
 
@@ -79,7 +79,7 @@ class Answer:
     Attributes:
         prompt: the tokens before it.
         tokens: the continuation; -1 at its end if the model ended it.
-        longest: how many tokens it could have had.
+        longest: maximum number of tokens that it could have.
     """
 
     prompt: tuple[int, ...]
@@ -87,10 +87,10 @@ class Answer:
     longest: int
 
     def agreement(self, other: Sequence[int]) -> int:
-        """Return how many tokens from its first on another continuation shares with this one."""
+        """Return the number of leading tokens that another continuation shares with this one."""
         pairs = enumerate(zip(self.tokens, other, strict=False))
         shorter = min(len(self.tokens), len(other))
-        return next((place for place, (a, b) in pairs if a != b), shorter)
+        return next((position for position, (a, b) in pairs if a != b), shorter)
 
 
 def chunks_of(tokens: Sequence[int], bos: int | None, n_ctx: int, name: str) -> list[Passage]:
@@ -111,34 +111,34 @@ def chunks_of(tokens: Sequence[int], bos: int | None, n_ctx: int, name: str) -> 
             "longer text"
         )
     size = min(CHUNK, n_ctx, len(tokens))
-    found = []
+    chunks = []
     for start in range(0, len(tokens) - size + 1, size):
         chunk = list(tokens[start : start + size])
         if bos is not None:
             chunk[0] = bos
-        found.append(Passage(tuple(chunk), size // 2))
-    return found
+        chunks.append(Passage(tuple(chunk), size // 2))
+    return chunks
 
 
 def continued(chunks: Sequence[Passage]) -> list[Prompt]:
     """Return prompts to continue greedily: the context of some chunks, evenly spread."""
     step = max(1, -(-len(chunks) // _CONTINUED))
     return [
-        Prompt(one.tokens[: one.first], min(_CONTINUATION, len(one.tokens) - one.first))
-        for one in chunks[::step]
+        Prompt(chunk.tokens[: chunk.first], min(_CONTINUATION, len(chunk.tokens) - chunk.first))
+        for chunk in chunks[::step]
     ]
 
 
 def without_repeats(sequences: Sequence[Sequence[int]]) -> list[Passage]:
-    """Return token sequences to score; what two of them begin with is scored only once."""
-    found: list[Passage] = []
+    """Return token sequences to score; a beginning that two of them share is scored only once."""
+    passages: list[Passage] = []
     for tokens in sequences:
-        first = max((_common(tokens, one.tokens) for one in found), default=0)
+        first = max((_common(tokens, passage.tokens) for passage in passages), default=0)
         if len(tokens) - 1 - first > 0:
-            found.append(Passage(tuple(tokens), first))
-    return found
+            passages.append(Passage(tuple(tokens), first))
+    return passages
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return next((position for position, (a, b) in pairs if a != b), min(len(one), len(other)))

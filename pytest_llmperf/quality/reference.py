@@ -24,11 +24,11 @@ NO_REFERENCE = (
 
 
 def reference_spec(loaded: LoadedConfig, spec: LaunchSpec) -> LaunchSpec:
-    """Return how the configured reference is started.
+    """Return the specification for starting the configured reference.
 
     Args:
         loaded: the configuration.
-        spec: how its own engine is started.
+        spec: the specification for starting its own engine.
 
     Raises:
         QualityError: the configuration names no reference.

@@ -31,12 +31,12 @@ _END = -1
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """The reference's view of some material.
+    """The reference's scores and answers for some material.
 
     Attributes:
-        vocabulary: of its model.
-        passages: what is scored.
-        scores: of each passage, with the log-probabilities of its most likely tokens.
+        vocabulary: its model's vocabulary.
+        passages: the scored passages.
+        scores: each passage's scores, with the log-probabilities of the most likely tokens.
         answers: its greedy continuations.
     """
 
@@ -51,8 +51,8 @@ class ScoringEngine:
 
     Args:
         spec: how to start it; its engine has ``scores``.
-        start: starts it.
-        say: shows a line before anything that takes long.
+        start: function that starts it.
+        say: called with a line before anything that takes long.
     """
 
     def __init__(
@@ -84,28 +84,26 @@ class ScoringEngine:
 
         Raises:
             QualityError: there is nothing to score.
-            EngineError: the engine can't be loaded, or does not evaluate it.
+            EngineError: the engine can't be loaded, or can't evaluate the material.
         """
         client, vocabulary = self._ready()
         n_ctx = int(self._spec.config["n_ctx"])
         passages: list[Passage] = []
         prompts: list[Prompt] = []
-        for one in material:
-            if isinstance(one, Text):
-                chunks = chunks_of(tokenize(client, one.text), vocabulary.bos, n_ctx, one.name)
+        for item in material:
+            if isinstance(item, Text):
+                chunks = chunks_of(tokenize(client, item.text), vocabulary.bos, n_ctx, item.name)
                 passages += chunks
                 prompts += continued(chunks)
         answers = [self._answer(prompt) for prompt in prompts]
-        own = [self._answer(one) for one in dict.fromkeys(material) if isinstance(one, Prompt)]
+        own = [self._answer(p) for p in dict.fromkeys(material) if isinstance(p, Prompt)]
         passages += without_repeats(
-            [(*one.prompt, *(token for token in one.tokens if token != _END)) for one in own]
+            [(*a.prompt, *(token for token in a.tokens if token != _END)) for a in own]
         )
         if not passages:
             raise QualityError("there is nothing to score: no prompt has more than one token")
         self._say(f"scoring {_tokens(passages)} with the reference {self.name}")
-        scores = [
-            score(client, one.tokens, one.first, top=top, samples=samples) for one in passages
-        ]
+        scores = [score(client, p.tokens, p.first, top=top, samples=samples) for p in passages]
         return ReferenceScores(vocabulary, tuple(passages), tuple(scores), (*answers, *own))
 
     def follow(
@@ -113,10 +111,10 @@ class ScoringEngine:
     ) -> tuple[list[TokenScores], list[tuple[int, ...]]]:
         """Score the same passages as the candidate, and continue the same prompts.
 
-        ``name``: of the reference, for messages.
+        ``name``: the reference's name, for messages.
 
         Raises:
-            QualityError: its vocabulary is another one.
+            QualityError: its vocabulary is not the reference's.
             EngineError: as ``refer``.
         """
         client, vocabulary = self._ready()
@@ -134,9 +132,7 @@ class ScoringEngine:
             score(client, passage.tokens, passage.first, at=(theirs.ids, theirs.sampled))
             for passage, theirs in zip(reference.passages, reference.scores, strict=True)
         ]
-        answers = [
-            self._answer(Prompt(one.prompt, one.longest)).tokens for one in reference.answers
-        ]
+        answers = [self._answer(Prompt(a.prompt, a.longest)).tokens for a in reference.answers]
         return scores, answers
 
     def _answer(self, prompt: Prompt) -> Answer:
@@ -160,4 +156,4 @@ class ScoringEngine:
 
 
 def _tokens(passages: Sequence[Passage]) -> str:
-    return f"{sum(len(one.tokens) for one in passages):,} tokens"
+    return f"{sum(len(passage.tokens) for passage in passages):,} tokens"

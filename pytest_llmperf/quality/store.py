@@ -1,4 +1,4 @@
-"""Keeps reference scores and results in the cache folder, by the identity of what decides them."""
+"""Keeps reference scores and results in the cache folder, by a key of all that decides them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from pytest_llmperf.stored_json import ShapeError, dump, read
 
 #: Layout of the files.
 _VERSION = 1
-#: Files that nobody used for so long are removed.
+#: Files that were not used for this long are removed.
 _UNUSED_DAYS = 60
 
 
 class QualityStore:
     """Stored reference scores and results.
 
-    A file is written whole or not at all, and one that can't be read counts as missing.
+    A file is written whole or not at all; a file that can't be read counts as missing.
 
     Args:
-        folder: where they lie; made when something is stored.
+        folder: their folder; created when something is stored.
 
     Attributes:
         notes: remarks about damaged and unwritable files, one line each.
@@ -55,7 +55,7 @@ class QualityStore:
             return None
 
     def save_reference(self, key: str, reference: ReferenceScores) -> None:
-        """Store scores; a folder that can't be written to costs only time."""
+        """Store scores; if the folder can't be written to, only time is lost."""
         self._save(f"{key}.npz", _bytes_of(reference))
 
     def load_result(self, key: str) -> QualityResult | None:
@@ -118,7 +118,7 @@ def _bytes_of(reference: ReferenceScores) -> bytes:
     header = {
         "version": _VERSION,
         "vocabulary": asdict(reference.vocabulary),
-        "passages": [[one.first, list(one.tokens)] for one in reference.passages],
+        "passages": [[passage.first, list(passage.tokens)] for passage in reference.passages],
         "answers": [[list(a.prompt), list(a.tokens), a.longest] for a in reference.answers],
     }
     arrays = {field.name: getattr(joined, field.name) for field in fields(joined)}
@@ -129,7 +129,7 @@ def _bytes_of(reference: ReferenceScores) -> bytes:
 
 
 def _reference_of(data: bytes) -> ReferenceScores:
-    """Rebuild scores; raises what numpy, zipfile and json raise about other data."""
+    """Rebuild scores; invalid data raises the errors of numpy, zipfile and json."""
     import numpy as np
 
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
@@ -138,7 +138,7 @@ def _reference_of(data: bytes) -> ReferenceScores:
             raise ValueError("another layout")
         joined = TokenScores(**{field.name: stored[field.name] for field in fields(TokenScores)})
     passages = tuple(Passage(tuple(tokens), first) for first, tokens in header["passages"])
-    lengths = [len(one.tokens) - 1 - one.first for one in passages]
+    lengths = [len(passage.tokens) - 1 - passage.first for passage in passages]
     if any(len(getattr(joined, field.name)) != sum(lengths) for field in fields(joined)):
         raise ValueError("positions are missing")
     return ReferenceScores(

@@ -1,1 +1,1 @@
-"""Renders results for people and programs: text, JSON, CSV and Markdown, one renderer a file."""
+"""Renderers of results as text, JSON, CSV, Markdown and HTML, one per file."""

@@ -1,4 +1,4 @@
-"""The stored sessions of a baselines folder, and a decision about one, as text and as JSON."""
+"""A baselines folder and a decision about one of its sessions, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def baseline_lines(
     tests: Sequence[str] | None,
     width: int,
 ) -> Iterator[str]:
-    """Write every machine with a test to show, in lines of at most ``width`` columns.
+    """Write every machine that has a test to show, in lines of at most ``width`` columns.
 
     Args:
-        folder: the whole folder.
-        shelves: its machines.
-        looks: the overviews of each machine's tests.
-        tests: node ids that were asked for; None for all.
-        width: of the terminal.
+        folder: the baselines folder.
+        shelves: machine key -> the machine's sessions and decisions.
+        looks: machine key -> overviews of the machine's tests.
+        tests: node ids to show; None for all.
+        width: columns of the terminal.
     """
     for number, (key, shelf) in enumerate(shelves.items()):
         if looks[key]:
@@ -137,14 +137,14 @@ def _cells(line: MetricOverview) -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """Lay rows out under their header; in two lines each where the terminal is too narrow."""
+    """Lay rows out under their header; on narrow terminals below their first cell."""
     lines = [f"  {line}" for line in columns(rows)]
     if max(map(display_width, lines)) <= width:
         return lines
     lines = []
     for row in rows[1:]:
-        named = [f"{name} {text}" for name, text in zip(rows[0][1:], row[1:], strict=True)]
-        lines += [f"  {row[0]}", *("    " + line for line in pack(named, width - 4, ""))]
+        labelled = [f"{name} {text}" for name, text in zip(rows[0][1:], row[1:], strict=True)]
+        lines += [f"  {row[0]}", *("    " + line for line in pack(labelled, width - 4, ""))]
     return lines
 
 
@@ -165,11 +165,11 @@ def decision_lines(
     """Write a decision in lines of at most ``width`` columns.
 
     Args:
-        decision: what was decided.
+        decision: the decision.
         session: the session that it is about.
-        shelf: the machine's sessions and decisions, this one among them.
-        covered: the tests that it holds for.
-        width: of the terminal.
+        shelf: the machine's sessions and decisions, including this one.
+        covered: node ids of the tests that it applies to.
+        width: columns of the terminal.
     """
     yield from wrap_words(_headline(decision, session), width)
     for nodeid in covered:
@@ -187,21 +187,21 @@ def decision_lines(
 def _headline(decision: Decision, session: StoredRecord) -> str:
     record = session.record
     commit = f"commit {record.provenance.commit[:12]}" if record.provenance.commit else "no commit"
-    named = f"{session.path.name} ({record.recorded}, {commit})"
+    description = f"{session.path.name} ({record.recorded}, {commit})"
     if decision.kind == "accept":
-        return f"accepted: the level of {named} is the one to compare with from now on, for"
-    return f"anchored: creeping is measured from the level of {named} from now on, for"
+        return f"accepted: the level of {description} is the one to compare with from now on, for"
+    return f"anchored: creeping is measured from the level of {description} from now on, for"
 
 
 def _standing(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
-    """Return the standing of the test's sessions that match ``session``."""
+    """Return the test's sessions that match ``session``, by role."""
     group = next(group for group in alike(shelf.records) if session in group)
     workload = session.record.tests[nodeid].workload
     return window_of(group, nodeid, workload, shelf.decisions)
 
 
 def _effects(decision: Decision, standing: BaselineWindow) -> list[str]:
-    """Write which sessions judge from now on."""
+    """Write the effects of a decision on which sessions judge."""
     if decision.kind == "accept":
         judging, before = len(standing.judging), len(standing.history)
         return [

@@ -1,4 +1,4 @@
-"""A search for a slow commit as text, commit by commit, and its result as text and as JSON."""
+"""The search for a slow commit: progress as text, and the result as text and as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 
 class _Sentence(NamedTuple):
-    """A sentence to break into lines: what leads its first line, and the others."""
+    """A sentence to wrap, with the prefix of its first line and the indent of the others."""
 
     text: str
     first: str = ""
@@ -34,12 +34,12 @@ class _Sentence(NamedTuple):
 
 
 class BisectText:
-    """Writes the events of a search, and its result, in lines for a terminal.
+    """Writes the events and the result of a search as lines for a terminal.
 
     Args:
-        good, bad: its ends.
-        folder: where what is measured is kept.
-        first_parent: merges are taken as one commit each.
+        good, bad: the two ends of the search.
+        folder: where the measurements are kept.
+        first_parent: whether each merge is treated as one commit.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BisectText:
         self._bad = bad
         self._folder = folder
         self._first_parent = first_parent
-        #: The longest time one session measures, seconds; known once the search has begun.
+        #: Longest measuring time of one session, seconds; known once the search has begun.
         self._budget = 0.0
 
     def event_lines(self, event: BisectEvent, width: int) -> list[str]:
@@ -57,7 +57,7 @@ class BisectText:
         return _wrapped(self._event(event), width)
 
     def outcome_lines(self, outcome: BisectOutcome, width: int) -> list[str]:
-        """Write the result, after an empty line."""
+        """Write the result, with an empty line before it."""
         if outcome.kind == "unmeasured":
             sentences = self._unmeasured(outcome.end)
         elif outcome.kind == "not slower":
@@ -106,7 +106,7 @@ class BisectText:
             yield _Sentence(f"known: {_name(event.commit)}, against {session.against[:12]}")
         first = f"  {judgement.call}: "
         if not event.checks:
-            return  # nothing regressed at the bad end, and that ends the search
+            return  # nothing regressed at the bad end, so the search ends
         if judgement.call == "skip":
             yield _Sentence(judgement.reason, first, "    ")
         elif session.is_base:
@@ -116,14 +116,14 @@ class BisectText:
                 yield _Sentence(f"{finding.test}: {_effect(finding)}", first, "    ")
                 first = "       "
         if not event.kept:
-            each = f"it took {format_duration(session.seconds)}"
+            duration = f"it took {format_duration(session.seconds)}"
             if event.remaining:
-                each += (
+                duration += (
                     f"; {count(event.remaining, 'session')} more at most: "
                     f"{format_duration(session.seconds * event.remaining)} if each takes as long, "
                     f"up to {format_duration(self._budget * event.remaining)} of measuring"
                 )
-            yield _Sentence(each, "  ", "  ")
+            yield _Sentence(duration, "  ", "  ")
 
     def _first(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         first = outcome.candidates[0]
@@ -143,19 +143,19 @@ class BisectText:
         yield from self._sure(outcome)
 
     def _strays(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
-        """Warn that a commit off the line from the good one may never have been fast."""
+        """Warn of candidates that do not descend from good: they may never have been fast."""
         if not outcome.strays:
             return
-        good, one = self._good.name, len(outcome.candidates) == 1
+        good, is_found = self._good.name, len(outcome.candidates) == 1
         strays = ", ".join(commit[:12] for commit in outcome.strays)
-        who = "it does" if one else f"of them, {strays} do"
+        they = "it does" if is_found else f"of them, {strays} do"
         advice = (
             f"give a GOOD from the line of first parents of {self._bad.name}"
             if self._first_parent
             else "--first-parent treats each merge as one commit"
         )
         yield _Sentence(
-            f"{who} not descend from {good}, and may be slower only for lack of what made {good} "
+            f"{they} not descend from {good}, and may be slower only for lack of what made {good} "
             f"fast; {advice}",
             "  ",
             "  ",
@@ -186,7 +186,7 @@ class BisectText:
         )
 
     def _range(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
-        reasons = {each.session.commit: each.judgement.reason for each in outcome.path}
+        reasons = {judged.session.commit: judged.judgement.reason for judged in outcome.path}
         number = count(len(outcome.candidates), "commit")
         yield _Sentence(f"the first bad commit is one of {number}; the others could not be judged:")
         for commit in outcome.candidates:
@@ -197,9 +197,9 @@ class BisectText:
         yield _Sentence("to measure the skipped ones again, give the same command --retry-skipped")
 
     def _not_slower(self, end: BisectSession) -> Iterator[_Sentence]:
-        undecided = [each for each in end.findings if each.verdict not in ("pass", "improved")]
-        said = "is not proven slower" if undecided else "is not slower"
-        yield _Sentence(f"{self._bad} {said} than {self._good}, so there is nothing to look for:")
+        undecided = [check for check in end.findings if check.verdict not in ("pass", "improved")]
+        claim = "is not proven slower" if undecided else "is not slower"
+        yield _Sentence(f"{self._bad} {claim} than {self._good}, so there is nothing to look for:")
         yield from self._findings(end.findings, end)
         if undecided:
             yield _Sentence("what is inconclusive may be decided with more time: raise perf.budget")
@@ -228,7 +228,7 @@ class BisectText:
 
 
 def _wrapped(sentences: Iterable[_Sentence | str], width: int) -> list[str]:
-    """Break sentences into lines; what is a line already stays as it is."""
+    """Wrap sentences into lines; keep plain strings as they are."""
     lines: list[str] = []
     for sentence in sentences:
         if isinstance(sentence, str):
@@ -239,9 +239,9 @@ def _wrapped(sentences: Iterable[_Sentence | str], width: int) -> list[str]:
 
 
 def _telling(session: BisectSession, checks: Sequence[CheckKey], call: str) -> list[BisectFinding]:
-    """Return the findings that made the call."""
-    found = counting(session, checks)
-    return [each for each in found if call != "bad" or each.verdict == "regressed"]
+    """Return the findings that led to the call."""
+    findings = counting(session, checks)
+    return [finding for finding in findings if call != "bad" or finding.verdict == "regressed"]
 
 
 def _name(commit: Commit) -> str:
@@ -249,7 +249,7 @@ def _name(commit: Commit) -> str:
 
 
 def _effect(finding: BisectFinding) -> str:
-    """Write how much slower a metric is, with the interval where there is one."""
+    """Write how much slower a metric is, with its interval if there is one."""
     metric = known_metric(finding.metric)
     if metric is None:
         return finding.metric
@@ -268,15 +268,15 @@ def bisect_json(bisection: Bisection, outcome: BisectOutcome) -> dict[str, Any]:
          verification session, error_bounds {own_effect, search},
          rates {false_alarm, false_pass, tolerance}, folder}
 
-    ``kind`` is found, unconfirmed, range, not slower or unmeasured; ``strays`` are those candidates
+    ``kind`` is found, unconfirmed, range, not slower or unmeasured; ``strays`` are the candidates
     that do not descend from good. A commit is {hash, subject, author, date, parents}; good and bad
     are {name, commit, subject}; a session is {commit, against, same_as, call, reason, seconds,
-    machine, problem, report, log, findings}, ``same_as`` being the commit with the same files that
-    was measured in its place; a finding is {test, metric, verdict, text, effect, low, high,
-    bound}, slowdowns as fractions, intervals at 95%. What does not apply is null.
+    machine, problem, report, log, findings}, where ``same_as`` is the commit with the same files
+    that was measured instead; a finding is {test, metric, verdict, text, effect, low, high,
+    bound}, with slowdowns as fractions and 95% intervals. Items that do not apply are null.
     """
     first, verified = outcome.first, outcome.verification
-    found = first is not None
+    is_found = first is not None
     return {
         "schema": SCHEMA_VERSION,
         "kind": outcome.kind,
@@ -289,11 +289,11 @@ def bisect_json(bisection: Bisection, outcome: BisectOutcome) -> dict[str, Any]:
         "metrics": [check._asdict() for check in outcome.checks],
         "effects": [asdict(finding) for finding in outcome.effects()],
         "end": _session(outcome.end, None),
-        "path": [_session(each.session, each.judgement) for each in outcome.path],
+        "path": [_session(judged.session, judged.judgement) for judged in outcome.path],
         "verification": _session(verified, None) if verified is not None else None,
         "error_bounds": {
             "own_effect": outcome.own_error,
-            "search": outcome.search_error if found else None,
+            "search": outcome.search_error if is_found else None,
         },
         "rates": asdict(outcome.rates),
         "folder": str(bisection.evidence.folder),

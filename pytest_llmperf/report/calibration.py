@@ -1,4 +1,4 @@
-"""The outcome of a calibration as a table: noise, false alarms, what can be caught, how long."""
+"""A calibration as text: noise, false alarms, detectable slowdowns, and time needed."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     if not fit:
         return lines
     low, high = calibration.alarms.interval
-    what = "sessions caught it" if calibration.plant else "sessions with a false alarm"
-    rate = f"{what}: {calibration.alarms.count} of {fit}, 95% interval {low:.1%} to {high:.1%}"
+    label = "sessions caught it" if calibration.plant else "sessions with a false alarm"
+    rate = f"{label}: {calibration.alarms.count} of {fit}, 95% interval {low:.1%} to {high:.1%}"
     if not calibration.plant:
         rate += f"; declared rate {percent(calibration.alpha)}"
     shortest, middle, longest = calibration.seconds
@@ -74,15 +74,15 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
 
 
 def _holds(checks: Sequence[CheckCalibration], width: int) -> list[str]:
-    """The smallest tolerances that sessions of some lengths hold."""
+    """List the smallest tolerance that holds in sessions of each calibrated length."""
     lines: list[str] = []
     for seconds in checks[0].holds if checks else ():
-        each = ", ".join(
+        tolerances = ", ".join(
             f"{get_metric(check.metric).label} "
             + ("none" if check.holds[seconds] is None else percent(check.holds[seconds] or 0.0))
             for check in checks
         )
-        text = f"smallest tolerance in {format_duration(seconds)}: {each}"
+        text = f"smallest tolerance in {format_duration(seconds)}: {tolerances}"
         lines += wrap_words(text, width, first="  ", indent="    ")
     return lines
 

@@ -1,4 +1,4 @@
-"""The cells of the table: one metric of one test as short texts with units people read."""
+"""The cells of the table: one metric of one test as short texts with units."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ BOLD = "1"
 
 
 def replays_words(tests: Sequence[TestResult | ShownTest], iterations: int) -> str:
-    """Return what is measured of each test in a process: ``3 iterations``, or ``1 load``."""
+    """Return what a process measures of each test: ``3 iterations``, or ``1 load``."""
     only_loads = bool(tests) and all(test.load is not None for test in tests)
     return "1 load" if only_loads else count(iterations, "iteration")
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One row's texts; ``-`` where there is nothing to show.
+    """The texts of one row; ``-`` if there is nothing to show.
 
     Attributes:
         verdict: the verdict's kind, or ``-`` for a metric that is shown only.
         metric: the metric's label.
         current: median and interval with unit.
-        target: ``>=60 tok/s``.
+        target: the limit, such as ``>=60 tok/s``.
         baseline: the baseline's median.
-        baseline_long: the same with its interval and number of sessions.
-        baseline_below: what stands below a row that has no column for it.
-        change: ``5.2% slower``.
+        baseline_long: the median with its interval and number of sessions.
+        baseline_below: the baseline's text below a row without a column for it.
+        change: the change, such as ``5.2% slower``.
     """
 
     verdict: str
@@ -88,12 +88,12 @@ def cells_of(row: CheckResult) -> Cells:
 
 
 def summary_text(summary: Summary, metric: Metric) -> str:
-    """Median and interval: ``84.9 [83.9, 85.7] tok/s``; the median alone where there is none."""
+    """Return median and interval, if there is one: ``84.9 [83.9, 85.7] tok/s``."""
     return format_with_interval(summary.value, summary.low, summary.high, metric.unit)
 
 
 def target_text(limit: float | None, metric: Metric) -> str:
-    """The target as a relation: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
+    """Return the target: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
     if limit is None:
         return NOTHING
     sign = ">=" if metric.limit_kind == "min" else "<="
@@ -101,7 +101,7 @@ def target_text(limit: float | None, metric: Metric) -> str:
 
 
 def table_or_lines(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Draw a table; rows of one that is too wide become lines of ``name text``."""
+    """Draw a table; if it is too wide, write each row as lines of ``name text`` instead."""
     cells = [[printable(cell) for cell in row] for row in rows]
     lines = [f"  {line}" for line in columns([list(header), *cells])]
     if max(map(display_width, lines)) <= width:
@@ -116,10 +116,10 @@ def table_or_lines(header: Sequence[str], rows: Sequence[Sequence[str]], width: 
 
 
 def paint(text: str, style: str, color: bool) -> str:
-    """Wrap text in an ANSI style, or leave it alone."""
+    """Wrap text in an ANSI style, if ``color`` is set."""
     return f"\x1b[{style}m{text}\x1b[0m" if color and text else text
 
 
 def verdict_style(kind: VerdictKind) -> str:
-    """The ANSI style of a kind."""
+    """Return the ANSI style of a kind of verdict."""
     return _COLOURS[kind]

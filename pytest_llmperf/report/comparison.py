@@ -1,4 +1,4 @@
-"""A comparison of stored sessions as text and as JSON; a refusal as Markdown, too."""
+"""A comparison of stored sessions as text and JSON; a refused one as Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _INDENT = "    "
 def render_comparison(result: ComparisonResult, width: int = 80, color: bool = False) -> list[str]:
     """Draw a comparison for a terminal ``width`` columns wide; one string per line.
 
-    Everything down to the legend is the gate's table. Its closing lines are about a session
-    that was just measured, so a comparison has other ones.
+    Down to the legend it is a session's table. The usual footer is about a session
+    that was just measured, so a comparison has its own.
     """
     lines = table_lines(result.session, width, color)
     return [*lines, "", *_closing(result, max(20, width), color)]
@@ -56,8 +56,8 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
         lines += wrap_words(text, width, first="base: ", indent=_INDENT)
     for text in recorded_differences(result):
         lines += wrap_words(text, width, first="differs from the base: ")
-    for lost in result.session.unmeasured:
-        text = f"{lost.outcome}, {NOT_MEASURED}: {lost.nodeid}: {lost.reason}"
+    for test in result.session.unmeasured:
+        text = f"{test.outcome}, {NOT_MEASURED}: {test.nodeid}: {test.reason}"
         lines += wrap_words(text, width, indent=_INDENT)
     for word, nodeids in (("added", result.added), ("removed", result.removed)):
         if nodeids:
@@ -72,7 +72,7 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
 def headline(result: ComparisonResult) -> str:
     """Count the verdicts in one line: ``3 tests, 9 checks: 1 regressed, 8 pass``.
 
-    Tests that were not measured, and those that only the base has, are counted, too.
+    Tests that were not measured, and tests that only the base has, are counted as well.
     """
     others = [] if result.kinds else ["nothing was judged"]
     others += unmeasured_words(test.outcome for test in result.session.unmeasured)
@@ -82,24 +82,24 @@ def headline(result: ComparisonResult) -> str:
 
 
 def remarks(result: ComparisonResult) -> Iterator[str]:
-    """Write what a reader should know beside the verdicts, a sentence each."""
-    found = [verdict for test in result.session.tests for verdict in checks(test.verdicts)]
-    if any(verdict.change is not None for verdict in found):
+    """Yield remarks that a reader needs besides the verdicts, one sentence each."""
+    verdicts = [verdict for test in result.session.tests for verdict in checks(test.verdicts)]
+    if any(verdict.change is not None for verdict in verdicts):
         yield (
             "chance of a false regressed verdict: at most "
             f"{percent(result.session.false_alarms)} per comparison"
         )
-    undecided = [verdict for verdict in found if verdict.kind is VerdictKind.INCONCLUSIVE]
+    undecided = [verdict for verdict in verdicts if verdict.kind is VerdictKind.INCONCLUSIVE]
     if undecided:
         fails = "fails, as --strict asks" if result.strict else "passes; with --strict it fails"
         yield (
             f"{count(len(undecided), 'check')} inconclusive: neither a slowdown nor its absence is "
             f"proven ({fails})"
         )
-        # What a report's own session left undecided rests on no stored sessions.
+        # Checks left undecided by the report's own session do not rest on stored sessions.
         if compared := [verdict for verdict in undecided if verdict.proof is not None]:
             yield from _what_would_decide(compared)
-    if any(verdict.kind in UNCOMPARED for verdict in found):
+    if any(verdict.kind in UNCOMPARED for verdict in verdicts):
         yield "what has another workload, or no baseline, is shown and not judged"
 
 
@@ -112,7 +112,7 @@ def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
 
 
 def interleaved_command(result: ComparisonResult) -> str | None:
-    """The command that measures both sides in one session, from the candidate's tree; or None."""
+    """Return the command to run in the candidate's tree to measure both sides, or None."""
     undecided = {VerdictKind.INCONCLUSIVE, VerdictKind.REGRESSED} & set(result.kinds)
     if result.against is None or not undecided:
         return None
@@ -120,7 +120,7 @@ def interleaved_command(result: ComparisonResult) -> str | None:
 
 
 def base_files(result: ComparisonResult) -> Iterator[str]:
-    """Name the base's files that were compared with: each, or the first and the last of many."""
+    """Yield the files of the base; of many, only the first and the last."""
     sources = [source for source in result.session.baseline_sources if source != result.base]
     if len(sources) <= MAX_FILES:
         yield from sources
@@ -130,23 +130,23 @@ def base_files(result: ComparisonResult) -> Iterator[str]:
 
 
 def recorded_differences(result: ComparisonResult) -> list[str]:
-    """The recorded differences besides speed, each once over all tests."""
+    """Return the recorded differences other than speed, each once for all tests."""
     return list(dict.fromkeys(d for test in result.session.tests for d in test.differences))
 
 
 def comparison_json(result: ComparisonResult) -> dict[str, Any]:
-    """The comparison as plain JSON: a session's report, and what its sides are.
+    """Return the comparison as plain JSON: a session's report with one more key.
 
-    Beside the keys of ``--llmperf-json`` there is::
+    Besides the keys of ``--llmperf-json`` it has::
 
         compare     base, judged (names), base_sessions, unlike [text], added [node id],
                     removed [node id], outcome ("fine", "inconclusive", "not compared",
                     "missed" or "regressed"), why_not (text or null), strict, remarks
-                    [text] (beside the verdicts), command (that measures both sides in one
-                    session, where that may decide more; else null)
+                    [text] (besides the verdicts), command (that measures both sides in one
+                    session, if that may decide more; else null)
 
-    What the session of a report said itself is among a metric's ``reasons``, with the strategy
-    "report", and is the verdict where judging it again came to a milder one.
+    The report's own verdict on a metric is among its ``reasons``, with the strategy "report";
+    it is also the final verdict if judging again gave a milder one.
     """
     return {
         **session_json(result.session),
@@ -167,13 +167,13 @@ def comparison_json(result: ComparisonResult) -> dict[str, Any]:
 
 
 def refusal_markdown(why: str) -> str:
-    """The Markdown of two arguments that could not be compared at all."""
+    """Return the Markdown for two arguments that could not be compared at all."""
     lines = [code(line) for line in why.splitlines()]
     return "### llmperf: not compared\n\n" + "  \n".join(lines) + "\n"
 
 
 def refusal_json(base: str, candidate: str, why: str) -> dict[str, Any]:
-    """The JSON of two arguments that could not be compared at all."""
+    """Return the JSON for two arguments that could not be compared at all."""
     return {
         "schema": SCHEMA_VERSION,
         "session": None,

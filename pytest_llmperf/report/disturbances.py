@@ -1,4 +1,4 @@
-"""What disturbed the machine: a session lists it once, and its tests name the checks only."""
+"""Disturbances of the machine: a session lists them once, and its tests only name the checks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class _Finding(Protocol):
 
 
 def listed_checks(findings: Iterable[_Finding]) -> tuple[str, ...]:
-    """Return the names of the checks whose findings the session lists before any speed."""
-    return tuple(one.name for one in findings if disturbs(one.name, one.severity))
+    """Return the names of checks whose findings the session lists first, as disturbances."""
+    return tuple(finding.name for finding in findings if disturbs(finding.name, finding.severity))
 
 
 def disturbed_words(checks: Collection[str]) -> str:
@@ -34,9 +34,9 @@ def brief_claim(kind: VerdictKind, claim: str, checks: Collection[str]) -> str:
     """Shorten the claim of an invalid test to the checks that the session's list explains.
 
     Args:
-        kind: the verdict.
-        claim: its claim, which ends with the names of the checks in parentheses.
-        checks: those that the session lists.
+        kind: the kind of verdict.
+        claim: its claim, which ends with the names of checks in parentheses.
+        checks: names of the checks whose findings the session lists.
     """
     named = [name for name in checks if f"({name})" in claim]
     return disturbed_words(named) if kind is VerdictKind.INVALID and named else claim

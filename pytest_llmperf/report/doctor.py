@@ -1,4 +1,4 @@
-"""A doctor's checkup as text and as JSON: the configuration, its speed, and the causes found."""
+"""The result of ``llmperf doctor`` as text and as JSON: configuration, speed, causes found."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 1
-#: An end of an interval, as a logarithm, from which on nothing is known on that side.
+#: An interval end (natural logarithm) at least this far from 0 counts as unknown.
 _UNKNOWN = 5.0
 
-#: Metrics of the line that says how fast it is, in order.
+#: Metrics of the line about speed, in order.
 _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")
-#: A difference in starting that is worth mentioning, as a part of it.
+#: Smallest difference in start-up time worth mentioning, as a share of that time.
 _START_PART = 0.2
-#: Labels are this wide.
+#: Width of the labels, in columns.
 _LABEL = 9
 
 
@@ -46,7 +46,7 @@ def render(
 ) -> list[str]:
     """Draw a checkup for a terminal ``width`` columns wide; one string per line.
 
-    ``limit``: of this machine's memory, where it is known.
+    ``limit``: the limit set by this machine's memory, if known.
     """
     lines = wrap_words(headline(checkup), width)
     for label, text in _facts(checkup, loaded):
@@ -63,19 +63,19 @@ def render(
 
 
 def headline(checkup: Checkup) -> str:
-    """The result in one line."""
-    found = count(len(checkup.findings), "cause")
+    """Return the result in one line."""
+    causes = count(len(checkup.findings), "cause")
     if checkup.interrupted:
         # What was not examined may still be slow.
-        so_far = found if checkup.findings else "no cause"
+        so_far = causes if checkup.findings else "no cause"
         return f"interrupted before it was finished: {so_far} found so far"
     if checkup.error and checkup.situation is not None and checkup.situation.info is None:
         asked = checkup.situation.config.get("url")
         failed = "the server can't be asked" if asked else "the engine can't be loaded"
-        return failed + (f": {found} found" if checkup.findings else "")
+        return failed + (f": {causes} found" if checkup.findings else "")
     if checkup.error:
         return "the engine loads, and can't be measured" + (
-            f": {found} found" if checkup.findings else ""
+            f": {causes} found" if checkup.findings else ""
         )
     if not checkup.findings and checkup.not_tried:
         number = len(checkup.not_tried)
@@ -83,11 +83,11 @@ def headline(checkup: Checkup) -> str:
         return f"no cause is certain; it is undecided whether {count(number, 'change')} {helps}"
     if not checkup.findings:
         return "nothing found that makes it slow"
-    return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
+    return f"{causes} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
 
 
 def gain_words(gain: RemedyGain) -> str:
-    """A remedy's effect: ``decode 29.6% faster [27.5% to 32.0%], first token no change``."""
+    """Return a remedy's effect: ``decode 29.6% faster [27.5% to 32.0%], first token no change``."""
     parts = [_one(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
     return ", ".join(parts)
 
@@ -102,14 +102,14 @@ def _one(name: str, change: RemedyChange) -> str:
 
 
 def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
-    """Yield label and text of each examined thing."""
+    """Yield a label and a text for each thing that was examined."""
     from pytest_llmperf.config.llm_section import ModelSettings, TargetSettings
 
     situation = checkup.situation
     if situation is None:
         return
     llm, info = loaded.config.llm, situation.info
-    # A server that runs already may be on another machine.
+    # A server that was already running may be on another machine.
     here = "machine" if llm.kind.of_section(llm.resolved()).computes_here else "client"
     yield here, _machine(situation.hardware)
     n_ctx = int(getattr(llm, "n_ctx", 0))
@@ -120,15 +120,15 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     elif not isinstance(llm, ModelSettings):
         yield "engine", f"{llm.engine}: {llm.kind.answers_with(llm.resolved())}"
     elif info is None:
-        size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
-        yield "model", f"{llm.model_path}{size}; n_ctx: {n_ctx}"
+        file_size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
+        yield "model", f"{llm.model_path}{file_size}; n_ctx: {n_ctx}"
     else:
-        # The file's name often says the quantization already.
-        named = info.model_name
-        if info.quantization and info.quantization.lower() not in named.lower():
-            named = f"{named} {info.quantization}"
+        # The file's name often includes the quantization.
+        model_name = info.model_name
+        if info.quantization and info.quantization.lower() not in model_name.lower():
+            model_name = f"{model_name} {info.quantization}"
         context = f"n_ctx: {n_ctx}{context_rounding(n_ctx, info.n_ctx)}"
-        yield "model", f"{named}, {bytes_text(info.file_bytes)}; {context}"
+        yield "model", f"{model_name}, {bytes_text(info.file_bytes)}; {context}"
         yield "engine", _engine(checkup)
     if checkup.measured is not None and checkup.measured.rows:
         yield "speed", _speed(checkup)
@@ -139,19 +139,19 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
 
 
 def _targets(checkup: Checkup, targets: Mapping[str, float]) -> Iterator[str]:
-    """Compare the configured targets with what was measured, alone and under load."""
+    """Compare the configured targets with the measurements, alone and under load."""
     alone = checkup.situation.metrics if checkup.situation is not None else {}
     load = checkup.server.load if checkup.server is not None else None
     for name, limit in targets.items():
         metric = get_metric(name)
-        found = [("", alone), (" under load", load.metrics if load is not None else {})]
-        said = [
+        measured = [("", alone), (" under load", load.metrics if load is not None else {})]
+        results = [
             f"{format_quantity(values[name], metric.unit)}{where} "
             f"({'missed' if _misses(metric, values[name], limit) else 'met'})"
-            for where, values in found
+            for where, values in measured
             if name in values
         ]
-        yield f"{metric.label} {target_text(limit, metric)}: {', '.join(said) or 'not measured'}"
+        yield f"{metric.label} {target_text(limit, metric)}: {', '.join(results) or 'not measured'}"
 
 
 def _misses(metric: Metric, value: float, limit: float) -> bool:
@@ -198,7 +198,7 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 
 
 def _apart(error: str) -> tuple[list[str], list[str]]:
-    """Return the error, and the engine's log apart: it is long, and is read last."""
+    """Split an error into its message and the engine's log, which is long and shown last."""
     why: list[str] = []
     tail: list[str] = []
     for line in error.splitlines():
@@ -234,7 +234,7 @@ def _about(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str,
 
 
 def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
-    """Name the file or variable that sets each setting to change; the others are defaults."""
+    """Name the file or variable that holds each setting to change; defaults are in none."""
     keys = finding.found.evidence.remedy.settings
     layers = [loaded.provenance.get(f"llm.{key}") for key in keys]
     places = dict.fromkeys(layer for layer in layers if layer is not None)
@@ -255,7 +255,7 @@ def _gain(gain: RemedyGain) -> str:
 
 
 def _beside(gain: RemedyGain) -> str:
-    """Name the settings of both sides, and what starting takes if that differs much."""
+    """Name the settings of both sides, and the start-up times if they differ much."""
     text = ""
     if gain.beside:
         text = f", {Remedy.of_settings(gain.beside).change} on both sides"
@@ -267,22 +267,22 @@ def _beside(gain: RemedyGain) -> str:
 
 
 def _more(checkup: Checkup, width: int) -> list[str]:
-    """Everything but the findings."""
+    """Return everything except the findings."""
     lines: list[str] = []
     if checkup.together is not None:
         lines += wrap_words(f"all that helps together: {_gain(checkup.together)}", width)
-    for one in checkup.without_gain:
-        change = one.found.evidence.remedy.change
-        gain = one.gain
+    for finding in checkup.without_gain:
+        change = finding.found.evidence.remedy.change
+        gain = finding.gain
         assert gain is not None
-        said = "no measurable effect" if gain.outcome == "no gain" else gain.outcome
-        lines += wrap_words(f"tried {change}: {said}; {_gain(gain)}", width)
-    for one in checkup.not_tried:
-        change = one.found.evidence.remedy.change
-        gain = one.gain
-        how = _gain(gain) if gain is not None else "not tried"
+        outcome = "no measurable effect" if gain.outcome == "no gain" else gain.outcome
+        lines += wrap_words(f"tried {change}: {outcome}; {_gain(gain)}", width)
+    for finding in checkup.not_tried:
+        change = finding.found.evidence.remedy.change
+        gain = finding.gain
+        effect = _gain(gain) if gain is not None else "not tried"
         lead = "tried" if gain is not None and looks_slower(gain.changes) else "may help"
-        lines += wrap_words(f"{lead}, {how}: {change} ({one.found.evidence.text})", width)
+        lines += wrap_words(f"{lead}, {effect}: {change} ({finding.found.evidence.text})", width)
     for note in checkup.notes:
         lines += wrap_words(note, width, first="note: ")
     return ["", *lines] if lines else []
@@ -295,16 +295,16 @@ def as_json(
 
         {schema, error, interrupted, machine {usable_cpus, memory_bytes, gpus [text]}, model,
          engine, layers_on_gpu, total_layers, workload {prompt_tokens, output_tokens},
-         metrics {name: value}, roofline (as of a test in the report of --llmperf-json), fitness
+         metrics {name: value}, roofline (as of a test in a --llmperf-json report), fitness
          [{name, severity, text, evidence}], server {slots, now (its counters before), no_counters
          (why), load (as of a test, with metrics {name: value})}, findings [finding], without_gain
          [finding], not_tried [finding], together gain, notes [text]}
 
     A finding is {name, title, theme, evidence, certain, change, settings {key: value}, hint,
     saves, gain}; a gain is {outcome, pairs, why, beside {key: value} (settings of both sides),
-    start_seconds [with the change, without], changes {metric: {speedup, low, high}}}, how many
-    times faster with the change, the interval at 95%; outcome is gain, no gain, slower, undecided
-    or failed. Values are in base units; what is not known, or was not tried, is null.
+    start_seconds [with the change, without], changes {metric: {speedup, low, high}}}, where
+    speedup is a factor with its 95% interval; outcome is gain, no gain, slower, undecided
+    or failed. Values are in base units; anything unknown or not tried is null.
     """
     situation = checkup.situation
     info = situation.info if situation is not None else None
@@ -328,11 +328,11 @@ def as_json(
         else None,
         "metrics": dict(situation.metrics) if situation is not None else {},
         "roofline": roofline_json(limit),
-        "fitness": [asdict(found) for found in (situation.findings if situation else ())],
+        "fitness": [asdict(finding) for finding in (situation.findings if situation else ())],
         "server": server_json(checkup.server, info),
-        "findings": [_finding_json(one) for one in checkup.findings],
-        "without_gain": [_finding_json(one) for one in checkup.without_gain],
-        "not_tried": [_finding_json(one) for one in checkup.not_tried],
+        "findings": [_finding_json(finding) for finding in checkup.findings],
+        "without_gain": [_finding_json(finding) for finding in checkup.without_gain],
+        "not_tried": [_finding_json(finding) for finding in checkup.not_tried],
         "together": _gain_json(checkup.together),
         "notes": list(checkup.notes),
     }
@@ -382,5 +382,5 @@ def _gain_json(gain: RemedyGain | None) -> dict[str, Any] | None:
 
 
 def _finite(value: float) -> float | None:
-    """An end of an interval that is not known yet is null."""
+    """Return the end of an interval; None while it is unknown."""
     return value if math.isfinite(value) and value > 0 else None

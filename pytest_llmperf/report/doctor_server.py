@@ -1,4 +1,4 @@
-"""What the doctor shows of a server: who answers, what it is doing, how it takes a short load."""
+"""The doctor's report on a server: its identity, current work, and speed under a short load."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.server.counters import ServerCounters
 
-#: Metrics of the line about the load, in order.
+#: Metrics shown for the load, in order.
 _UNDER_LOAD = ("requests_per_sec", "output_tokens_per_sec", "first_token", "request_latency")
 
 
 def server_facts(
     server: ServerCheck, info: EngineInfo | None, named: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield label and text of each thing that was seen of a server; ``named``: by its section."""
+    """Yield a label and a text for each fact about a server; ``named``: its name in the config."""
     if info is None:
         yield "server", named
         return
@@ -34,7 +34,7 @@ def server_facts(
 
 
 def load_facts(server: ServerCheck) -> Iterator[tuple[str, str]]:
-    """Yield label and text of the short load."""
+    """Yield a label and a text for each fact about the short load."""
     if (load := server.load) is not None:
         yield "load", _load(load)
     if server.no_counters:
@@ -68,7 +68,7 @@ def _load(load: ServerLoad) -> str:
 
 
 def server_json(server: ServerCheck | None, info: EngineInfo | None) -> Mapping[str, Any] | None:
-    """Return it as plain JSON types; None for another engine."""
+    """Return the check of a server as plain JSON types; None for other engines."""
     if server is None:
         return None
     load = server.load

@@ -1,4 +1,4 @@
-"""Why a test's verdicts are what they are, in lines below its rows."""
+"""Explanations of a test's verdicts, as lines below its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.result import CheckResult, TestResult
 
 _INDENT = "    "
-#: Kinds whose explanation is about the whole test rather than one metric's numbers.
+#: Kinds of verdict explained for the whole test rather than by one metric's numbers.
 _WHOLE_TEST = frozenset({VerdictKind.INVALID, VerdictKind.WORKLOAD_CHANGED})
 _MET = frozenset({VerdictKind.PASS, VerdictKind.IMPROVED, VerdictKind.NO_BASELINE})
 
@@ -34,10 +34,10 @@ def explanations(
 
     Args:
         test: the test.
-        width: of the terminal.
+        width: columns of the terminal.
         known: facts that are stated elsewhere.
-        passes: also explain why a pass is one.
-        disturbed: checks of the machine whose findings the session lists.
+        passes: explain passes, too.
+        disturbed: machine checks whose findings the session lists.
     """
     explained = [
         (row.label, row.verdict)
@@ -45,13 +45,13 @@ def explanations(
         if row.verdict is not None and _is_explained(row.verdict, passes)
     ]
     shared = _shared_facts(explained, known)
-    said = {*known, *(fact for facts in shared.values() for fact in facts)}
-    lines = _claims(explained, said, width, disturbed)
+    stated = {*known, *(fact for facts in shared.values() for fact in facts)}
+    lines = _claims(explained, stated, width, disturbed)
     for text in (*(_targets_met(test.rows) if passes else ()), *_sensitivity(explained)):
         lines += wrap_words(text, width, first="  ", indent=_INDENT)
     for labels, facts in shared.items():
-        whose = "" if len(labels) == len(explained) else f" ({listed(labels)})"
-        lines += wrap_words(f"{', '.join(facts)}{whose}", width, first="  ", indent=_INDENT)
+        holders = "" if len(labels) == len(explained) else f" ({listed(labels)})"
+        lines += wrap_words(f"{', '.join(facts)}{holders}", width, first="  ", indent=_INDENT)
     for cause in test.causes:
         lines += wrap_words(f"likely cause: {cause}", width, first="  - ", indent=_INDENT)
     for finding in test.findings:
@@ -60,14 +60,14 @@ def explanations(
 
 
 def common_facts(tests: Sequence[TestResult]) -> list[str]:
-    """Return the facts that a session need say only once: what a pass asks for, the tolerance."""
+    """Return the facts to state once per session: the evidence a pass needs, and the tolerance."""
     facts = [fact for test in tests for verdict in test.verdicts for fact in verdict.facts]
     common = [fact for fact in dict.fromkeys(facts) if fact == needed_words(LOG_PASS, "to pass")]
     return common + common_tolerance(tests)
 
 
 def common_tolerance(tests: Sequence[TestResult]) -> list[str]:
-    """Return the tolerance, as a fact, if all checks have the same."""
+    """Return the fact about the tolerance, if all checks have the same; else an empty list."""
     facts = (fact for test in tests for verdict in test.verdicts for fact in verdict.facts)
     tolerances = {fact for fact in facts if fact.startswith("tolerance ")}
     return list(tolerances) if len(tolerances) == 1 else []
@@ -85,7 +85,7 @@ def _is_explained(verdict: Verdict, passes: bool) -> bool:
 def _shared_facts(
     explained: Sequence[tuple[str, Verdict]], known: Collection[str]
 ) -> dict[tuple[str, ...], list[str]]:
-    """Facts that hold for more than one metric, by the metrics' labels."""
+    """Return facts that hold for more than one metric, by the metrics' labels."""
     holders: dict[str, list[str]] = {}
     for label, verdict in explained:
         for fact in verdict.facts:
@@ -103,7 +103,7 @@ def _claims(
     width: int,
     disturbed: Collection[str],
 ) -> list[str]:
-    """One line per claim; metrics with the same claim share it."""
+    """Write one line per claim; metrics with the same claim share it."""
     groups: dict[tuple[VerdictKind, str, tuple[str, ...]], list[str]] = {}
     for label, verdict in explained:
         own = ", ".join(fact for fact in verdict.facts if fact not in said)
@@ -113,7 +113,7 @@ def _claims(
         groups.setdefault((verdict.kind, text, verdict.notes), []).append(label)
     lines: list[str] = []
     for (kind, text, notes), labels in groups.items():
-        # A pass is the rule: its lines stay short, and begin with what sets them apart.
+        # Passes are common, so their lines stay short and omit the verdict.
         lead = [] if kind is VerdictKind.PASS else [kind.value]
         lead += [] if kind in _WHOLE_TEST else [listed(labels)]
         lines += wrap_words(f"{' '.join(lead)}: {text}", width, first="  ", indent=_INDENT)
@@ -123,7 +123,7 @@ def _claims(
 
 
 def _targets_met(rows: Sequence[CheckResult]) -> Iterator[str]:
-    """The targets that are met, with the evidence that they are."""
+    """List the met targets with their evidence."""
     met: dict[float, list[str]] = {}
     for row in rows:
         verdict = row.verdict
@@ -134,13 +134,13 @@ def _targets_met(rows: Sequence[CheckResult]) -> Iterator[str]:
             assert proof.log_threshold is not None
             shown = f"{odds(proof.log_evidence)} ({row.label})"
             met.setdefault(proof.log_threshold, []).append(shown)
-    for threshold, each in met.items():
-        lead = "target met" if len(each) == 1 else "targets met"
-        yield f"{lead}: evidence {', '.join(each)}; {needed_words(threshold)}"
+    for threshold, metrics in met.items():
+        lead = "target met" if len(metrics) == 1 else "targets met"
+        yield f"{lead}: evidence {', '.join(metrics)}; {needed_words(threshold)}"
 
 
 def _sensitivity(explained: Sequence[tuple[str, Verdict]]) -> Iterator[str]:
-    """The effects that the stored sessions can show; metrics with the same ones share them."""
+    """List the effects that stored sessions can decide; metrics with the same ones share a text."""
     ends: dict[int, dict[str, list[str]]] = {}
     for label, verdict in explained:
         proof = verdict.proof
@@ -149,10 +149,10 @@ def _sensitivity(explained: Sequence[tuple[str, Verdict]]) -> Iterator[str]:
                 verdict.check.metric, proof.passes_up_to or 0.0, proof.calls_from
             )
             ends.setdefault(proof.samples, {}).setdefault(words, []).append(label)
-    for sessions, alike in sorted(ends.items()):
+    for sessions, by_words in sorted(ends.items()):
         stored = count(sessions, "stored session")
-        if len(alike) == 1:
-            yield f"{stored} can decide: {next(iter(alike))}"
+        if len(by_words) == 1:
+            yield f"{stored} can decide: {next(iter(by_words))}"
         else:
-            each = (f"{listed(labels)} {words}" for words, labels in alike.items())
-            yield f"{stored} can decide: {'; '.join(each)}"
+            texts = (f"{listed(labels)} {words}" for words, labels in by_words.items())
+            yield f"{stored} can decide: {'; '.join(texts)}"

@@ -1,4 +1,4 @@
-"""What the exports to llama-server, Ollama and Python share."""
+"""Common parts of the exports to llama-server, Ollama and Python."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from pytest_llmperf.config.gguf import SplitModelError, model_files
 from pytest_llmperf.text import printable
 
-#: A number of layers that no model has: all of them, to every version of both programs.
+#: More layers than any model has; every version of llama-server and Ollama takes it as all.
 _ALL_LAYERS = 999
-#: Settings of the measurement, which no program needs.
+#: Note on settings that only limit the measurement, which no program needs.
 LIMITS = "load_timeout, generation_timeout: limits of the measurement only"
 
 
 def layers(settings: Mapping[str, Any]) -> int:
-    """Return the number of layers on the GPU; -1 as a number that means all of them."""
+    """Return the number of layers on the GPU; for -1, a number that means all layers."""
     number = int(settings["n_gpu_layers"])
     return _ALL_LAYERS if number == -1 else number
 
 
 def is_split(file: str) -> bool:
-    """Whether the model is in several files."""
+    """Whether the model is split into several files."""
     try:
         return len(model_files(Path(file))) > 1
     except (SplitModelError, OSError):
@@ -41,5 +41,5 @@ def shown_value(value: Any) -> str:
 
 
 def comments(notes: Sequence[str]) -> Iterator[str]:
-    """Yield notes as comments, which all three notations begin alike."""
+    """Yield notes as comments, which start with ``#`` in all three notations."""
     yield from (f"# {printable(' '.join(note.split()))}" for note in notes)

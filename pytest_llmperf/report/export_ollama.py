@@ -1,7 +1,7 @@
 """The engine's settings as a Modelfile for Ollama.
 
-Parameters as in Ollama's ``api/types.go``, the notation as in its ``parser/parser.go``, and the
-environment variables as in its FAQ. Parameters it does not know are errors.
+Sources: Ollama's ``api/types.go`` for parameters, its ``parser/parser.go`` for the notation, and
+its FAQ for environment variables. Ollama rejects unknown parameters.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _ollama_notes(file: str, hub: HubFile | None) -> Iterator[str]:
 
 
 def _ollama_missing(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what Ollama can't set, with the reason."""
+    """Yield the settings that Ollama can't take, each with the reason."""
     types = tuple(settings[key] or "f16" for key in ("type_k", "type_v"))
     if types[0] != types[1] or types[0] not in _CACHE_TYPES:
         yield (
@@ -93,5 +93,5 @@ def _ollama_hub(hub: HubFile) -> str:
 
 
 def _modelfile_value(text: str) -> str:
-    """Quote a path if Ollama would strip its end."""
+    """Quote a path that starts or ends with spaces, which Ollama would strip."""
     return f'"{text}"' if text != text.strip() else text

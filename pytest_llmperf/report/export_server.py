@@ -1,6 +1,6 @@
-"""The engine's settings as the command that starts llama-server.
+"""The engine's settings as a command that starts llama-server.
 
-Options as in llama.cpp's ``common/arg.cpp``, of the version in llama-cpp-python 0.3.36.
+Source of the options: llama.cpp's ``common/arg.cpp``, as in llama-cpp-python 0.3.36.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pytest_llmperf.text import shell_word
 _LOAD_MODES = {(False, False): "none", (False, True): "mlock", (True, True): "mmap+mlock"}
 _ROPE_SCALING = {0: "none", 1: "linear", 2: "yarn"}
 _NUMA = {1: "distribute", 2: "isolate", 3: "numactl"}
-#: Arguments of ``Llama`` that are numbers of llama-server, too.
+#: Numeric arguments of ``Llama`` -> options of llama-server.
 _NUMBERS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
@@ -33,7 +33,7 @@ _NUMBERS = {
 
 
 def llama_server(settings: Mapping[str, Any], file: str, hub: HubFile | None) -> Iterator[str]:
-    """Yield the lines of a shell command, after comments."""
+    """Yield comments, then the lines of a shell command."""
     options = list(_server_options(settings, file, hub))
     extra, missing = _server_extra(settings["extra"])
     notes = [*_server_notes(settings, hub), *(not_set(name, settings) for name in missing)]
@@ -94,11 +94,11 @@ def _server_extra(extra: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list
     options: list[tuple[str, ...]] = []
     missing: list[str] = []
     for key, value in extra.items():
-        found = _server_option(key, value, extra)
-        if found is None:
+        option = _server_option(key, value, extra)
+        if option is None:
             missing.append(key)
-        elif found:
-            options.append(found)
+        elif option:
+            options.append(option)
     return options, missing
 
 
@@ -122,7 +122,7 @@ def _server_option(key: str, value: Any, extra: Mapping[str, Any]) -> tuple[str,
     if key == "kv_overrides" and isinstance(value, Mapping) and (overrides := _kv_overrides(value)):
         return "--override-kv", overrides
     if key == "lora_scale" and extra.get("lora_path"):
-        return ()  # beside the path
+        return ()  # written with lora_path
     if key == "lora_path" and not set(str(value)) & set(',:"'):
         path, scale = str(Path(value).absolute()), extra.get("lora_scale", 1.0)
         return ("--lora", path) if scale == 1.0 else ("--lora-scaled", f"{path}:{scale!r}")
@@ -130,7 +130,7 @@ def _server_option(key: str, value: Any, extra: Mapping[str, Any]) -> tuple[str,
 
 
 def _kv_overrides(values: Mapping[str, Any]) -> str:
-    """Return overrides of metadata in llama-server's notation; empty if they can't be written."""
+    """Return metadata overrides in llama-server's notation; empty if they can't be expressed."""
     names = {bool: "bool", int: "int", float: "float", str: "str"}
     parts = []
     for key, value in values.items():

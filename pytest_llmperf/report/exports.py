@@ -1,6 +1,6 @@
-"""The engine's settings in the notation of other programs: llama-server, Ollama, Python.
+"""The engine's settings for other programs: llama-server, Ollama, Python.
 
-Settings that a program can't take are listed in comments, never dropped silently.
+Settings that a program does not support are listed in comments, never dropped silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Program = Literal["llama-server", "ollama", "python"]
 
 
 class ExportError(Exception):
-    """These settings can't be written for the program; str() is the complete message."""
+    """The settings can't be exported to the program; str() is the complete message."""
 
 
 def export_settings(
@@ -30,12 +30,12 @@ def export_settings(
     """Return the settings as a shell command, a Modelfile or Python code.
 
     Args:
-        program: to write them for.
-        settings: a resolved ``llm`` section, as of ``LlmConfig.resolved``.
-        model_file: the GGUF file; None names a model of a hub by its ``model_path``.
+        program: the program to export to.
+        settings: a resolved ``llm`` section, as from ``LlmConfig.resolved``.
+        model_file: the GGUF file; None for a hub model named by ``model_path``.
 
     Raises:
-        ExportError: the engine is not llama.cpp, or the model's path can't be written down.
+        ExportError: the engine is not llama.cpp, or a path has unprintable characters.
     """
     kind = engine_kind(settings["engine"])
     if not kind.uses_llama_settings or kind.needs != "model":
@@ -46,7 +46,7 @@ def export_settings(
     hub = parse(settings["model_path"]) if model_file is None else None
     file = str(Path(model_file).absolute()) if model_file is not None else ""
     for path in (file, str(settings["extra"].get("lora_path") or "")):
-        # No notation of them works in a shell, a Modelfile and Python alike.
+        # No way to write them works in a shell, a Modelfile and Python.
         if not path.isprintable():
             text = f"the file name {printable(path)!r} has characters that can't be printed"
             raise ExportError(f"{text}; rename the file, or link to it")
@@ -55,7 +55,7 @@ def export_settings(
 
 
 def is_hub_model(settings: Mapping[str, Any]) -> bool:
-    """Whether ``model_path`` names a file of a hub, which need not be downloaded to be exported."""
+    """Whether ``model_path`` names a hub's file, which an export need not download."""
     return str(settings["model_path"]).startswith(PREFIX)
 
 
@@ -112,7 +112,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        pairs = (f"{_literal(key)}: {_literal(one)}" for key, one in value.items())
+        pairs = (f"{_literal(key)}: {_literal(item)}" for key, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_literal, value))}]"

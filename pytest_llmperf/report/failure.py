@@ -1,4 +1,4 @@
-"""The text of a failing perf test: what failed, by how much, against what, and what to do."""
+"""The failure text of a perf test: what failed, by how much, against what, and what to do."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.session.result import CheckResult, DiagnosedCause, TestResult
 
-#: Kinds after which recording a new baseline is an answer.
+#: Kinds of verdict that recording a baseline can resolve.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
-#: Kinds that are about a test rather than one of its metrics.
+#: Kinds of verdict that concern a whole test rather than one of its metrics.
 _OF_ALL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
-#: The table of the session ends pytest's output.
+#: The session's table comes at the end of pytest's output.
 _LISTED = "the table below says by what"
 #: Causes shown under one failure; ``llmperf doctor`` shows all.
 _CAUSES = 3
 
 
 def accept_command(nodeid: str, command: str = "pytest -m perf") -> str:
-    """The command that makes this test's level the new one, quoted for a POSIX shell."""
+    """Return the command that makes this test's level the new one, quoted for a POSIX shell."""
     return f'{rerun_command(nodeid, command)} --llmperf-accept "why"'
 
 
 def record_command(nodeid: str, command: str = "pytest -m perf") -> str:
-    """The command that records this test's level as a baseline, quoted for a POSIX shell."""
+    """Return the command that records this test's level as a baseline, quoted for a POSIX shell."""
     return f"{rerun_command(nodeid, command)} --llmperf-record"
 
 
 def rerun_command(nodeid: str, command: str = "pytest -m perf") -> str:
-    """The command that measures this test again, quoted for a POSIX shell."""
+    """Return the command that measures this test again, quoted for a POSIX shell."""
     return f"{command} {shell_word(nodeid)}"
 
 
@@ -55,24 +55,23 @@ def failure_text(
 ) -> str:
     """Write the report of a failing test; empty where no verdict fails under ``policy``.
 
-    ``disturbed``: checks of the machine whose findings the session's table lists; the failure
-    names them before any speed. ``command``: how this session's user runs perf tests, the stem of
-    the commands to copy.
-    ``again``: the stem of those that compare with the same again. ``argument``: what
-    names the test there; its node id by default. ``against``: what the session is compared
-    with where that ran in it, whether this test was or not.
+    ``disturbed``: machine checks whose findings the session's table lists; the failure names them
+    first. ``command``: how the user runs perf tests, the start of the commands to copy.
+    ``again``: the start of commands that repeat the same comparison; ``command`` by default.
+    ``argument``: the test's name in those commands; its node id by default.
+    ``against``: name of the session's base side, even if this test was not compared with it.
     """
     failing = [row for row in test.all_rows if row.verdict and verdict_fails(row.verdict, policy)]
     if not failing:
         return ""
     lines: list[str] = []
-    # An invalid verdict names them by itself.
+    # An invalid verdict names the checks itself.
     if disturbed and not all(_is_invalid(row) for row in failing):
         lines += [f"{disturbed_words(disturbed)}: {_LISTED}", ""]
     for rows in _alike(failing):
         lines += [*_failure(rows, disturbed), ""]
-    # Those that a diagnosis found too are there, with the change.
-    diagnosed = {one.evidence for one in _wrong(test)[:_CAUSES]}
+    # Causes found by the diagnosis, too, are listed there, with the change to make.
+    diagnosed = {cause.evidence for cause in _wrong(test)[:_CAUSES]}
     if causes := [text for text in test.causes if text not in diagnosed]:
         lines += ["likely caused by the configuration or the build:", *_bullets(causes), ""]
     rest = [row for row in test.all_rows if row not in failing and row.summary is not None]
@@ -99,7 +98,7 @@ def _is_invalid(row: CheckResult) -> bool:
 
 
 def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Group metrics that fail for the same reason: one error, whose log is long, or the machine."""
+    """Group metrics that fail for one reason: an error, whose log is long, or the machine."""
     groups: dict[object, list[CheckResult]] = {}
     for row in failing:
         verdict = row.verdict
@@ -110,7 +109,7 @@ def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
 
 
 def _failure(rows: Sequence[CheckResult], disturbed: Sequence[str]) -> Iterator[str]:
-    """One failing metric, or some that fail alike: the verdict, why, and what it rests on."""
+    """Describe metrics that fail for one reason: the verdict, why, and the evidence."""
     row = rows[0]
     verdict = row.verdict
     assert verdict is not None
@@ -119,7 +118,7 @@ def _failure(rows: Sequence[CheckResult], disturbed: Sequence[str]) -> Iterator[
         text += f": {_LISTED}"
     explanation = [printable(line) for line in text.splitlines()] or [""]
     metric = row.check.metric
-    yield f"{verdict.kind.value}: {listed([each.label for each in rows])}: {explanation[0]}"
+    yield f"{verdict.kind.value}: {listed([failed.label for failed in rows])}: {explanation[0]}"
     yield from (_INDENT + line for line in (*explanation[1:], *map(printable, verdict.notes)))
     if row.summary is not None:
         unit = row.evidence.unit
@@ -139,7 +138,7 @@ def _failure(rows: Sequence[CheckResult], disturbed: Sequence[str]) -> Iterator[
 
 
 def _brief(row: CheckResult) -> str:
-    """A metric that did not fail, in one line, so that a loss can be located."""
+    """Describe a metric that did not fail, in one line; it helps to locate a slowdown."""
     assert row.summary is not None
     text = f"{row.label} {summary_text(row.summary, row.check.metric)}"
     if row.change is not None:
@@ -156,7 +155,7 @@ def _wrong(test: TestResult) -> list[DiagnosedCause]:
 
 
 def _diagnosis(test: TestResult) -> Iterator[str]:
-    """Likely causes of a slow test, then changes worth trying, few lines of each."""
+    """List likely causes of a slow test, then changes worth trying, in a few lines each."""
     wrong = _wrong(test)
     if wrong:
         yield "why it may be slow:"
@@ -165,8 +164,8 @@ def _diagnosis(test: TestResult) -> Iterator[str]:
         yield f"{_INDENT}  change: {printable(cause.change)}"
     if len(wrong) > _CAUSES:
         yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
-    if open_ := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
-        yield f"worth trying: {'; '.join(open_)}"
+    if to_try := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
+        yield f"worth trying: {'; '.join(to_try)}"
     if test.doctor_command:
         yield from ("to measure each change:", _INDENT + printable(test.doctor_command))
 
@@ -179,7 +178,7 @@ def _remedies(
     command: str,
     again: str,
 ) -> Iterator[str]:
-    """Advice on each kind of verdict that failed, with commands to copy."""
+    """Give advice on each kind of failing verdict, with commands to copy."""
     verdicts = [row.verdict for row in failing if row.verdict is not None]
     kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
     rerun = _INDENT + rerun_command(nodeid, again)
@@ -206,7 +205,7 @@ def _remedies(
 
 
 def _how_to_be_valid(test: TestResult) -> str:
-    """Advice on how the next run can be judged."""
+    """Advise how to get a valid run."""
     slowed = {entry.name for entry in test.fitness if entry.severity == "invalid"}
     if slowed & INSTRUMENT_CHECKS.keys():
         return (
@@ -217,7 +216,7 @@ def _how_to_be_valid(test: TestResult) -> str:
 
 
 def _against(test: TestResult, nodeid: str) -> Iterator[str]:
-    """Advice on a regression against another configuration, which has no level to accept."""
+    """Give advice on a regression against a base side."""
     base = printable(test.against or "")
     if test.culprit:
         yield printable(test.culprit)
@@ -236,7 +235,7 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
 def _how_to_decide(
     verdicts: Sequence[Verdict], nodeid: str, command: str, again: str
 ) -> Iterator[str]:
-    """Advice on how to decide inconclusive verdicts."""
+    """Give advice on how to decide inconclusive verdicts."""
     if any(verdict.strategy == "baseline" for verdict in verdicts):
         yield "stored sessions alone don't decide it: record more of them, or, where a"
         yield "configuration changed, run the old and the new one in one session:"
@@ -254,7 +253,7 @@ def _how_to_decide(
     ]
     rerun = rerun_command(nodeid, again)
     if len(settings) == 1 and settings[0].startswith("perf.max_") and needed:
-        # What is needed is an estimate from few samples: half as many again.
+        # The needed number is an estimate from few samples, so add half.
         rerun += f" --llmperf-set {settings[0]}={round(max(needed) * 1.5)}"
     raised = f"raise {listed(settings)} and " if settings else ""
     yield f"to decide it, {raised}run it again:"

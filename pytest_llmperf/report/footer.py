@@ -1,4 +1,4 @@
-"""The lines below the table: counts, time spent, undecided checks, baselines, remedies."""
+"""The lines below the table: counts, time spent, undecided checks, baselines, next steps."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 _INDENT = "    "
-#: More baseline files than this are named by the first and the last of them.
+#: Longest list of baseline files; of more, only the first and the last are named.
 MAX_FILES = 3
 MORE_WOULD_NOT_DECIDE = "more recorded sessions would narrow the interval, but probably not decide"
-#: So many tests are named in one line.
+#: Number of tests named in one line.
 _NAMES = 3
 
 
 @dataclass(frozen=True)
 class Remedies:
-    """What a reader of the table can do next, in words of the interface that he uses.
+    """Next steps for a reader of the table, in the terms of the interface in use.
 
     Attributes:
-        record: records a baseline.
-        accept: makes this session's level the one to compare with.
-        compare: measures two configurations in one session.
-        details: shows the intervals, the evidence and the metrics that are not gated.
-        strict: fails what is inconclusive, besides ``perf.strict``; None for nothing else.
+        record: command that records a baseline.
+        accept: command that makes this session's level the baseline.
+        compare: command that measures two configurations in one session.
+        details: option that shows intervals, evidence and metrics that are not gated.
+        strict: option that makes inconclusive checks fail; None if only ``perf.strict`` does.
     """
 
     record: str = "pytest -m perf --llmperf-record"
@@ -50,7 +50,7 @@ class Remedies:
     strict: str | None = "--llmperf-strict"
 
 
-#: Those of a pytest user.
+#: Next steps for a pytest user.
 PYTEST_REMEDIES = Remedies()
 
 
@@ -87,7 +87,7 @@ def short_footer(
 ) -> list[str]:
     """Write the counts, what was compared, and what to do next.
 
-    ``quiet``: no more than needed. ``failures``: the tests whose failures are shown above.
+    ``quiet``: only what is needed. ``failures``: node ids of tests with a failure shown above.
     """
     spent = "" if quiet or session.wall_seconds <= 0 else _spent(session)
     lines = _counts(session, width, color, spent)
@@ -98,7 +98,7 @@ def short_footer(
         lines += _false_alarms(session, width)
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
-    unlike = [one for one in session.tests if not is_fine(one) and one.nodeid not in failures]
+    unlike = [test for test in session.tests if not is_fine(test) and test.nodeid not in failures]
     lines += _differences(unlike, session, width)
     lines += _missing(session, width, remedies, short=True)
     if not quiet and session.tests:
@@ -118,9 +118,9 @@ def _false_alarms(session: SessionResult, width: int) -> list[str]:
 
 
 def _compared(session: SessionResult) -> str:
-    """What was compared with, and at which tolerance: ``compared with 3 stored sessions ...``."""
+    """Name the baseline and the tolerance: ``compared with 3 stored sessions of ...``."""
     tolerance = common_tolerance(session.tests)
-    folders = dict.fromkeys(PurePath(one).parent.name for one in session.baseline_sources)
+    folders = dict.fromkeys(PurePath(source).parent.name for source in session.baseline_sources)
     if session.against is not None or not folders:
         return "; ".join(tolerance)
     stored = f"{count(len(session.baseline_sources), 'stored session')} of {listed([*folders])}"
@@ -133,7 +133,7 @@ def _tolerances(session: SessionResult) -> Iterator[str]:
 
 
 def _differences(tests: Sequence[TestResult], session: SessionResult, width: int) -> list[str]:
-    """How the tests differ from their baselines besides speed; of two sides the head says it."""
+    """List differences from stored baselines other than speed; the head lists a base side's."""
     if session.against is not None:
         return []
     return [
@@ -144,9 +144,9 @@ def _differences(tests: Sequence[TestResult], session: SessionResult, width: int
 
 
 def _counts(session: SessionResult, width: int, color: bool, spent: str = "") -> list[str]:
-    """How many checks got which verdict; metrics of one quantity count as one check.
+    """Count the checks by verdict; metrics that measure one quantity count as one check.
 
-    ``spent``: the time that it took, to be added.
+    ``spent``: text about the time spent, appended to the counts.
     """
     judged = [test.verdicts for test in session.tests]
     kinds = count_kinds(judged)
@@ -169,7 +169,7 @@ def _counts(session: SessionResult, width: int, color: bool, spent: str = "") ->
 
 
 def _with_time(lines: list[str], spent: str, width: int) -> list[str]:
-    """Add the time that was spent, beside the counts where there is room."""
+    """Add the time spent, on the last line of the counts if there is room."""
     if not spent:
         return lines
     beside = f"{lines[-1]}; {spent}"
@@ -179,31 +179,31 @@ def _with_time(lines: list[str], spent: str, width: int) -> list[str]:
 
 
 def _calibrated(session: SessionResult) -> Iterator[str]:
-    """The tolerances that each calibration gave, and its figures."""
+    """Yield the tolerances taken from each calibration, with its figures."""
     rows = [row for test in session.tests for row in test.rows if row.verdict]
     calibrations: dict[tuple[str, float], list[CheckResult]] = {}
     for row in rows:
         if row.check.calibrated is not None:
             key = (row.check.calibrated.calibration, row.check.calibrated.seconds)
             calibrations.setdefault(key, []).append(row)
-    for (file, seconds), same in calibrations.items():
-        taken = [(row, row.check.calibrated) for row in same if row.check.calibrated]
-        held = [found.holds for _, found in taken if found.holds is not None]
-        used = _spread(row.check.tolerance for row in same)
-        figure = f"holds {_spread(held)}" if held else "holds none"
+    for (file, seconds), group in calibrations.items():
+        calibrated = [(row, row.check.calibrated) for row in group if row.check.calibrated]
+        held_tolerances = [figures.holds for _, figures in calibrated if figures.holds is not None]
+        used = _spread(row.check.tolerance for row in group)
+        figure = f"holds {_spread(held_tolerances)}" if held_tolerances else "holds none"
         text = (
-            f"{used}, because {file} of {taken[0][1].recorded[:10]} {figure} in "
+            f"{used}, because {file} of {calibrated[0][1].recorded[:10]} {figure} in "
             f"{format_duration(seconds)}"
         )
-        if any(row.check.tolerance > found.tolerance for row, found in taken):
+        if any(row.check.tolerance > figures.tolerance for row, figures in calibrated):
             text += f"; against stored sessions it is at least {percent(DEFAULT_TOLERANCE)}"
-        elif held and min(held) < MIN_TOLERANCE:
+        elif held_tolerances and min(held_tolerances) < MIN_TOLERANCE:
             text += f"; it is at least {percent(MIN_TOLERANCE)}"
         yield text
 
 
 def _spread(shares: Iterable[float]) -> str:
-    """Shares as one, or from the least to the largest."""
+    """Return shares as a range: ``2%``, or ``2% to 5%``."""
     known = sorted(set(shares))
     ends = map(percent, known if len(known) < 2 else (known[0], known[-1]))
     return " to ".join(ends)
@@ -211,12 +211,12 @@ def _spread(shares: Iterable[float]) -> str:
 
 def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
     """Explain the consequences of inconclusive checks, and how to decide the suspect ones."""
-    found = list(_checks(session, VerdictKind.INCONCLUSIVE))
-    if not found:
+    undecided = list(_checks(session, VerdictKind.INCONCLUSIVE))
+    if not undecided:
         return []
     passing = {test.nodeid for test in session.tests if not any(map(verdict_fails, test.verdicts))}
     # Tests of an interrupted session neither pass nor fail.
-    warned = 0 if session.interrupted else sum(nodeid in passing for nodeid, _ in found)
+    warned = 0 if session.interrupted else sum(nodeid in passing for nodeid, _ in undecided)
     lines: list[str] = []
     if warned and session.strict:
         strict = " or ".join(filter(None, (remedies.strict, "perf.strict")))
@@ -226,7 +226,7 @@ def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[s
         strict, them = remedies.strict or "perf.strict", "it" if warned == 1 else "them"
         why = f"passed with a warning; {strict} fails {them}"
         lines += wrap_words(f"{count(warned, 'inconclusive check')} {why}", width)
-    suspects = [verdict for _, verdict in found if verdict.strategy == "baseline"]
+    suspects = [verdict for _, verdict in undecided if verdict.strategy == "baseline"]
     if suspects:
         lines += _suspects(suspects, width, remedies)
     return lines
@@ -243,8 +243,8 @@ def _suspects(suspects: list[Verdict], width: int, remedies: Remedies) -> list[s
     else:
         more = f"{count(needed, 'more recorded session')} would, if alike"
         lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
-    both = "where a configuration changed, the old and the new one in one session:"
-    lines += wrap_words(both, width, first="  - ", indent=_INDENT)
+    two_sides = "where a configuration changed, the old and the new one in one session:"
+    lines += wrap_words(two_sides, width, first="  - ", indent=_INDENT)
     return [*lines, _INDENT + remedies.compare]
 
 
@@ -256,12 +256,12 @@ def sessions_needed(undecided: Sequence[Verdict]) -> int | None:
 
 
 def _improved(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
-    """Warn of a stale baseline, with the remedy; a base measured in this session can't be stale."""
-    found = list(_checks(session, VerdictKind.IMPROVED))
-    if not found or session.against is not None:
+    """Warn of a stale baseline and say how to renew it; a base side is never stale."""
+    better = list(_checks(session, VerdictKind.IMPROVED))
+    if not better or session.against is not None:
         return []
     lines = wrap_words(
-        f"{count(len(found), 'check')} improved, so the baseline is stale. New recorded sessions "
+        f"{count(len(better), 'check')} improved, so the baseline is stale. New recorded sessions "
         "replace it over time; to hold the new level at once, accept it with a reason:",
         width,
     )
@@ -276,7 +276,7 @@ def _checks(session: SessionResult, kind: VerdictKind) -> Iterator[tuple[str, Ve
 
 
 def _baselines(session: SessionResult) -> Iterator[str]:
-    """The baseline files, each where they are few, else the first and the last of a folder."""
+    """Yield the baseline files of each folder; of many, only the first and the last."""
     folders: dict[PurePath, list[str]] = {}
     for source in session.baseline_sources:
         folders.setdefault(PurePath(source).parent, []).append(source)
@@ -298,7 +298,7 @@ def _missing(
 ) -> list[str]:
     """Name the tests without a baseline, and where this session was, or can be, recorded.
 
-    ``short``: of several differences from the nearest baseline only the first.
+    ``short``: name only the first difference from the nearest baseline.
     """
     lines: list[str] = []
     missing: dict[str, list[str]] = {}
@@ -310,13 +310,13 @@ def _missing(
     for text, nodeids in missing.items():
         first, several, _ = text.partition("; ")
         why = f"{first}; ..." if short and several else text
-        # Of stored sessions all tests of a new machine have none: the table says which.
+        # On a new machine no test has a stored baseline; the table shows which.
         which = f" ({_few(nodeids)})" if session.against is not None else ""
         lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}{which}: {why}", width)
     if session.recorded_to is not None:
         lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
     elif session.against is None and any(
-        # No recording helps a stall rate: it is held to a limit or to a second side.
+        # Recording does not help a stall rate: it is judged by a limit or a base side.
         v.kind in UNCOMPARED and v.strategy == "baseline"
         for test in session.tests
         for v in test.verdicts

@@ -1,4 +1,4 @@
-"""The history as text: sparklines per test, the changes, and commands to go on."""
+"""The history as text: a sparkline per metric, the changes of level, and commands to copy."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.series import Group, Mark, Series
     from pytest_llmperf.history.sessions import PlacedSession
 
-#: Eight heights.
+#: Bars of a sparkline in eight heights, from low to high.
 BLOCKS = "▁▂▃▄▅▆▇█"
-#: The same in ASCII, from low to high.
+#: The same bars for terminals that show only ASCII.
 ASCII = "_.-:=+*#"
-#: The least height of a sparkline, as a share of the level: the default tolerance.
+#: Smallest range that a sparkline spans, as a share of the level: the default tolerance.
 _HEIGHT = 0.05
-#: Sessions at either end whose median is shown.
+#: Number of oldest and of newest sessions whose medians are shown.
 _ENDS = 10
 _HEADER = ("metric", "first", "last", "change")
 _KINDS = {"accept": "accepted", "anchor": "anchor"}
 
 
 def history_lines(history: History, width: int, bars: str = BLOCKS) -> list[str]:
-    """Write the history in lines of at most ``width`` columns, commands excepted."""
+    """Write the history in lines of at most ``width`` columns, except for commands."""
     lines: list[str] = []
     tables = zip(history.groups, history.events, strict=True)
     for machine, of_machine in groupby(tables, key=lambda pair: pair[0].subject.machine):
@@ -75,33 +75,33 @@ def _group_lines(
     yield from _table(group, events, width, bars)
     for number, event in enumerate(events, start=1):
         yield from _event_lines(number, event, group.subject.nodeid, width)
-    for one in group.marks:
-        words = _mark_words(one, history.sessions[one.session])
+    for mark in group.marks:
+        words = _mark_words(mark, history.sessions[mark.session])
         yield from wrap_words(words, width, indent="    ", first="  ")
 
 
 def _group_words(group: Group, history: History) -> str:
     sessions = max(group.series, key=lambda series: len(series.sessions)).sessions
     first, last = (history.sessions[i] for i in (sessions[0], sessions[-1]))
-    said = f"{group.model}: {group.summary}; {count(len(sessions), 'session')}"
-    said += f", {first.day} to {last.day}" if first.day != last.day else f", {first.day}"
+    text = f"{group.model}: {group.summary}; {count(len(sessions), 'session')}"
+    text += f", {first.day} to {last.day}" if first.day != last.day else f", {first.day}"
     if group.invalid:
-        said += f"; {group.invalid} invalid left out"
-    return said
+        text += f"; {group.invalid} invalid left out"
+    return text
 
 
 def _split_words(group: Group, earlier: Group | None) -> str:
-    """Write how a table differs from the one above it about the same test."""
+    """Explain how a table differs from the one above of the same test; empty for its first."""
     if earlier is None or earlier.subject.nodeid != group.subject.nodeid:
         return ""
-    what = []
+    differences = []
     if earlier.subject.model != group.subject.model:
-        what.append(f"another model (above: {earlier.model})")
+        differences.append(f"another model (above: {earlier.model})")
     if earlier.subject.workload != group.subject.workload:
-        same = earlier.summary == group.summary
-        above = "of the same size" if same else f"above: {earlier.summary}"
-        what.append(f"another workload ({above})")
-    return f"{listed(what)}: not compared"
+        same_size = earlier.summary == group.summary
+        above = "of the same size" if same_size else f"above: {earlier.summary}"
+        differences.append(f"another workload ({above})")
+    return f"{listed(differences)}: not compared"
 
 
 def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iter
 
 def _cells(series: Series) -> tuple[str, ...]:
     values, metric = series.values, series.metric
-    # A median of a few sessions would hide what the newest of them measured.
+    # With only a few sessions, a median would hide the newest measurement.
     ends = min(_ENDS, len(values) // 2) if len(values) >= _ENDS else 1
     first, last = float(median(values[:ends])), float(median(values[-ends:]))
     if metric is None:
@@ -138,7 +138,7 @@ def _line(cells: Sequence[str], line: str, widths: Sequence[int], middle: int) -
 
 
 def _markers(series: Series, events: Sequence[Event], room: int) -> str:
-    """Write ``^1`` below the bar where a change starts; only ``^`` where numbers would touch."""
+    """Write ``^1`` below the bar where a change starts; leave out marks that would overlap."""
     numbers = {
         change.index: number
         for number, event in enumerate(events, start=1)
@@ -160,8 +160,8 @@ def _event_lines(number: int, event: Event, nodeid: str, width: int) -> Iterator
         for series, change in event.effects
         if (metric := series.metric) is not None
     )
-    said = f"{effects} {_between(event)}"
-    yield from wrap_words(said, width, indent="     ", first=f"  {number}: ")
+    text = f"{effects} {_between(event)}"
+    yield from wrap_words(text, width, indent="     ", first=f"  {number}: ")
     before, after, cause = event.before, event.after, event.cause
     if not cause.commits or before.commit is None or after.commit is None:
         return
@@ -173,13 +173,13 @@ def _event_lines(number: int, event: Event, nodeid: str, width: int) -> Iterator
 
 def _between(event: Event) -> str:
     cause = event.cause
-    said = f"between {_session_words(event.before)} and {_session_words(event.after)}"
+    text = f"between {_session_words(event.before)} and {_session_words(event.after)}"
     if cause.why_not:
-        return f"{said}: {cause.why_not}"
+        return f"{text}: {cause.why_not}"
     if not cause.commits:
-        return f"{said}: no commit of the later one is missing in the earlier one"
+        return f"{text}: no commit of the later one is missing in the earlier one"
     subject = f", {cause.subject}" if cause.subject else ""
-    return f"{said}: {count(cause.commits, 'commit')}{subject}"
+    return f"{text}: {count(cause.commits, 'commit')}{subject}"
 
 
 def _session_words(session: PlacedSession) -> str:
@@ -193,22 +193,22 @@ def _mark_words(one: Mark, session: PlacedSession) -> str:
 
 
 def _legend(history: History) -> str:
-    said = (
+    text = (
         "first, last: the median of the ten oldest and the ten newest sessions (of half of them "
         "where there are fewer than twenty, of one where there are fewer than ten); change: from "
         "first to last. A line is as high as its values differ, at least 5%."
     )
     if history.library is None:
-        return f"{said} Change points are not looked for; to find them: {INSTALL}"
+        return f"{text} Change points are not looked for; to find them: {INSTALL}"
     return (
-        f"{said} ^ marks a change of level: where nothing changed, less than one is marked in "
+        f"{text} ^ marks a change of level: where nothing changed, less than one is marked in "
         f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {MIN} sessions. It happened "
         "between the two sessions named, at 95%."
     )
 
 
 def bars_for(encoding: str | None) -> str:
-    """Return the bars that an encoding can show."""
+    """Return the sparkline bars that an encoding can show."""
     try:
         BLOCKS.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -219,11 +219,11 @@ def bars_for(encoding: str | None) -> str:
 def sparkline(
     values: Sequence[float] | NDArray[np.float64], width: int, least: float, bars: str = BLOCKS
 ) -> str:
-    """Draw values, at most one bar per value and ``width`` in all.
+    """Draw values as bars, at most one per value and at most ``width``.
 
-    Where there are more values than bars, a bar is the median of its values. The lowest bar
-    is the least and the highest the greatest; they lie apart at least the share ``least`` of
-    the middle, so that noise does not look like a mountain range. Empty for no values.
+    With more values than bars, each bar shows the median of its values. The scale spans
+    at least the share ``least`` of the middle, so that noise does not look
+    like a mountain range. Empty for no values.
     """
     if not len(values):
         return ""
@@ -240,8 +240,8 @@ def sparkline(
 
 
 def column_of(index: int, values: int, width: int) -> int:
-    """Return the column in which ``sparkline`` draws one of so many values.
+    """Return the column in which ``sparkline`` draws the value at ``index``.
 
-    The last column that starts at or before the value.
+    It is the last column that starts at or before the value.
     """
     return ((index + 1) * min(width, values) - 1) // values

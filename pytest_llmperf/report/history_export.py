@@ -1,4 +1,4 @@
-"""The history for other programs: as JSON, and as CSV."""
+"""The history for other programs, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-#: What a spreadsheet takes for the beginning of a formula, full-width forms included.
+#: Characters that start a formula in a spreadsheet, full-width forms included.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _COLUMNS = (
     "machine",
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 
 def history_json(history: History) -> str:
-    """Return the JSON text, one line per session and per list of numbers.
+    """Return the history as JSON text.
 
         {schema, folder, library,
          sessions: [{file, recorded, commit, dirty, machine, in_history}],
@@ -54,19 +54,19 @@ def history_json(history: History) -> str:
                              metrics: {name: {slowdown, low, high}}}]}],
          unreadable: {file: reason and remedy}, gap}
 
-    Sessions stand in the order of their commits and are referred to by index; those in
-    ``change_points`` are indices into the metric's own ``sessions``. Values are in ``unit``,
-    slowdowns are fractions, above 0 is slower. ``library`` is null where change points were not
-    looked for. ``model_sha256`` is null for an engine without a model file.
+    Sessions are in the order of their commits and are referred to by index; indices in
+    ``change_points`` are into the metric's own ``sessions``. Values are in ``unit``,
+    slowdowns are fractions, above 0 is slower. ``library`` is null if change points were not
+    searched for. ``model_sha256`` is null for an engine without a model file.
     """
     index: dict[int, int] = {}
     for group in history.groups:
         for series in group.series:
             index.update(dict.fromkeys(series.sessions.tolist()))
-    for place, session in enumerate(sorted(index)):
-        index[session] = place
+    for position, session in enumerate(sorted(index)):
+        index[session] = position
     shown = [history.sessions[session] for session in sorted(index)]
-    by_file = {session.path: place for place, session in enumerate(shown)}
+    by_file = {session.path: position for position, session in enumerate(shown)}
     document = {
         "schema": SCHEMA_VERSION,
         "folder": history.folder,
@@ -106,12 +106,12 @@ def _group(
         "invalid": group.invalid,
         "marks": [
             {
-                "kind": one.kind,
-                "session": index[one.session],
-                "reason": one.reason,
-                "decided": one.when or None,
+                "kind": mark.kind,
+                "session": index[mark.session],
+                "reason": mark.reason,
+                "decided": mark.when or None,
             }
-            for one in group.marks
+            for mark in group.marks
         ],
         "metrics": {series.name: _series(series, index) for series in group.series},
         "changes": [
@@ -161,13 +161,13 @@ def _rounded(share: float) -> float:
 
 
 def csv_text(text: str) -> str:
-    """Return a name as a cell: no control characters, and nothing that a spreadsheet computes."""
+    """Return a name as a cell that has no control characters and is not read as a formula."""
     shown = printable(text)
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def write_csv(history: History, stream: IO[str]) -> None:
-    """Write a row per session and metric; the rows at which a new level starts say so."""
+    """Write a row per session and metric; rows at which a new level starts are marked."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for group in history.groups:

@@ -1,4 +1,4 @@
-"""Renders what was imported: what became of each field, and the new sessions."""
+"""The result of an import as text: the use made of each field, and the new sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNIT = (
 
 
 def import_lines(result: ImportResult, width: int) -> list[str]:
-    """Return the lines of a report on an import."""
+    """Return the result of an import as lines."""
     lines: list[str] = []
     shown: set[tuple[FieldUse, ...]] = set()
     for file in result.files:
@@ -58,8 +58,8 @@ def _file(file: ImportedFile, width: int, is_shown: bool) -> Iterator[str]:
 
 def _session(session: StoredRecord, stored: bool, width: int) -> Iterator[str]:
     record = session.record
-    what = "stored" if stored else "not stored; it would be in"
-    yield from wrap_words(f"{what} {session.path}", width)
+    status = "stored" if stored else "not stored; it would be in"
+    yield from wrap_words(f"{status} {session.path}", width)
     facts = ", ".join(f"{name} {value}" for name, value in record.machine.strict.items())
     yield from wrap_words(f"machine: {facts}", width, "    ", "  ")
     yield f"  model: {printable(record.model.name)}; recorded {record.recorded}"

@@ -1,111 +1,110 @@
-"""The session as JSON, for ``--llmperf-json``: everything the table shows and the raw samples.
+"""The session as JSON, for ``--llmperf-json``: everything in the table, and the raw samples.
 
 Shape (``schema`` 1; keys in this order; values in base units: seconds, tokens
 per second; anything unknown is null)::
 
     schema      1
-    session     machine, model, engine, processes (the fewest per test, or pairs of
-                them), unit (what one sample comes from: "process", or "block" of a
-                server that runs already), iterations (planned), seed, wall_s, generation_s,
+    session     machine, model, engine, processes (the fewest processes or pairs per test),
+                unit (of replication: "process", or "block" of a server that was already
+                running), iterations (planned), seed, wall_s, generation_s,
                 recording_generation_s, busy [text], notes [text], baselines [file],
-                recorded_to, against (what the base side is called), base_commit (its
-                hash, or null where it is another configuration),
-                side_differences [text], false_alarms, waited_s (for the machine to be
-                fit; a part of wall_s), fitness [fitness, with tests [node id]], gpus
-                [gpu], measured_at (UTC), command (that ran it; null where unknown),
+                recorded_to, against (name of the base side), base_commit (its
+                hash, or null if the base is another configuration),
+                side_differences [text], false_alarms, waited_s (for a busy machine;
+                included in wall_s), fitness [fitness, with tests [node id]], gpus
+                [gpu], measured_at (UTC), command (that ran the session; null if unknown),
                 provenance {commit, dirty, branch, plugin, python, engine,
-                engine_version, backend} (null where unknown), model_file {name, sha256,
-                size_bytes, quantization} (the same), config (the resolved ``llm``
-                section), machine_facts {item: value}, history (null where it was not
-                read), fails [verdict] (that failed tests of this
-                session)
+                engine_version, backend} (null if unknown), model_file {name, sha256,
+                size_bytes, quantization} (null if unknown), config (the resolved ``llm``
+                section), machine_facts {item: value}, history (null if it was not
+                read), fails [verdict] (the verdicts that fail a test in this session)
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
-                test that are one quantity count as one check
-    tests       [{nodeid, location {file (from pytest's root folder), line} (null where it
-                is no test of pytest), verdict, workload {summary, hash, requests [digest, as
-                request_digest.py has it]}, settings {name: value} (of its cell of a sweep;
-                empty without), processes, pairs, earlier_pairs (of them,
-                measured by earlier sessions), against (what this test was compared with;
-                null for stored sessions), confirmed (stored sessions made it suspect),
-                findings [text],
-                differences [text], causes [text] (of a slower test or a missed
-                target: what the commit or the configuration did), diagnosis [{name,
-                title, evidence, change, certain}] (why a test that is too slow may be
-                so), fitness [fitness, with processes [number from 0; none: all]],
-                roofline (null where nobody asked), metrics [metric], telemetry {hz, gpus
-                [telemetry]} (null where no GPU was watched), quality {checks [{name, label,
+                test that measure one quantity count as one check
+    tests       [{nodeid, location {file (from pytest's root folder), line} (null if it
+                is not a pytest test), verdict, workload {summary, hash, requests [digest, see
+                request_digest.py]}, settings {name: value} (of its cell in a sweep;
+                empty without a sweep), processes, pairs, earlier_pairs (how many of the pairs
+                earlier sessions measured), against (the base side's name; null if compared
+                with stored sessions), confirmed (measured against the commit of a stored
+                session, because stored sessions made it suspect), findings [text],
+                differences [text], causes [text] (of a slowdown or a missed
+                target: changes in the commit or configuration), diagnosis [{name,
+                title, evidence, change, certain}] (possible causes of a slow
+                test), fitness [fitness, with processes [number from 0; empty for all]],
+                roofline (null if not requested), metrics [metric], telemetry {hz, gpus
+                [telemetry]} (null if no GPU was watched), quality {checks [{name, label,
                 unit, direction, limit, value, low, high, verdict, explanation}], figures
-                (quality/figures.py; null where they could not be measured)} (null where
-                nobody asked), timelines [timeline], command (that measures it again),
-                doctor_command (that tries the diagnosis; both null where there is none), load
-                (its loads; null where requests were sent one at a time), server [text] (what
-                servers' own counters say; empty for a load, which has its own)}]
+                (see quality/figures.py; null if they could not be measured)} (null if
+                not requested), timelines [timeline], command (that measures it again, or
+                null), doctor_command (that tries the diagnosis, or null), load
+                (its loads; null if requests were sent one at a time), server [text] (from
+                the servers' own counters; empty for a load, which has its own)}]
     unmeasured  [{nodeid, outcome ("failed" or "skipped"), reason, location}], perf tests
-                that ran and could not be measured: no verdict is about them
+                that ran but could not be measured, and so have no verdict
     load_curves [{name (node id without parameters), unit (of the loads: "requests/s" or "in
                 flight"), knee (the heaviest load whose request latency is at most twice that
-                of the lightest; null where no load is beyond it), points [{nodeid, load,
-                verdict (null where nothing was judged), metrics {name: {value, low, high}}}]
-                (from the lightest load to the heaviest)}] of tests that differ in their
-                load only
+                of the lightest; null if no load exceeds it), points [{nodeid, load,
+                verdict (null if nothing was judged), metrics {name: {value, low, high}}}]
+                (from the lightest load to the heaviest)}] of tests that differ only in
+                their load
 
-    roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
-                bytes_per_token, depth (positions a decode step looks at, on average),
+    roofline    share (of the limit), problem (why the limit is unknown), limit_tokens_per_sec,
+                bytes_per_token, depth (average number of positions a decode step reads),
                 model_bytes, devices {name: {weight_bytes, cache_bytes (both per
-                token), bandwidth (bytes per second), how (it was got), spread}}
+                token), bandwidth (bytes per second), how (its source), spread}}
 
-    fitness     what a check found, the worst of it: name (docs/fitness.md), severity
+    fitness     a check's worst finding: name (see docs/fitness.md), severity
                 ("note", "warn" or "invalid"), text, evidence {name: value}
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, calibrated {tolerance, holds, seconds,
-                calibration (file), recorded} (the calibration's figure that tolerance
-                auto took; null for another tolerance), value, low, high, level, processes,
+                calibration (file), recorded} (the calibration figure used by
+                tolerance auto; null if there was none), value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
                 base_samples [[number]] (row i of both is pair i; empty without a
-                second side), baseline {value, low, high, sessions, sources [file],
+                base side), baseline {value, low, high, sessions, sources [file],
                 levels [number] (of each source)},
                 change (slowdown, positive is worse), verdict, explanation,
-                claim (of it, without facts), strategy, proof, notes
+                claim (the explanation without its facts), strategy, proof, notes
                 [text], reasons [{verdict, strategy, text}],
-                progress (null where samples do not decide one by one), history {sessions
+                progress (null if the check is not sequential), history {sessions
                 [index in the session's history], values [number], changes [{index (in
-                values), slowdown, low, high}]} (null without)
+                values), slowdown, low, high}]} (null without a history)
 
-    proof       what the verdict rests on, slowdowns as fractions: effect, low,
-                high, bound (it is at most this), level (of both), log_evidence and
-                log_threshold (natural logarithms of odds; of 1/p where stored
-                sessions are compared with), samples (pairs, processes or stored
-                sessions), row_size (pairs or processes in one of them; more than one
-                for a percentile), more (how many more would decide), more_seconds,
-                passes_up_to and calls_from (what stored sessions can decide)
+    proof       the numbers behind the verdict, slowdowns as fractions: effect, low,
+                high, bound (upper bound of the slowdown), level (of interval and bound),
+                log_evidence and log_threshold (natural logarithms of odds; of 1/p for
+                stored sessions), samples (pairs, processes or stored
+                sessions), row_size (pairs or processes per sample; more than one
+                for a percentile), more (further samples to decide), more_seconds,
+                passes_up_to and calls_from (effects that stored sessions can decide)
 
-    progress    how the comparison went: against ("base" or "target"), differences
+    progress    the course of the comparison: against ("base" or "target"), differences
                 [slowdown of each pair, or of each process against the limit], looks
                 [[pairs or processes so far, slowdown, low, high]], at most 60
 
     timeline    one iteration, token by token: side, picked ("typical" or "slowest"),
                 process, iteration, seconds, first_tokens [seconds, of each request], gaps
                 [seconds between output tokens], gaps_per_value (more than 1 for an answer
-                of over 600 tokens: each value is the longest of so many gaps), requests
-                [index in gaps of their first one], stalls [index in gaps]
+                of over 600 tokens: each value is the longest of this many gaps), requests
+                [index of each request's first gap], stalls [index in gaps]
 
     history     earlier recorded sessions, at most 60 of a metric: sessions [{recorded,
-                commit, dirty, file}], problem (why there are none; null without)
+                commit, dirty, file}], problem (why there are none, or null)
 
     load        pattern (in words), arrivals ("closed", "constant", "poisson" or "trace"),
-                concurrency, rate (null where it has none), loads, requests (in all of them),
+                concurrency, rate (null if there is none), loads, requests (in all loads),
                 faults {kind: requests}, first_token_since_sent, request_latency_since_sent, slip
-                (95% of the requests were sent at most so late), client_busy (share of a core),
-                client_processes, client_ceiling (such requests per second that would take the
-                whole core), chunk_gap (times are seconds, null where unknown), server [text]
-                (what its own counters say), counters [{address: counters}] (of each load; null
-                where a server published none)
+                (95th percentile of the delay in sending), client_busy (share of a core),
+                client_processes, client_ceiling (requests per second at which the client would
+                use the whole core), chunk_gap (times in seconds, null if unknown), server [text]
+                (from its own counters), counters [{address: counters}] (of each load; null
+                if a server published none)
 
     counters    of a server during a load (engine/server/server_side.py): server, readings,
                 failed, running, waiting and kv_use {peak, mean}, waiting_share, preemptions,
                 prompt_tokens, generated_tokens, cache_hits, cache_queries,
-                generated_before, generated_after, went_back; null is unknown, never 0
+                generated_before, generated_after, went_back; null means unknown, never 0
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
@@ -113,8 +112,8 @@ per second; anything unknown is null)::
                 pcie_width_max, power_limit_w, power_limit_default_w,
                 power_limit_enforced_w, slowdown_c, persistence, driver, cuda
 
-    telemetry   one GPU while the test's output tokens came, this side's processes
-                together: gpu (its index), uuid, used (the engine was on it), samples,
+    telemetry   one GPU while the test's output tokens arrived, in all processes of
+                this side: gpu (its index), uuid, used (the engine ran on it), samples,
                 counters {name: {mean, min, max}} (those the driver reports: gpu_busy,
                 memory_busy as shares; memory_used, memory_free, engine_memory,
                 other_memory in bytes; power_w, temperature_c, sm_mhz, memory_mhz,
@@ -152,11 +151,11 @@ SCHEMA_VERSION = 1
 
 
 class ReportError(Exception):
-    """A report that could not be written; the message names the path, the reason and the remedy."""
+    """A report could not be written; the message names the path, the reason and the remedy."""
 
 
 def session_json(session: SessionResult) -> dict[str, Any]:
-    """The session as plain JSON types, shaped as the module says."""
+    """Return the session as plain JSON types, in the shape that the module docstring gives."""
     counts = count_kinds(test.verdicts for test in session.tests)
     return {
         "schema": SCHEMA_VERSION,
@@ -199,7 +198,7 @@ def session_json(session: SessionResult) -> dict[str, Any]:
 
 
 def write_json(path: Path, session: SessionResult) -> None:
-    """Write ``session_json`` to ``path``, whole or not at all, creating its folder.
+    """Write ``session_json`` to ``path`` atomically, creating its folder.
 
     Raises:
         ReportError: the file can't be written there.
@@ -208,9 +207,9 @@ def write_json(path: Path, session: SessionResult) -> None:
 
 
 def write_report(path: Path, text: str, form: str, option: str) -> None:
-    """Write a report whole or not at all, creating its folder.
+    """Write a report atomically, creating its folder.
 
-    ``form`` and ``option`` are what the error names.
+    The error names the ``form`` of the report and the command-line ``option`` that asked for it.
 
     Raises:
         ReportError: the file can't be written there.
@@ -234,7 +233,7 @@ def _failing_kinds(session: SessionResult) -> list[str]:
 def _provenance(session: SessionResult) -> dict[str, Any] | None:
     if session.provenance is None:
         return None
-    hidden = ("code", "environment")  # digests, for comparing stored sessions
+    hidden = ("code", "environment")  # digests for comparing stored sessions
     return {k: v for k, v in asdict(session.provenance).items() if k not in hidden}
 
 
@@ -242,7 +241,7 @@ def _history(session: SessionResult) -> dict[str, Any] | None:
     if session.history is None:
         return None
     return {
-        "sessions": [asdict(one) for one in session.history.sessions],
+        "sessions": [asdict(past) for past in session.history.sessions],
         "problem": session.history.problem or None,
     }
 
@@ -273,7 +272,7 @@ def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
         "metrics": [_metric(row, levels.get(row.check.metric.name)) for row in test.rows],
         "quality": _quality(test),
         "telemetry": _telemetry(test),
-        "timelines": [asdict(one) for one in test.timelines],
+        "timelines": [asdict(timeline) for timeline in test.timelines],
         "command": test.command or None,
         "doctor_command": test.doctor_command or None,
         "load": asdict(test.load) if test.load is not None else None,
@@ -309,10 +308,10 @@ def quality_json(result: QualityResult) -> dict[str, Any]:
 
 
 def _telemetry(test: TestResult) -> dict[str, Any] | None:
-    found = test.telemetry
-    if found is None:
+    telemetry = test.telemetry
+    if telemetry is None:
         return None
-    return {"hz": found.hz, "gpus": [device.to_json() for device in found.devices]}
+    return {"hz": telemetry.hz, "gpus": [device.to_json() for device in telemetry.devices]}
 
 
 def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
@@ -332,7 +331,7 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
         "level": bounded(summary.level) if summary else None,
         "processes": summary.processes if summary else 0,
         "iterations": summary.iterations if summary else 0,
-        # Samples that are no numbers are the reason of an error verdict.
+        # Samples that are not numbers are the cause of an error verdict.
         "samples": [list(process) for process in row.samples] if summary else [],
         "base_samples": [list(process) for process in row.base_samples] if summary else [],
         "baseline": _baseline(row),
@@ -353,21 +352,21 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
 
 
 def _progress(row: CheckResult) -> dict[str, Any] | None:
-    found = row.progress
-    if found is None:
+    progress = row.progress
+    if progress is None:
         return None
     return {
-        "against": found.against,
-        "differences": [bounded(one) for one in found.differences],
+        "against": progress.against,
+        "differences": [bounded(difference) for difference in progress.differences],
         "looks": [
-            [one.samples, bounded(one.effect), bounded(one.low), bounded(one.high)]
-            for one in found.looks
+            [look.samples, bounded(look.effect), bounded(look.low), bounded(look.high)]
+            for look in progress.looks
         ],
     }
 
 
 def _proof(proof: Proof) -> dict[str, Any]:
-    """The proof's numbers; an end of an interval that is not known yet is null, not infinite."""
+    """Return the proof's numbers; the end of an interval is null, not infinite, while unknown."""
     return {
         name: bounded(value) if isinstance(value, float) else value
         for name, value in asdict(proof).items()

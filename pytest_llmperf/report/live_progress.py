@@ -34,7 +34,7 @@ _BAR_COLUMNS = 20
 
 
 class _Terminal(io.TextIOBase):
-    """Passes what rich writes on to a function."""
+    """Passes rich's output on to a function."""
 
     def __init__(self, write: Callable[[str], None], encoding: str) -> None:
         self._write = write
@@ -53,11 +53,11 @@ class _Terminal(io.TextIOBase):
 
 
 class _Console(Console):
-    """A console that leaves the cursor visible, as a process that is killed can't show it again.
+    """A console that never hides the cursor: a killed process could not show it again.
 
     Attributes:
-        lock: held from rendering to writing. Else what two threads print could be written in
-            another order than it was rendered in, over lines that were there.
+        lock: held from rendering to writing. Otherwise the output of two threads could be
+            written in another order than it was rendered in, and overwrite lines.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -79,13 +79,13 @@ class _Console(Console):
 
 
 class LiveProgress:
-    """Shows progress in place; what others print meanwhile goes above it.
+    """Shows progress in place; other output goes above it.
 
     Args:
         write: writes text to the terminal at once.
         color: whether colours may be used.
         encoding: the terminal's encoding.
-        expected_seconds: what the minimum number of processes is expected to take.
+        expected_seconds: expected time for the minimum number of processes, seconds.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LiveProgress:
     ) -> None:
         self._expected = expected_seconds
         self._dot = DOT if encoding.lower().startswith("utf") else ", "
-        # The terminal's kind is known to the caller.
+        # The caller knows the kind of terminal.
         self._console = _Console(
             file=cast("IO[str]", _Terminal(write, encoding)),
             force_terminal=True,
@@ -116,7 +116,7 @@ class LiveProgress:
         """Redraw the block for the next replay."""
         when = time_words(step, elapsed_seconds, self._expected)
         left = step.left if step.left is not None else (self._expected or 0.0) - elapsed_seconds
-        # Without an estimate the bar shows nothing, instead of being full.
+        # Without an estimate there is no bar, rather than a full one.
         total = elapsed_seconds + left if left > 0 else None
         head = Table.grid(padding=(0, 1))
         head.add_row(
@@ -127,7 +127,7 @@ class LiveProgress:
         )
         test = Text(f"{short_name(step.nodeid)}{self._dot}{replay_words(step)}", overflow="fold")
         metrics = [Text(f"  {line}", overflow="fold") for line in open_lines(step)]
-        # Always before rich's own lock, as where a thread prints.
+        # Taken before rich's own lock, as when another thread prints.
         with self._console.lock:
             self._live.update(Group(head, test, *metrics), refresh=True)
 
@@ -136,6 +136,6 @@ class LiveProgress:
         self._console.print(Text(printable(text)), soft_wrap=True)
 
     def close(self) -> None:
-        """Take the block away; safe to call twice."""
+        """Remove the block; safe to call twice."""
         with self._console.lock:
             self._live.stop()

@@ -1,4 +1,4 @@
-"""The load curve: tests that differ in their load only, from the lightest load to the heaviest."""
+"""Load curves: tests that differ only in their load, from the lightest to the heaviest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.result import SessionResult
     from pytest_llmperf.session.shown_load import ShownLoad
 
-#: Metrics of a curve, in the order of its columns; those that no point has are left out.
+#: Metrics of a curve, in the order of its columns; metrics that no point has are left out.
 COLUMNS = (
     "requests_per_sec",
     "output_tokens_per_sec",
@@ -28,7 +28,7 @@ COLUMNS = (
     "request_latency",
     "goodput",
 )
-#: Tests under load report the rate of an answer; a curve shows its inverse, the time per token.
+#: Tests under load report a token rate per answer; a curve shows its inverse, time per token.
 _RATE, _TIME = "tokens_per_sec", "time_per_output_token"
 _LATENCY, _KNEE = "request_latency", 2.0
 _PER_SECOND = "requests/s"
@@ -40,7 +40,7 @@ _UNDER = ", under load:"
 
 
 class Figure(NamedTuple):
-    """A metric's median and its interval at 95%, base unit; None where unknown."""
+    """A metric's median and its 95% interval, base unit; ends are None if unknown."""
 
     value: float
     low: float | None
@@ -48,7 +48,7 @@ class Figure(NamedTuple):
 
     @property
     def inverse(self) -> Figure:
-        """Return the figure of the inverse quantity, exact for an interval in logarithms."""
+        """The figure of the inverse quantity, exact for an interval computed from logarithms."""
         return Figure(1 / self.value, self.high and 1 / self.high, self.low and 1 / self.low)
 
 
@@ -57,10 +57,10 @@ class LoadPoint:
     """One test of a curve.
 
     Attributes:
-        nodeid: of the test.
-        load: requests per second, or in flight.
-        figures: its metrics, by name.
-        verdict: its own, or empty.
+        nodeid: node id of the test.
+        load: requests per second, or requests in flight.
+        figures: metric name -> figure.
+        verdict: the test's verdict, or empty.
     """
 
     nodeid: str
@@ -75,7 +75,7 @@ class LoadCurve:
 
     Attributes:
         name: node id without parameters.
-        unit: of the load: ``requests/s`` or ``in flight``.
+        unit: unit of the load: ``requests/s`` or ``in flight``.
         points: two or more, from the lightest load to the heaviest.
     """
 
@@ -85,8 +85,8 @@ class LoadCurve:
 
     @property
     def knee(self) -> LoadPoint | None:
-        """The heaviest load below the knee: the next one is void, or its latency is so long."""
-        latencies = [one.figures.get(_LATENCY) for one in self.points]
+        """The last point before latency is unknown or over twice that of the lightest load."""
+        latencies = [point.figures.get(_LATENCY) for point in self.points]
         if latencies[0] is None:
             return None
         bound = _KNEE * latencies[0].value
@@ -103,43 +103,43 @@ class LoadCurve:
             "knee": None if self.knee is None else self.knee.load,
             "points": [
                 {
-                    "nodeid": one.nodeid,
-                    "load": one.load,
-                    "verdict": one.verdict or None,
+                    "nodeid": point.nodeid,
+                    "load": point.load,
+                    "verdict": point.verdict or None,
                     "metrics": {
                         name: {
-                            "value": one.figures[name].value,
-                            "low": bounded(one.figures[name].low),
-                            "high": bounded(one.figures[name].high),
+                            "value": point.figures[name].value,
+                            "low": bounded(point.figures[name].low),
+                            "high": bounded(point.figures[name].high),
                         }
                         for name in COLUMNS
-                        if name in one.figures
+                        if name in point.figures
                     },
                 }
-                for one in self.points
+                for point in self.points
             ],
         }
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics that any point has."""
-        return [name for name in COLUMNS if any(name in one.figures for one in self.points)]
+        """Names of the metrics that at least one point has."""
+        return [name for name in COLUMNS if any(name in point.figures for point in self.points)]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a header and a row of texts for each point."""
+        """Return a header, and a row of texts for each point."""
         names = self.metrics
-        asked = "asked" if self.unit == _PER_SECOND else self.unit
-        found = [(asked, *(METRICS[name].label for name in names), "")]
-        for one in self.points:
-            mark = " *" if one is self.knee else ""
-            cells = (_text(name, one.figures.get(name)) for name in names)
-            found.append((f"{one.load:g}{mark}", *cells, one.verdict))
-        return found
+        load_label = "asked" if self.unit == _PER_SECOND else self.unit
+        table = [(load_label, *(METRICS[name].label for name in names), "")]
+        for point in self.points:
+            mark = " *" if point is self.knee else ""
+            cells = (_text(name, point.figures.get(name)) for name in names)
+            table.append((f"{point.load:g}{mark}", *cells, point.verdict))
+        return table
 
 
 def curves_of_session(session: SessionResult) -> list[LoadCurve]:
     """Return the load curves of a session."""
-    found = []
+    tests = []
     for test in session.tests:
         figures = {
             row.check.metric.name: Figure(row.summary.value, row.summary.low, row.summary.high)
@@ -147,28 +147,28 @@ def curves_of_session(session: SessionResult) -> list[LoadCurve]:
             if row.summary is not None
         }
         verdict = test.worst.kind.value if test.worst is not None else ""
-        found.append((test.nodeid, test.workload, test.load, figures, verdict))
-    return _curves(found)
+        tests.append((test.nodeid, test.workload, test.load, figures, verdict))
+    return _curves(tests)
 
 
 def curves_of_report(report: ReportedSession) -> list[LoadCurve]:
     """Return the load curves of a report."""
-    found = []
+    tests = []
     for test in report.tests:
         figures = {
-            one.name: Figure(one.value, one.low, one.high)
-            for one in test.metrics
-            if one.value is not None
+            metric.name: Figure(metric.value, metric.low, metric.high)
+            for metric in test.metrics
+            if metric.value is not None
         }
         verdict = test.worst.value if test.worst is not None else ""
-        found.append((test.nodeid, test.workload.summary, test.load, figures, verdict))
-    return _curves(found)
+        tests.append((test.nodeid, test.workload.summary, test.load, figures, verdict))
+    return _curves(tests)
 
 
 def _curves(
     tests: Sequence[tuple[str, str, ShownLoad | ReportedLoad | None, dict[str, Figure], str]],
 ) -> list[LoadCurve]:
-    """Group tests by their name without parameters, their requests, and the kind of load."""
+    """Group tests by name without parameters, by requests, and by kind of load."""
     groups: dict[tuple[str, str, str], list[LoadPoint]] = {}
     for nodeid, workload, sent, figures, verdict in tests:
         if sent is None:
@@ -184,15 +184,15 @@ def _curves(
         LoadCurve(
             name,
             "in flight" if arrivals == "closed" else _PER_SECOND,
-            tuple(sorted(points, key=lambda one: one.load)),
+            tuple(sorted(points, key=lambda point: point.load)),
         )
         for (name, _, arrivals), points in groups.items()
-        if len({one.load for one in points}) > 1
+        if len({point.load for point in points}) > 1
     ]
 
 
 def legend(curves: Iterable[LoadCurve]) -> str:
-    """Explain what stands in the tables of these curves."""
+    """Explain the tables of these curves."""
     has_knee = any(curve.knee is not None for curve in curves)
     return f"{_KNEE_LEGEND if has_knee else ''}{_LEGEND}"
 
@@ -200,15 +200,15 @@ def legend(curves: Iterable[LoadCurve]) -> str:
 def load_curve_lines(session: SessionResult, width: int, color: bool) -> list[str]:
     """Draw every load curve of a session as a table, with an empty line before each."""
     lines: list[str] = []
-    found = curves_of_session(session)
-    for curve in found:
-        lines += ["", *(paint(one, BOLD, color) for one in wrap_node_id(curve.name, width))]
+    curves = curves_of_session(session)
+    for curve in curves:
+        lines += ["", *(paint(line, BOLD, color) for line in wrap_node_id(curve.name, width))]
         lines += _table(curve.rows(), width)
-    return lines + wrap_words(legend(found), width) if found else []
+    return lines + wrap_words(legend(curves), width) if curves else []
 
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """Lay a curve out in tables that fit, each with the load and as many metrics as possible."""
+    """Split a curve into tables that fit, each with the load and as many metrics as possible."""
     lines: list[str] = []
     first, at = 1, 2
     while first < len(rows[0]):

@@ -1,4 +1,4 @@
-"""GitHub-flavoured Markdown: text that means nothing but itself, and a page led by its verdict."""
+"""GitHub-flavoured Markdown: escaped text, and a page that begins with its verdict."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pytest_llmperf.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Characters of a page. GitHub refuses a comment of more than 65,536 as a whole.
+#: Longest page, in characters. GitHub refuses comments of more than 65,536 characters.
 LONGEST = 60_000
-#: What a reader has to see without opening anything.
+#: Kinds of verdict that a reader has to see without unfolding anything.
 ON_TOP = frozenset(
     {
         VerdictKind.ERROR,
@@ -27,7 +27,7 @@ ON_TOP = frozenset(
         VerdictKind.INCONCLUSIVE,
     }
 )
-#: What may mean something in Markdown, HTML or a table, where it may.
+#: Characters with a meaning in Markdown, HTML or a table, in the places where they have it.
 _SPECIAL = re.compile(
     r"[^\w\s./,=+()%;:→\[\]-]"  # any other sign
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis
@@ -36,32 +36,32 @@ _SPECIAL = re.compile(
     r"|(?<=www)\.",
     re.IGNORECASE,
 )
-#: Somebody's name or an issue's number would be made a link, and somebody be called; a name
-#: between colons would be made a picture. GitHub and GitLab look for them in the finished page.
+#: User names and issue numbers would become links and notify people; a name between colons
+#: would become an emoji. GitHub and GitLab look for them in the rendered page.
 _CALLING = re.compile(r"(?<=[@#!~$&])(?=\w)|(?<=:)(?=[\w+-]+:)")
 _NO_SPACE = "\u200b"
-#: Characters of a name that are shown; of a longer one its beginning and its end.
+#: Longest name, in characters; longer ones are clipped in the middle.
 _LONGEST_NAME = 240
-#: Characters of one explanation.
+#: Longest explanation, in characters.
 _LONGEST_LINE = 1000
-#: Room for headings, the sentence about what was left out, and the end of the folded part.
+#: Characters for headings, the sentence about omissions, and the end of the folded part.
 _RESERVED = 700
 
 
 def escape(text: str) -> str:
-    """Return any text as Markdown that shows just that text, in a table's cell too."""
+    """Escape text for Markdown, including table cells; nobody is notified."""
     return _escaped(_CALLING.sub(_NO_SPACE, printable(text)))
 
 
 def code(text: str) -> str:
-    """Return any text as code, in which an at sign notifies nobody."""
-    # Nothing invisible goes into what may be copied, but an address is still none.
+    """Return text as code, in which an at sign notifies nobody."""
+    # No invisible characters, as code may be copied; an address still does not become a link.
     parts = map(_escaped, printable(text).split("@"))
     return f"<code>{'&#64;<!-- -->'.join(parts)}</code>"
 
 
 def clipped(text: str, longest: int = _LONGEST_NAME) -> str:
-    """Return a text, or the two ends of one that is too long for a page."""
+    """Return a text; if it is too long, its two ends."""
     if len(text) <= longest:
         return text
     half = (longest - 3) // 2
@@ -69,31 +69,31 @@ def clipped(text: str, longest: int = _LONGEST_NAME) -> str:
 
 
 def session_line(model: str, machine: str, engine: str) -> str:
-    """Return what was measured, in one line.
+    """Describe what was measured, in one line.
 
-    It does not start with a name: GitLab obeys a line that starts with a slash.
+    It does not start with a name, as GitLab runs a line that starts with a slash as a command.
     """
     return f"Model {escape(clipped(model))} on {code(clipped(machine))}, {escape(clipped(engine))}."
 
 
 def sentence(text: str) -> str:
-    """Return an explanation as Markdown in one line, of a long one the two ends."""
+    """Return an explanation as one line of Markdown; if it is too long, its two ends."""
     return escape(clipped(" ".join(text.split()), _LONGEST_LINE))
 
 
 def unmeasured_row(nodeid: str, columns: int) -> str:
-    """Return the row of a table for a test that failed before it was measured."""
+    """Return the table row for a test that failed before it was measured."""
     cells = (f"**{NOT_MEASURED}**", code(clipped(nodeid)), *([NOTHING] * (columns - 2)))
     return f"| {' | '.join(cells)} |"
 
 
 def unmeasured_line(nodeid: str, outcome: str, reason: str) -> str:
-    """Return an item of a list: why a test was not measured."""
+    """Return a list item that says why a test was not measured."""
     return f"- {code(clipped(nodeid))} {sentence(f'{outcome}, {NOT_MEASURED}: {reason}')}"
 
 
 def verdict_cell(kind: VerdictKind | None, nothing: str) -> str:
-    """Return a verdict, in bold where a reader has to see it."""
+    """Return a verdict, in bold if a reader has to see it."""
     if kind is None:
         return nothing
     return f"**{kind.value}**" if kind in ON_TOP else escape(kind.value)
@@ -105,19 +105,19 @@ def _escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class VerdictPage:
-    """A page with the verdict first, then the rows that need a look, then all else folded away.
+    """A page with the verdict first, then the rows that need attention, and the rest folded away.
 
-    All texts are Markdown already.
+    All texts are already Markdown.
 
     Attributes:
         title: the heading.
-        about: lines below it.
-        header: of the table.
-        top: rows that need a look, the worst first.
-        top_lines: what explains them, one item a line.
+        about: lines below the heading.
+        header: header cells of the table.
+        top: rows that need attention, the worst first.
+        top_lines: explanations of these rows, one item per line.
         rest: the other rows.
-        lines: what explains them, and other facts, one item a line.
-        whole: where everything is, for a page that leaves something out.
+        lines: explanations of the other rows, and further facts, one item per line.
+        whole: where to find everything, if the page leaves something out.
     """
 
     title: str
@@ -130,8 +130,8 @@ class VerdictPage:
     lines: Sequence[str] = ()
 
     def text(self, longest: int = LONGEST) -> str:
-        """Write the page with at most so many characters, the rows on top before all others."""
-        # A name of signs is several times as long once they are escaped.
+        """Write the page in at most ``longest`` characters; rows on top take precedence."""
+        # Escaping makes a name of special characters several times as long.
         about = _fitting(self.about, longest // 3)
         parts = [f"### {self.title}", "  \n".join(about)]
         room = longest - len("\n\n".join(parts)) - len(self.whole) - _RESERVED
@@ -179,7 +179,7 @@ def _length(lines: Sequence[str]) -> int:
 
 
 def _fitting(lines: Sequence[str], room: int) -> Sequence[str]:
-    """Return the lines that fit into so many characters."""
+    """Return the first lines, as many as fit into ``room`` characters."""
     used = 0
     for number, line in enumerate(lines):
         used += len(line) + 1

@@ -1,4 +1,4 @@
-"""Progress of the measure stage in words, and as few lines of a log."""
+"""Progress of the measure stage in words, and as occasional lines of a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of a log.
 _LINE_EVERY_SECONDS = 30.0
-#: More undecided metrics of a test than this are counted.
+#: Number of undecided metrics of a test to list; the others are counted.
 _MAX_METRICS = 3
 
 
@@ -22,22 +22,22 @@ class Progress(Protocol):
     """Shows the progress of measuring."""
 
     def step(self, step: Step, elapsed_seconds: float) -> None:
-        """Show that one more replay starts, so long after the stage began."""
+        """Show that a replay starts, ``elapsed_seconds`` after the stage began."""
 
     def line(self, text: str) -> None:
-        """Show a line of its own meanwhile."""
+        """Show an extra line while the display goes on."""
 
     def close(self) -> None:
         """End the display; safe to call twice."""
 
 
 class LogProgress:
-    """A line every half a minute, for a log.
+    """Writes a line of progress every half minute, for a log.
 
     Args:
         write: writes text with its line breaks.
         width: columns of a line.
-        expected_seconds: what the minimum number of processes is expected to take.
+        expected_seconds: expected time for the minimum number of processes, seconds.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class LogProgress:
             return
         self._due = elapsed_seconds + _LINE_EVERY_SECONDS
         parts = (round_words(step), time_words(step, elapsed_seconds, self._expected))
-        open_ = "; ".join(open_lines(step))
-        text = DOT.join((*parts, f"{short_name(step.nodeid)}: {open_}" if open_ else ""))
+        undecided = "; ".join(open_lines(step))
+        text = DOT.join((*parts, f"{short_name(step.nodeid)}: {undecided}" if undecided else ""))
         for line in wrap_words(text.removesuffix(DOT), self._width):
             self.line(line)
 
@@ -68,7 +68,7 @@ class LogProgress:
 
 
 def round_words(step: Step) -> str:
-    """Name the process, or block, that is running: ``process 2``; ``pair 4, candidate``."""
+    """Name the running process, block or pair: ``process 2``; ``pair 4, candidate``."""
     if step.pair is None:
         return f"{step.unit} {step.process}"
     return f"pair {step.pair}, {printable(step.side)}"
@@ -81,7 +81,7 @@ def time_words(step: Step, elapsed_seconds: float, expected_seconds: float | Non
         return f"{elapsed}, about {_whole(step.left)} left"
     if expected_seconds is None or expected_seconds <= elapsed_seconds:
         return elapsed
-    # Of more than the minimum of processes nobody knows the number yet.
+    # How many processes there will be beyond the minimum is not known yet.
     return f"{elapsed}, at least {_whole(expected_seconds - elapsed_seconds)} left"
 
 
@@ -97,7 +97,7 @@ def short_name(nodeid: str) -> str:
 
 
 def open_lines(step: Step) -> Iterator[str]:
-    """Say of each undecided metric what is known of it; of many, how many more there are."""
+    """Yield a line per undecided metric; of many, the first few and a count."""
     yield from map(printable, step.open[:_MAX_METRICS])
     if (more := len(step.open) - _MAX_METRICS) > 0:
         yield f"and {more} more"

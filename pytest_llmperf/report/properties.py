@@ -1,4 +1,4 @@
-"""A test's metrics as properties, which ``--junitxml`` stores with its test case."""
+"""A test's metrics as properties, stored with its test case by ``--junitxml``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def junit_properties(test: TestResult) -> list[tuple[str, str]]:
-    """Name and value of each property, values in base units.
+    """Return the name and value of each property, values in base units.
 
     ``llmperf.verdict`` and ``llmperf.workload`` for the test; for each metric
     ``llmperf.<metric>`` (the median) and ``.unit``, ``.low``, ``.high``,
     ``.limit``, ``.baseline``, ``.change``, ``.bound`` (the largest slowdown that is not
-    ruled out), ``.verdict`` and ``.explanation`` where there is one, and ``.also`` for what
-    else was found, such as a target missed next to a regression.
+    ruled out), ``.verdict`` and ``.explanation`` if known, and ``.also`` for further
+    findings, such as a missed target next to a regression.
     """
     properties: list[tuple[str, str]] = []
     if test.worst is not None:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def render_quality(
     result: QualityResult, text: str, differences: Sequence[str], width: int
 ) -> list[str]:
-    """Draw all figures, at most ``width`` columns wide where words can be broken.
+    """Draw all figures as lines; sentences are wrapped at ``width`` columns.
 
     Args:
         result: the figures.
-        text: name of the text.
+        text: name of the scored text.
         differences: settings in which the reference differs, ``type_k: f16, candidate q4_0``.
-        width: columns.
+        width: columns of the terminal.
     """
     lead = (
         f"{result.candidate} compared with the reference {result.reference}: "

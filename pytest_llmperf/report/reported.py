@@ -1,4 +1,4 @@
-"""Reads a session to show it: its own verdicts, which are never judged again."""
+"""Sessions to show, read from reports or records; their verdicts are taken as they are."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from pytest_llmperf.stored_json import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A record of ``--llmperf-record`` has these and a report has not.
+#: Keys that a record of ``--llmperf-record`` has and a report has not.
 _RECORD_KEYS = frozenset({"recorded", "provenance"})
 
 
 @dataclass(frozen=True)
 class ReportedWorkload(Stored):
-    """What a test asks of the engine."""
+    """The work that a test asks of the engine."""
 
     summary: str
     hash: str = ""
@@ -96,7 +96,7 @@ class ShownTest(Stored):
 
     @property
     def checks(self) -> tuple[ReportedCheck, ...]:
-        """Speed, then quality."""
+        """All checks: speed, then quality."""
         return (*self.metrics, *(self.quality.checks if self.quality is not None else ()))
 
     @property
@@ -107,18 +107,18 @@ class ShownTest(Stored):
 
     @property
     def other_differences(self) -> tuple[str, ...]:
-        """Differences of the two sides that are not named as causes already."""
-        return tuple(one for one in self.differences if one not in self.causes)
+        """Differences between the two sides that are not listed as causes."""
+        return tuple(text for text in self.differences if text not in self.causes)
 
     @property
     def is_void(self) -> bool:
-        """Whether what stopped the test voids all of its numbers."""
+        """Whether all numbers of the test are void, by its own verdict."""
         return self.verdict in VOID
 
 
 @dataclass(frozen=True)
 class ReportedProvenance(Stored):
-    """The commit that was measured, and by which software."""
+    """The measured commit, and the versions of the software that measured it."""
 
     commit: str | None
     dirty: Flag
@@ -132,7 +132,7 @@ class ReportedProvenance(Stored):
 
 @dataclass(frozen=True)
 class ShownFacts(Stored):
-    """What a report says of the whole session."""
+    """Facts about the whole session."""
 
     machine: Name
     model: str
@@ -164,7 +164,7 @@ class ShownFacts(Stored):
 
 @dataclass(frozen=True)
 class ReportedComparison(Stored):
-    """What ``llmperf compare --format json`` adds: the two sides, and what was not compared."""
+    """The part that ``llmperf compare --format json`` adds: both sides, and what was left out."""
 
     base: str
     judged: str
@@ -178,7 +178,7 @@ class ReportedComparison(Stored):
 
 
 def _consistent(test: ShownTest) -> ShownTest:
-    """Check lists that belong together, whose items charts show in one place."""
+    """Check that lists whose items charts pair up have the same length."""
     for number, metric in enumerate(test.metrics):
         levels = metric.history
         if levels is not None and len(levels.sessions) != len(levels.values):
@@ -198,11 +198,11 @@ class ReportedSession(Stored):
     """A session to show.
 
     Attributes:
-        session: facts about all of it.
-        tests: the measured ones, in the order they ran.
-        unmeasured: the others that ran.
-        compare: what it was compared with, for the report of a comparison.
-        is_record: it is a stored session of ``--llmperf-record``, which has no verdicts.
+        session: facts about the whole session.
+        tests: the measured tests, in the order they ran.
+        unmeasured: tests that ran but were not measured.
+        compare: the comparison, if the report is of one.
+        is_record: whether this is a record of ``--llmperf-record``, which has no verdicts.
     """
 
     session: ShownFacts
@@ -226,22 +226,22 @@ def read_session(path: Path) -> ReportedSession:
     """Read a report of ``--llmperf-json``, or a stored session of ``--llmperf-record``.
 
     Raises:
-        BadRecordError: it is unreadable, damaged, neither of both, or of a newer layout.
+        BadRecordError: the file is unreadable, damaged, neither of the two, or of a newer layout.
     """
     return read_file(path, _SESSION)
 
 
 def read_report(path: Path) -> ReportedSession:
-    """Read a report of ``--llmperf-json``; a stored session has too little for a page.
+    """Read a report of ``--llmperf-json``; a record has too little data for a page.
 
     Raises:
-        BadRecordError: it is unreadable, damaged, no report, or of a newer layout.
+        BadRecordError: the file is unreadable, damaged, not a report, or of a newer layout.
     """
     return read_file(path, _REPORT)
 
 
 def session_of(data: Any) -> ReportedSession:
-    """Check parsed JSON of a report.
+    """Check a report's parsed JSON, and return the session in it.
 
     Raises:
         ShapeError: an item is missing or wrong; the message names it.

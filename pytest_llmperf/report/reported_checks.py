@@ -22,15 +22,15 @@ from pytest_llmperf.text import in_short
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Verdicts whose numbers prove nothing.
+#: Kinds of verdict whose numbers prove nothing.
 VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
-#: Verdicts that say that something holds.
+#: Kinds of verdict that prove that a check holds.
 PROVEN = frozenset({VerdictKind.PASS, VerdictKind.IMPROVED})
 
 
 @dataclass(frozen=True)
 class ReportedReason(Stored):
-    """What one strategy found."""
+    """The verdict of one strategy."""
 
     verdict: VerdictKind
     strategy: str
@@ -59,17 +59,17 @@ class ReportedBaseline(Stored):
 
 @dataclass(frozen=True)
 class ReportedCheck(Stored):
-    """One figure of a test: of its speed, or of its answers' quality.
+    """One figure of a test: speed, or quality of its answers.
 
     Attributes:
-        name, label, unit, direction: of the metric.
+        name, label, unit, direction: description of the metric.
         limit, value, low, high: in base units.
-        verdict: the session's own; None for a figure that is shown only.
-        explanation: of the verdict; an error's may have several lines.
+        verdict: the session's verdict; None for a figure that is shown only.
+        explanation: explanation of the verdict; an error's may have several lines.
         claim: the finding in a few words, without the facts behind it.
         change: slowdown as a fraction, positive is worse.
-        strategy: which one decided, and ``proof`` is of.
-        notes, reasons: what else was found.
+        strategy: the strategy that decided; ``proof`` is its proof.
+        notes, reasons: further findings, and the verdicts of all strategies.
     """
 
     name: Name
@@ -92,7 +92,7 @@ class ReportedCheck(Stored):
 
     @cached_property
     def metric(self) -> Metric:
-        """The metric as the report describes it; its package need not be installed."""
+        """The metric as described by the report; its package need not be installed."""
         return Metric(
             self.name,
             self.label,
@@ -106,14 +106,14 @@ class ReportedCheck(Stored):
 
     @property
     def kinds(self) -> frozenset[VerdictKind]:
-        """The verdict and those that it outranked; empty without one."""
+        """Kinds of the verdict and of those it outranked; empty without a verdict."""
         if self.verdict is None:
             return frozenset()
         return frozenset({self.verdict, *(reason.verdict for reason in self.reasons)})
 
     @property
     def finding(self) -> str:
-        """The verdict's claim in one line; may be empty."""
+        """The verdict's claim in one line, or an empty text."""
         return " ".join(in_short(self.claim or self.explanation or "").split())
 
 
@@ -122,11 +122,11 @@ class ShownMetric(ReportedCheck):
     """A metric of a test, with its samples.
 
     Attributes:
-        gated: whether it was to be judged.
-        tolerance: the slowdown to catch, a fraction.
+        gated: whether the metric is judged.
+        tolerance: the slowdown to catch, as a fraction.
         samples, base_samples: processes x iterations; row i of both is pair i.
-        progress: how the comparison went, where samples decide one by one.
-        history: its levels in earlier sessions.
+        progress: course of a sequential comparison, or None.
+        history: levels in earlier sessions, or None.
     """
 
     gated: Flag = False
@@ -145,9 +145,9 @@ class ReportedQuality(Stored):
 
 
 def claims(checks: Iterable[ReportedCheck]) -> dict[tuple[VerdictKind, str], list[ReportedCheck]]:
-    """Group judged checks by verdict and finding, the worst first: those share a line."""
+    """Group judged checks by verdict and finding, the worst first; a group shares a line."""
     groups: dict[tuple[VerdictKind, str], list[ReportedCheck]] = {}
     for check in checks:
         if check.verdict is not None:
             groups.setdefault((check.verdict, check.finding), []).append(check)
-    return dict(sorted(groups.items(), key=lambda one: one[0][0].rank))
+    return dict(sorted(groups.items(), key=lambda group: group[0][0].rank))

@@ -1,4 +1,4 @@
-"""What a report says of a test beside its checks: timelines, GPUs, roofline, history.
+"""Details of a test in a report besides its checks: fitness, GPUs, roofline, load, history.
 
 See ``report/json_report.py`` for what each key means.
 """
@@ -18,7 +18,7 @@ Maybe = Bounded | None
 
 @dataclass(frozen=True)
 class ReportedProgress(Stored):
-    """How a comparison went."""
+    """Course of a comparison: the difference of each pair, and the estimate at each look."""
 
     against: Literal["base", "target"]
     differences: tuple[Maybe, ...]
@@ -27,7 +27,7 @@ class ReportedProgress(Stored):
 
 @dataclass(frozen=True)
 class ReportedFitness(Stored):
-    """A finding of a check."""
+    """A finding of a fitness check."""
 
     name: str
     severity: str
@@ -36,7 +36,7 @@ class ReportedFitness(Stored):
 
 @dataclass(frozen=True)
 class ReportedRooflineDevice(Stored):
-    """What a token reads from one device, and how fast that is read."""
+    """Bytes that one token reads from a device, and the device's bandwidth."""
 
     weight_bytes: Bounded
     cache_bytes: Bounded
@@ -46,7 +46,7 @@ class ReportedRooflineDevice(Stored):
 
 @dataclass(frozen=True)
 class ReportedRoofline(Stored):
-    """How near decode is to the memory's limit."""
+    """Share of the limit set by memory that decode reaches."""
 
     share: Maybe
     problem: str | None
@@ -65,7 +65,7 @@ class ReportedCourse(Stored):
 
 @dataclass(frozen=True)
 class ReportedSpread(Stored):
-    """Mean and extremes of a counter."""
+    """Mean and extremes of a GPU counter."""
 
     mean: Bounded
     min: Bounded

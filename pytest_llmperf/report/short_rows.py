@@ -1,4 +1,4 @@
-"""One line per gated metric: verdict, value, target, change, and what a pass proves."""
+"""The short table: a line per gated metric, with verdict, value, target, change, and proof."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 _MARGIN = "  "
 _HEADER = ("", "metric", "current", "target", "change", "proven")
 _PASSED = (VerdictKind.PASS, VerdictKind.IMPROVED)
-#: Verdicts that need no explanation beyond their line.
+#: Kinds of verdict that need no explanation beyond their line.
 _FINE = frozenset({*_PASSED, VerdictKind.NO_BASELINE})
 _ABOVE = "explained above, in its failure"
-#: Shown although it is not gated, because an option asks for it.
+#: Metric that is shown although it is not gated, because an option asks for it.
 _ASKED_FOR = "roofline"
 
 
 def is_fine(test: TestResult) -> bool:
-    """Whether nothing about a test needs an explanation.
+    """Whether a test needs no explanation.
 
-    A test that was suspect and then run against another commit does, even if it passed.
+    A suspect test that was measured against another commit needs one, even if it passed.
     """
     fine = all(verdict.kind in _FINE and not verdict.notes for verdict in test.verdicts)
     return fine and not test.is_confirmed
@@ -55,12 +55,12 @@ def short_rows(
 ) -> list[str]:
     """Draw every test as its node id and a line per gated metric.
 
-    A test that is not fine also shows its other metrics, and the whole explanation, unless its
-    failure above does.
+    A test that is not fine also shows its other metrics and the whole explanation, unless its
+    failure above shows them.
 
     Args:
         session: the session.
-        width: of the terminal.
+        width: columns of the terminal.
         color: whether to use ANSI colours.
         quiet: leave out tests that are fine.
         failures: node ids of the tests whose failures are shown above.
@@ -94,7 +94,7 @@ def short_rows(
 
 
 def _pointer(test: TestResult, disturbed: Collection[str]) -> str:
-    """Return where a failed test is explained; the list above explains an invalid one."""
+    """Say where a failed test is explained; an invalid one, in the list of disturbances above."""
     verdict = test.worst
     if verdict is None:
         return _ABOVE
@@ -103,7 +103,7 @@ def _pointer(test: TestResult, disturbed: Collection[str]) -> str:
 
 
 def _warnings(test: TestResult) -> list[str]:
-    """What was wrong with the measurement, and counts because the configuration says so."""
+    """Return the findings about the measurement that are only warnings."""
     warned = [
         str(entry)
         for entry in test.fitness
@@ -122,7 +122,7 @@ def _shown(test: TestResult, *, brief: bool) -> list[CheckResult]:
 
 
 def _beside(tests: Sequence[TestResult], width: int) -> bool:
-    """Whether every test's workload has room beside its node id."""
+    """Whether every test's workload fits beside its node id."""
     return all(
         display_width(f"{printable(test.nodeid)}  ({printable(test.workload)})") <= width
         for test in tests
@@ -130,7 +130,7 @@ def _beside(tests: Sequence[TestResult], width: int) -> bool:
 
 
 def _layout(rows: Sequence[CheckResult], width: int) -> list[list[str]]:
-    """Lay the header and the rows out, each as lines, in the roomiest way in which all fit."""
+    """Lay out the header and the rows, each as lines, in the roomiest way that fits all."""
     for brief in (False, True):
         table = _without_empty_columns([_HEADER, *(_cells(row, brief=brief) for row in rows)])
         lines = [_MARGIN + line for line in columns(table)]
@@ -149,7 +149,7 @@ def _cells(row: CheckResult, *, brief: bool) -> tuple[str, ...]:
 
 
 def _proven(row: CheckResult) -> str:
-    """What a pass proves: ``at most 1.8% slower``, ``target met``; empty for other verdicts."""
+    """Return what a pass proves: ``at most 1.8% slower``, ``target met``; empty for others."""
     verdict = row.verdict
     if verdict is None or verdict.kind not in _FINE:
         return ""

@@ -25,7 +25,7 @@ def sweep_lines(
 ) -> list[str]:
     """Draw the grid of every sweep of more than one cell, with an empty line before each.
 
-    ``intervals``: with the values' intervals, where there is room for them.
+    ``intervals``: include the values' intervals if they fit.
     """
     sweeps: dict[str, list[TestResult]] = {}
     for test in session.tests:
@@ -34,15 +34,15 @@ def sweep_lines(
     lines: list[str] = []
     for name, tests in sweeps.items():
         if len(tests) > 1:
-            lines += ["", *(paint(one, BOLD, color) for one in wrap_node_id(name, width))]
+            lines += ["", *(paint(line, BOLD, color) for line in wrap_node_id(name, width))]
             lines += _grid(tests, width, intervals)
     return [*lines, *wrap_words(_LEGEND, width)] if lines else []
 
 
 def _grid(tests: Sequence[TestResult], width: int, intervals: bool) -> list[str]:
-    """Draw one sweep in the roomiest way that fits: all metrics side by side, or one after another.
+    """Draw one sweep in the roomiest way that fits: one table, or one table per metric.
 
-    Intervals are left out before a metric gets a table of its own.
+    Intervals are left out before the metrics are split into several tables.
     """
     metrics = {row.check.metric.name: row.check.metric.label for test in tests for row in test.rows}
     for long in (True, False) if intervals else (False,):
@@ -79,7 +79,7 @@ def _value(test: TestResult, name: str, best: TestResult | None, long: bool) -> 
 
 
 def _fastest(tests: Sequence[TestResult], name: str) -> TestResult | None:
-    """Return the test with the best value of a metric; None if all are equal, or one has it."""
+    """Return the test with the best value of a metric; None unless at least two values differ."""
     values = dict(_values(tests, name))
     if len(set(values.values())) < 2:
         return None
@@ -87,7 +87,7 @@ def _fastest(tests: Sequence[TestResult], name: str) -> TestResult | None:
 
 
 def _values(tests: Sequence[TestResult], name: str) -> Iterator[tuple[int, float]]:
-    """Yield each test's number and how bad its value is; the smallest is the best."""
+    """Yield each test's index and the badness of its value: the smallest is the best."""
     for number, test in enumerate(tests):
         row = _row(test, name)
         if row is not None and row.summary is not None:

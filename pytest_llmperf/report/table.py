@@ -1,4 +1,4 @@
-"""The table at the end of a session: verdict first, explained below, nothing cut off."""
+"""The table at the end of a session: verdicts first, explanations below, nothing cut off."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def render_table(
         session: the session.
         width: columns of the terminal.
         color: whether to use ANSI colours.
-        verbosity: 0: a line per gated metric, and the whole story of what failed or is not
-            decided; 1: the story of every test, with its intervals and other metrics; below 0:
-            only tests that failed or are not decided.
-        remedies: the next steps, in words of the reader's interface.
-        failures: node ids of the tests whose story is shown above, as their failure; below 1
-            they are not explained again.
+        verbosity: 0: a line per gated metric, and a full explanation of what failed or is
+            undecided; 1: every test in full, with its intervals and other metrics; below 0:
+            only tests that failed or are undecided.
+        remedies: the next steps, in the terms of the reader's interface.
+        failures: node ids of tests whose failure is shown above; with verbosity below 1 they
+            are not explained again.
     """
     width = max(20, width)
     if verbosity > 0:
@@ -80,12 +80,11 @@ def render_table(
 
 
 def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
-    """Draw everything down to the legend, with all that is known of every test.
+    """Draw every test in full, and everything above the footer.
 
-    What made the machine busy comes before anything about speed. Each test is
-    its full node id and one row per metric, the verdict first. Rows are laid out
-    as one line where that fits every row, and as two lines otherwise: nothing is
-    cut.
+    The causes of a busy machine come before anything about speed. Each test is shown
+    as its full node id and one row per metric, the verdict first. All rows take one line
+    if all of them fit, else two lines: nothing is cut.
     """
     width = max(20, width)
     lines = _busy(session, width, color)
@@ -96,9 +95,9 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
         _INDENT,
         joint=" ",
     )
-    # The interval's meaning is said once here, so that the columns stay narrow.
+    # The interval is explained once here, so that the columns stay narrow.
     replays = replays_words(session.tests, session.iterations)
-    # In turns short replays are repeated.
+    # Short replays are repeated when two sides take turns.
     rounds = f"{_samples_each(session)} x {'at least ' if session.against else ''}{replays}"
     caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
     lines += pack(caption, width, _INDENT, joint=" ")
@@ -111,7 +110,7 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
 
 
 def _missing_texts(session: SessionResult) -> list[str]:
-    """Why tests have no baseline, which the footer says, too."""
+    """Return why tests have no baseline; the footer repeats it."""
     return [
         verdict.explanation
         for test in session.tests
@@ -121,7 +120,7 @@ def _missing_texts(session: SessionResult) -> list[str]:
 
 
 def _notes(session: SessionResult, width: int, known: Sequence[str] = ()) -> list[str]:
-    """The session's notes, without those that repeat what is known."""
+    """Return the session's notes, except those that contain a text in ``known``."""
     return [
         line
         for note in session.notes
@@ -131,7 +130,7 @@ def _notes(session: SessionResult, width: int, known: Sequence[str] = ()) -> lis
 
 
 def _samples_each(session: SessionResult) -> str:
-    """How many processes (pairs of them) each test took: ``5 to 9 pairs of processes``."""
+    """Return the number of processes, or pairs, per test: ``5 to 9 pairs of processes``."""
     unit = next((_unit_of(test) for test in session.tests), "process")
     noun = unit if session.against is None else f"pair of {plural(unit)}"
     done = [_count_of(test) for test in session.tests if (test.pairs > 0) == bool(session.against)]
@@ -148,12 +147,12 @@ def _unit_of(test: TestResult) -> str:
 
 
 def _count_of(test: TestResult) -> int:
-    """How many processes, or complete pairs of them, a test's verdicts rest on."""
+    """Return the number of processes, or complete pairs, that a test's verdicts rest on."""
     return test.pairs or test.processes
 
 
 def _base_lines(session: SessionResult, width: int) -> list[str]:
-    """Name the base that was measured in this session, and how it differs."""
+    """Describe the base side that was measured in this session, and how it differs."""
     if session.against is None:
         return []
     compared = any(test.against is not None for test in session.tests)
@@ -170,7 +169,7 @@ def _base_lines(session: SessionResult, width: int) -> list[str]:
 
 
 def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
-    """Other processes that used the machine."""
+    """List the other activity on the machine while measuring."""
     if not session.busy:
         return []
     lines = ["what the machine did while measuring:"]
@@ -180,7 +179,7 @@ def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
 
 
 def _rows(session: SessionResult, width: int, color: bool) -> list[str]:
-    """The header and every test, in the roomiest layout that holds every row."""
+    """Draw the header and every test, in the roomiest layout that fits all rows."""
     cells = [cells_of(row) for test in session.tests for row in test.all_rows]
     base = "baseline" if session.against is None else "base"
     drawn, known = iter(_layout(cells, width, base)), common_facts(session.tests)
@@ -195,7 +194,7 @@ def _rows(session: SessionResult, width: int, color: bool) -> list[str]:
 
 
 def _layout(rows: Sequence[Cells], width: int, base: str) -> list[list[str]]:
-    """Lay the header and the rows out, each as lines, in the roomiest way in which all fit."""
+    """Lay out the header and the rows, each as lines, in the roomiest way that fits all."""
     header = ("verdict", "metric", "current", "target", base, "change")
     roomy = [(c.verdict, c.metric, c.current, c.target, c.baseline_long, c.change) for c in rows]
     plain = [(c.verdict, c.metric, c.current, c.target, c.baseline, c.change) for c in rows]
@@ -207,7 +206,7 @@ def _layout(rows: Sequence[Cells], width: int, base: str) -> list[list[str]]:
 
 
 def _two_lines(rows: Sequence[Cells], width: int) -> list[list[str]]:
-    """The layout for narrow terminals: verdict, metric, current, change; the rest below."""
+    """Lay rows out for a narrow terminal: verdict, metric, current, change; the rest below."""
     header = ("verdict", "metric", "current", "change")
     first = [(c.verdict, c.metric, c.current, c.change) for c in rows]
     widths = [max(map(display_width, column)) for column in zip(header, *first, strict=True)]
@@ -229,18 +228,18 @@ def _two_lines(rows: Sequence[Cells], width: int) -> list[list[str]]:
 
 
 def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Pad the texts that have a column width; drop what is empty at the end."""
+    """Pad the texts that have a column width; drop an empty text at the end."""
     padded = [pad(text, w) for text, w in zip(texts, widths, strict=False)]
     rest = [*padded, *texts[len(padded) :]]
     return rest[:-1] if texts[-1] == NOTHING else rest
 
 
 def _heading(test: TestResult, width: int) -> list[str]:
-    """The node id on lines of its own; workload and samples beside it where there is room."""
+    """Draw the node id, with workload and samples beside it if there is room, else below it."""
     lines = wrap_node_id(test.nodeid, width)
-    done = _count_of(test)
+    sample_count = _count_of(test)
     noun = "pair" if test.pairs else _unit_of(test)
-    samples = count(done, noun) if done else ""
+    samples = count(sample_count, noun) if sample_count else ""
     if test.earlier_pairs:
         samples += f", {test.earlier_pairs} of them of earlier sessions"
     about = "; ".join(part for part in (test.workload, samples) if part)

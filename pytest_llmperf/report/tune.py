@@ -1,4 +1,4 @@
-"""The result of a search for better settings as text for a terminal."""
+"""The result of a search for better settings, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def _time(result: TuneResult) -> str:
 def _targets(result: TuneResult, width: int) -> list[str]:
     if not result.targets:
         return []
-    several, found = several_tests(result.targets), result.winner is not None
+    several, has_winner = several_tests(result.targets), result.winner is not None
     header = ["metric", "target", "now", "new", "status"]
     rows = [
         [
-            label(one.metric, one.test, several),
-            target_text(one),
-            quantity(one.metric, one.value_before),
-            quantity(one.metric, one.value_after),
-            status_text(one, found=found),
+            label(target.metric, target.test, several),
+            target_text(target),
+            quantity(target.metric, target.value_before),
+            quantity(target.metric, target.value_after),
+            status_text(target, found=has_winner),
         ]
-        for one in result.targets
+        for target in result.targets
     ]
-    if not found:
+    if not has_winner:
         header, rows = _without(3, header, rows)
     return ["", "targets", *table_or_lines(header, rows, width)]
 

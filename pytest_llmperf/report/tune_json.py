@@ -1,4 +1,4 @@
-"""The result of a search for better settings as JSON, schema ``llmperf-tune/1``."""
+"""The result of a search for better settings, as JSON of schema ``llmperf-tune/1``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def as_json(result: TuneResult, *, date: str, command: str = "") -> dict[str, An
          confirmed confirmation, points [point], pareto [number], pareto_metrics [metric],
          notes [text]}
 
-    Values are in base units, changes fractions (positive is worse); what is unknown is null.
-    Of ``extra``, ``settings`` has hashes: arguments that are today's may be private.
+    Values are in base units, changes are fractions (positive is worse), unknowns are null.
+    In ``settings``, the values of ``extra`` are hashed: today's arguments may be private.
     """
     confirmed = result.confirmed
     data = {
@@ -73,7 +73,7 @@ def _configuration(configuration: Configuration) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return JSON types: lists for tuples, null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The result of a search for better settings as Markdown: a document that users keep."""
+"""The result of a search for better settings, as a Markdown document for users to keep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: The name that users give the file.
 FILE_NAME = "BENCHMARK_RESULTS_SUMMARY.md"
-#: What means something in Markdown, HTML or a table, where it does.
+#: Characters with a meaning in Markdown, HTML or a table, in the places where they have it.
 _SPECIAL = re.compile(
     r"[\\`*|<&~$]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis
@@ -50,9 +50,9 @@ def render_markdown(result: TuneResult, *, date: str, command: str = "") -> str:
     """Write the whole search as a document.
 
     Args:
-        result: of the search.
-        date: of the search, such as ``2026-11-28``.
-        command: that repeats it; empty leaves that section out.
+        result: result of the search.
+        date: date of the search, such as ``2026-11-28``.
+        command: command that repeats it; if empty, that section is left out.
     """
     parts = [
         "# Benchmark results",
@@ -71,13 +71,13 @@ def render_markdown(result: TuneResult, *, date: str, command: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    """Return text as Markdown that shows just that text, in a table's cell too."""
+    """Escape text for Markdown, including table cells."""
     shown = _SPECIAL.sub(lambda match: f"\\{match[0]}", printable(" ".join(text.split())))
     return _NUMBERED.sub(r"\1\\\2", shown)
 
 
 def code(text: str, *, cell: bool = False) -> str:
-    """Return text as code; in a table's ``cell`` a vertical bar is escaped, elsewhere it is not."""
+    """Return text as code; vertical bars are escaped only in a table's ``cell``."""
     shown = printable(text)
     if cell:
         shown = shown.replace("|", "\\|")
@@ -98,7 +98,7 @@ def _about(result: TuneResult, date: str) -> str:
     )
     if len(result.workload) == 1:
         return f"{line} Workload: {escape(result.workload[0])}."
-    return "\n".join([f"{line} Workload:", "", *(f"- {escape(one)}" for one in result.workload)])
+    return "\n".join([f"{line} Workload:", "", *(f"- {escape(text)}" for text in result.workload)])
 
 
 def _targets(result: TuneResult) -> Iterator[str]:
@@ -106,19 +106,19 @@ def _targets(result: TuneResult) -> Iterator[str]:
     if not result.targets:
         yield "No targets are set."
         return
-    found, several = result.winner is not None, several_tests(result.targets)
-    header = ["metric", "current", "target", *(["new"] if found else []), "status"]
+    has_winner, several = result.winner is not None, several_tests(result.targets)
+    header = ["metric", "current", "target", *(["new"] if has_winner else []), "status"]
     yield table(
         header,
         [
             [
-                escape(label(one.metric, one.test, several)),
-                quantity(one.metric, one.value_before),
-                target_text(one),
-                *([quantity(one.metric, one.value_after)] if found else []),
-                status_text(one, found=found),
+                escape(label(target.metric, target.test, several)),
+                quantity(target.metric, target.value_before),
+                target_text(target),
+                *([quantity(target.metric, target.value_after)] if has_winner else []),
+                status_text(target, found=has_winner),
             ]
-            for one in result.targets
+            for target in result.targets
         ],
     )
 
@@ -147,8 +147,8 @@ def _point(point: Point, result: TuneResult) -> list[str]:
     changes = searched_for(result, point.metrics)
     several = several_tests(changes)
     effects = [
-        f"{escape(label(one.metric, one.test, several))} {effect_text(one) or NOTHING}"
-        for one in changes
+        f"{escape(label(change.metric, change.test, several))} {effect_text(change) or NOTHING}"
+        for change in changes
     ]
     return [
         str(point.number),
@@ -260,7 +260,7 @@ def _block(language: str, lines: Sequence[str]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Draw a table whose columns are as wide as their widest cell, the last one ragged."""
+    """Draw a table with columns padded to their widest cell, except the last column."""
     widths = [
         max(3, *(display_width(row[at]) for row in (header, *rows)))
         for at in range(len(header) - 1)

@@ -16,20 +16,20 @@ from pytest_llmperf.units import format_quantity
 
 NOTHING = "-"
 PHASES = {1: "settings", 2: "models and quantizations", 3: "neighbours of the best settings"}
-#: Label and unit of what is no metric.
+#: Labels and units of quantities that are not metrics.
 _LABELS, _UNITS = {MEMORY: "peak memory"}, {MEMORY: Unit.BYTES}
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
 
 
 def label(name: str, test: str = "", several: bool = False) -> str:
-    """Return the metric's label, with its test where there are several."""
+    """Return the metric's label, followed by its test if there are several."""
     metric = known_metric(name)
     text = metric.label if metric is not None else _LABELS.get(name, name)
     return f"{text}, {test}" if several and test else text
 
 
 def quantity(name: str, value: float | None) -> str:
-    """Return a level with its unit."""
+    """Return a level with its unit; ``-`` if it is unknown."""
     metric = known_metric(name)
     if value is None:
         return NOTHING
@@ -52,7 +52,7 @@ def status_text(target: Target, *, found: bool) -> str:
 
 
 def change_text(change: MetricChange) -> str:
-    """Return a change: ``12.0% faster``; ``-`` if it is not known."""
+    """Return a change: ``12.0% faster``; ``-`` if it is unknown."""
     metric = known_metric(change.metric)
     if change.change is None:
         return NOTHING
@@ -60,7 +60,7 @@ def change_text(change: MetricChange) -> str:
 
 
 def interval_text(change: MetricChange) -> str:
-    """Return the interval: ``[11.1% to 12.9% faster]``; ``-`` if it is not known."""
+    """Return the interval: ``[11.1% to 12.9% faster]``; ``-`` if it is unknown."""
     if change.low is None or change.high is None:
         return NOTHING
     return interval_words(known_metric(change.metric), change.low, change.high)
@@ -74,22 +74,22 @@ def effect_text(change: MetricChange) -> str:
 
 
 def searched_for(result: TuneResult, changes: Sequence[MetricChange]) -> list[MetricChange]:
-    """Return the changes of the metrics that the search was for; else all of them."""
-    return [one for one in changes if one.metric in result.objective] or list(changes)
+    """Return the changes of the metrics in the objective; all changes if it has none of them."""
+    return [change for change in changes if change.metric in result.objective] or list(changes)
 
 
 def several_tests(changes: Sequence[MetricChange | Level | Target]) -> bool:
-    """Whether the metrics are of more than one test."""
-    return len({one.test for one in changes}) > 1
+    """Whether the metrics belong to more than one test."""
+    return len({change.test for change in changes}) > 1
 
 
 def point_name(number: int) -> str:
-    """Return how reports call a point."""
+    """Return the name of a point in reports."""
     return f"#{number}" if number else "today's settings"
 
 
 def verdict_text(point: Point) -> str:
-    """Return whether a point was kept, and why not."""
+    """Say whether a point was kept or rejected, and why."""
     if point.took_over:
         return "kept" if not point.reason else f"kept: {point.reason}"
     reason = point.reason or f"no improvement over {point_name(point.against)}"
@@ -102,9 +102,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def settings_yaml(settings: Mapping[str, Any], result: TuneResult) -> list[str]:
-    """Return settings as the lines of ``config.yaml``; today's arguments may be private."""
-    extra = {key.removeprefix(EXTRA): one for key, one in settings.items() if key.startswith(EXTRA)}
-    own = {key: one for key, one in settings.items() if not key.startswith(EXTRA)}
+    """Return settings as lines for ``config.yaml``, without today's own ``extra`` arguments."""
+    extra = {key.removeprefix(EXTRA): v for key, v in settings.items() if key.startswith(EXTRA)}
+    own = {key: v for key, v in settings.items() if not key.startswith(EXTRA)}
     lines = ["llm:", *(f"  {key}: {yaml_text(value)}" for key, value in own.items())]
     if extra:
         hidden = (result.before.settings.get("extra") or {}).keys() - extra.keys()
@@ -114,12 +114,12 @@ def settings_yaml(settings: Mapping[str, Any], result: TuneResult) -> list[str]:
 
 
 def without_password(storage: str) -> str:
-    """Return a storage's URL without the password in it."""
+    """Return a storage's URL with the password masked."""
     return _PASSWORD.sub(r"\1:***@", storage)
 
 
 def counted_outcomes(points: Sequence[Point]) -> str:
-    """Return what became of them: ``12 combinations: 9 compared, 2 did not fit, 1 failed``."""
+    """Count points by outcome: ``12 combinations: 9 compared, 2 did not fit, 1 failed``."""
     phrases = {
         "does not fit": "did not fit",
         "unsupported": "not supported",

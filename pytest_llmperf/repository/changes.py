@@ -2,9 +2,9 @@
 
 Where a file's time differs from the one in the index, ``git status`` passes the content through
 the ``clean`` program of its filter (``.gitattributes``, ``filter.NAME.clean``). Programs that
-the repository's own settings name are not run: such a file is compared as it is. Only what
-Git LFS keeps elsewhere is recognised, by the size and the hash in its pointer. Filters of the
-user's global settings are the user's own, and run.
+the repository's own settings name are not run: such a file is compared unfiltered. Only files
+stored by Git LFS are recognised, by the size and the hash in their pointer. Filters in the
+user's global settings are the user's own, so they run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-.*\n)*"
     rb"oid sha256:(?P<hash>[0-9a-f]{64})\nsize (?P<size>[0-9]+)\n"
 )
-#: Bytes; the specification of Git LFS has pointers shorter than that.
+#: Bytes; pointers are shorter, according to the specification of Git LFS.
 _LONGEST_POINTER = 1024
 #: Arguments that list the index, from the top of the work tree.
 INDEX = ("ls-files", "-z", "--stage", "--", ":(top)")
@@ -55,9 +55,9 @@ def changes(
     untracked: bool = True,
     submodules: Submodules = "all",
 ) -> list[FileChange]:
-    """List what differs between HEAD and the index, or the index and the work tree.
+    """List the files that differ between HEAD and the index, or the index and the work tree.
 
-    ``below`` is a folder from the top, empty for all of it; folders to ``exclude`` are, too.
+    ``below`` and ``exclude`` are folders, from the top; an empty ``below`` is the whole tree.
 
     Raises:
         GitError: git could not list it.
@@ -72,22 +72,22 @@ def changes(
         *("--", f":(top,literal){below}" if below else ":(top)"),
         *(f":(top,exclude,literal){folder.strip('/')}" for folder in exclude),
     )
-    found: list[FileChange] = []
+    listed: list[FileChange] = []
     suspects: dict[str, str] = {}
     for entry in status.split("\0"):
         kind, _, rest = entry.partition(" ")
         if kind == "?":
-            found.append(FileChange(rest, untracked=True))
+            listed.append(FileChange(rest, untracked=True))
         elif kind == "u":
-            found.append(FileChange(rest.split(" ", 9)[9], untracked=False))
+            listed.append(FileChange(rest.split(" ", 9)[9], untracked=False))
         elif kind == "1":
             state, submodule, _, before, now, _, blob, path = rest.split(" ", 7)
-            found.append(FileChange(path, untracked=False))
-            # Of a file that is unchanged in the index, and has the same mode.
+            listed.append(FileChange(path, untracked=False))
+            # Only for a file that is unchanged in the index and has the same mode.
             if filters and (state, submodule) == (".M", "N...") and before == now:
                 suspects[path] = blob
     same = _stored_by_lfs(repository, suspects) if suspects else set()
-    return [change for change in found if change.untracked or change.path not in same]
+    return [change for change in listed if change.untracked or change.path not in same]
 
 
 def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]:
@@ -125,30 +125,30 @@ def _own_filters(top: Path, *, nested: bool) -> set[str]:
         pairs = zip(fields[::2], fields[1::2], strict=False)
         keys = [key for scope, key in pairs if scope in _OWN]
     names = [os.fsdecode(key).partition(".")[2].rpartition(".")[0] for key in keys]
-    found = set(filter(None, names))
+    filters = set(filter(None, names))
     if nested:
         for inner in _checked_out_submodules(top):
-            found |= _own_filters(inner, nested=True)
-    return found
+            filters |= _own_filters(inner, nested=True)
+    return filters
 
 
 def _checked_out_submodules(top: Path) -> Iterator[Path]:
     for path in gitlinks(_execute(top, *INDEX)):
         if (top / path / ".git").exists():
             inner = (top / path).resolve()
-            # A link that leads back up would never end.
+            # A link that leads back up would recurse forever.
             if inner != top.resolve() and inner.is_relative_to(top.resolve()):
                 yield inner
 
 
 def gitlinks(listing: str) -> dict[str, str]:
     """Return path -> commit of the submodules in the output of ``git ls-files --stage -z``."""
-    found = {}
+    commits = {}
     for entry in listing.split("\0"):
         facts, _, path = entry.partition("\t")
         if facts.startswith("160000"):
-            found[path] = facts.split()[1]
-    return found
+            commits[path] = facts.split()[1]
+    return commits
 
 
 def _switched_off(filters: set[str]) -> list[str]:

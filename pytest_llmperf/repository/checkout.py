@@ -25,9 +25,9 @@ class Checkout:
     """A commit's files in a folder of this run; also a context manager that removes it.
 
     Attributes:
-        top: the top of the work tree, named as the user's.
+        top: the top of the work tree; its folder has the name of the user's.
         commit: the full hash.
-        empty_submodules: submodules that the user's clone does not have; empty folders.
+        empty_submodules: paths of submodules that the user's clone lacks; left as empty folders.
     """
 
     top: Path
@@ -36,7 +36,7 @@ class Checkout:
     _folder: OwnFolder | None = field(default=None, repr=False)
 
     def close(self) -> None:
-        """Remove the work tree and what belongs to it; does nothing the second time."""
+        """Remove the work tree and its private repository; do nothing the second time."""
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
@@ -49,7 +49,7 @@ class Checkout:
 
 
 def check_out(repository: Repository, commit: str, cache: Path) -> Checkout:
-    """Check ``commit`` out into a new folder below ``cache``, and return it.
+    """Check ``commit`` out into a new folder below ``cache``, and return the checkout.
 
     The work tree belongs to a private repository that borrows the user's objects
     and copies the refs, so the user's repository is only read, even if this
@@ -75,8 +75,8 @@ def check_out(repository: Repository, commit: str, cache: Path) -> Checkout:
 def export(repository: Repository, commit: str, folder: str, to: Path) -> list[Path]:
     """Write a commit's regular files below ``folder`` into ``to``, read from git's objects.
 
-    Returns the paths written, at the same places below ``to`` as they have below
-    ``folder``. No filter and no line ending conversion is applied.
+    Returns the paths written; each lies below ``to`` as it does below ``folder``.
+    No filter and no line ending conversion is applied.
 
     Raises:
         GitError: an object is missing, or a file can't be written.
@@ -87,7 +87,7 @@ def export(repository: Repository, commit: str, folder: str, to: Path) -> list[P
     for path, content in zip(files, repository.blobs(list(files.values())), strict=True):
         below = PurePosixPath(path)
         if ".." in below.parts:
-            continue  # git itself writes no such tree
+            continue  # git itself never writes such a tree
         target = to / (below.relative_to(base) if below != base else below.name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def export(repository: Repository, commit: str, folder: str, to: Path) -> list[P
 
 
 def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
-    # Named as the user's: a package may be named after its folder.
+    # The folder has the name of the user's: a package may be named after its folder.
     tree = folder.path / "tree" / (repository.top.name or "top")
     tree.parent.mkdir()
     private = PrivateRepository.create(folder.path / "repo.git", repository.top)
@@ -122,7 +122,7 @@ def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
 
 
 def _explained(repository: Repository, commit: str, place: Path, error: GitError) -> GitError:
-    """Add to a failed checkout's error what would fix it."""
+    """Return a failed checkout's error with a fix added."""
     text = f"can't check out {commit} of {repository.top} into {place}: {error}"
     if promisor := git_in(
         repository.top, ["config", "--name-only", "--get-regexp", r"remote\..*\.promisor"]
@@ -145,7 +145,7 @@ def _explained(repository: Repository, commit: str, place: Path, error: GitError
 
 
 def _link_models(repository: Repository, tree: Path) -> None:
-    """Link the user's model files that git does not know at the same places in ``tree``."""
+    """Link the user's model files that git does not know into the same places in ``tree``."""
     listed = git_in(repository.top, ["ls-files", "-z", "--others", "--", ":(top,icase)*.gguf"])
     for name in (listed or "").split("\0"):
         path = PurePosixPath(name)
@@ -190,40 +190,40 @@ def _fill_submodules(tree: Path, source: Path, modules: Path) -> tuple[str, ...]
     names = _submodule_names(tree)
     empty: list[str] = []
     for path, wanted in links.items():
-        found = _source_of(source, names.get(path), path, wanted)
-        if found is None or not _is_plain(tree, path):
+        origin = _source_of(source, names.get(path), path, wanted)
+        if origin is None or not _is_plain(tree, path):
             empty.append(path)
             continue
         try:
             number = sum(1 for _ in modules.iterdir())
-            private = PrivateRepository.create(modules / f"{number}.git", found)
+            private = PrivateRepository.create(modules / f"{number}.git", origin)
             private.check_out(wanted, tree / path)
         except GitKilledError:
             raise
         except GitError:
             empty.append(path)
             continue
-        inner = _fill_submodules(tree / path, found, modules)
+        inner = _fill_submodules(tree / path, origin, modules)
         empty += [f"{path}/{name}" for name in inner]
     return tuple(empty)
 
 
 def _submodule_names(tree: Path) -> dict[str, str]:
-    """Return path -> name, as ``.gitmodules`` says."""
+    """Return path -> name of the submodules in ``.gitmodules``."""
     file = tree / ".gitmodules"
     if not file.is_file() or file.is_symlink():
         return {}
     listed = git_in(
         tree, ["config", "--file", ".gitmodules", "--null", "--get-regexp", r"submodule\..*\.path"]
     )
-    found = {}
+    names = {}
     for entry in (listed or "").split("\0"):
         key, _, path = entry.partition("\n")
         name = key.removeprefix("submodule.").removesuffix(".path")
-        # As git itself: a name becomes a folder's, and must not lead out of it.
+        # As in git itself: a name becomes a folder's name, and must not lead out of its parent.
         if name and ".." not in PurePosixPath(name.replace("\\", "/")).parts:
-            found[path] = name
-    return found
+            names[path] = name
+    return names
 
 
 def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path | None:
@@ -239,8 +239,8 @@ def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path |
     for place in places:
         if not place.is_dir():
             continue
-        found = execute([f"--git-dir={place}", "cat-file", "-e", f"{wanted}^{{commit}}"], place)
-        if found.returncode == 0:
+        done = execute([f"--git-dir={place}", "cat-file", "-e", f"{wanted}^{{commit}}"], place)
+        if done.returncode == 0:
             return place.resolve()
     return None
 

@@ -17,8 +17,8 @@ from pytest_llmperf.process_groups import end_group, signal_group, wait_until_en
 #: repository, and for longer work such as a checkout.
 ANSWER_S, LOOK_S, WORK_S = 60.0, 300.0, 1800.0
 
-#: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
-#: setting than that of the queried folder. As ``git rev-parse --local-env-vars``,
+#: Variables that a hook, or ``git -c ...``, leaves in the environment and that name a repository,
+#: index or setting other than the queried folder's. From ``git rev-parse --local-env-vars``,
 #: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
 _LOCAL = (
     *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE"),
@@ -45,19 +45,19 @@ _OFF = (
     *("-c", "gc.auto=0"),
     *("-c", "maintenance.auto=false"),
 )
-#: Commands that could run the programs of ``diff.external`` and of diff drivers.
+#: Subcommands that could run the programs of ``diff.external`` and of diff drivers.
 _SHOWING = ("log", "diff-tree")
 _NO_DRIVERS = ("--no-ext-diff", "--no-textconv")
-#: Commands that read an object's content: they ignore replace refs (``git replace``). Walks over
-#: the history follow these, as git itself does.
+#: Subcommands that read an object's content: they ignore replace refs (``git replace``). Walks
+#: over the history follow replace refs, as git itself does.
 _CONTENT = ("cat-file", "ls-tree", "diff-tree", "status", "ls-files", "worktree", "reset")
 #: Git's own options that take the next word as their value.
 _TAKE_A_WORD = ("-c", "-C", "--git-dir", "--work-tree", "--config-env")
-#: Folders where git hung, and the message, so that the next query there does not wait again.
+#: Folder where git hung -> error message, so that the next query there does not wait again.
 _HUNG: dict[Path, str] = {}
 
 
-#: How a git ended, and what it printed.
+#: A finished git process: its exit status and output.
 Finished: TypeAlias = "subprocess.CompletedProcess[bytes]"
 
 
@@ -66,7 +66,7 @@ class GitError(Exception):
 
 
 class GitKilledError(GitError):
-    """Git was killed, so that it gave no answer."""
+    """Git was killed before it gave an answer."""
 
 
 class GitHangsError(GitKilledError):
@@ -103,7 +103,7 @@ def execute(
     stdin: bytes | None = None,
     limit: float | None = None,
 ) -> Finished:
-    """Run git in ``cwd`` and return its exit status and output, failed or not.
+    """Run git in ``cwd`` and return its exit status and output, even if it failed.
 
     The environment is ``git_environment()`` and the limit ``WORK_S`` seconds, unless given.
 
@@ -136,8 +136,8 @@ def execute(
 def start(arguments: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start a git that reads queries from stdin, in its own process group.
 
-    Its error output is thrown away. ``stop`` ends it; after ``WORK_S`` it is killed, so that
-    readers do not wait for ever.
+    Its error output is discarded. ``stop`` ends it; after ``WORK_S`` it is killed, so that
+    readers do not wait forever.
 
     Raises:
         GitError: git could not be started.
@@ -148,7 +148,7 @@ def start(arguments: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a git that was started with ``start``; its streams are the caller's to close."""
+    """End a git that ``start`` started; the caller closes its streams."""
     end_group(process)
 
 
@@ -206,7 +206,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _subcommand(arguments: Sequence[str]) -> str:
-    """Return ``log`` of ``--literal-pathspecs log -1``."""
+    """Return git's subcommand: ``log`` for ``--literal-pathspecs log -1``."""
     return arguments[_place(arguments)]
 
 

@@ -27,7 +27,7 @@ _CLAIMS = 50
 
 
 class OwnFolder:
-    """A new folder of this run below ``parent``; it can be removed once the run has ended.
+    """A new folder of this run below ``parent``; ``sweep`` removes it once the run has ended.
 
     Attributes:
         path: the folder; it exists and is empty at first.
@@ -48,7 +48,7 @@ class OwnFolder:
             raise cannot_write(self.path, error) from error
 
     def remove(self) -> None:
-        """Remove the folder with everything in it and free the lock; nothing the second time.
+        """Remove the folder with everything in it and free its lock; do nothing the second time.
 
         Leftovers are removed by the next run's ``sweep``.
         """
@@ -63,19 +63,19 @@ def sweep(top: Path) -> None:
 
     They lie one level below ``top``, in their runs' ``parent``.
     """
-    found: set[Path] = set()
+    folders: set[Path] = set()
     with suppress(OSError):
         for path in top.glob("*/*"):
             if match := _NAME.fullmatch(path.name):
-                found.add(path.with_name(match["name"]))
-    if not found:
+                folders.add(path.with_name(match["name"]))
+    if not folders:
         return
     from filelock import FileLock, Timeout
 
     # One sweep at a time: two could each remove a lock file that the other has just made. This
     # file stays: a lock whose file is removed can be held twice.
     with suppress(Timeout, OSError, NotImplementedError), FileLock(top / _SWEEPING, timeout=0):
-        for folder in sorted(found):
+        for folder in sorted(folders):
             lock = FileLock(_lock_file(folder))
             with suppress(Timeout):
                 lock.acquire(timeout=0)
@@ -84,7 +84,7 @@ def sweep(top: Path) -> None:
 
 
 def cannot_write(path: Path, error: BaseException | str) -> GitError:
-    """Return the error of a cache that can't be written to."""
+    """Return the error for a cache that can't be written to."""
     reason = getattr(error, "strerror", None) or str(error)
     return GitError(
         f"can't make a checkout in {path}: {reason}; free space there, or set LLMPERF_CACHE_DIR "
@@ -93,7 +93,7 @@ def cannot_write(path: Path, error: BaseException | str) -> GitError:
 
 
 def remove_tree(folder: Path) -> bool:
-    """Remove a folder, read-only ones inside it included; return whether it is gone."""
+    """Remove a folder, including read-only ones inside it; return whether it is gone."""
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_PAUSE_S)
@@ -109,10 +109,10 @@ def remove_tree(folder: Path) -> bool:
 
 
 def _make_removable(top: Path) -> None:
-    """Let the owner change all folders; Windows keeps read-only files, too.
+    """Make all folders writable for their owner, and on Windows the files, too.
 
-    Elsewhere a file's mode does not matter, and the file may have another name
-    outside (a hard link), whose mode is not ours to change.
+    Elsewhere a file's mode does not prevent its removal, and the file may have another
+    name outside (a hard link), whose mode is not ours to change.
     """
     _allow(top)
     for folder, folders, files in os.walk(top):

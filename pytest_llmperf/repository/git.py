@@ -1,4 +1,4 @@
-"""Read-only queries about a user's repository, and why it can't be used."""
+"""Read-only queries about a user's repository, and the reasons why it can't be used."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository | None:
-        """Return the repository around ``folder``, None where it is in none.
+        """Return the repository around ``folder``, None if there is none.
 
         Raises:
-            GitError: there is one that can't be used: git is not installed, does not answer or
+            GitError: the repository can't be used: git is not installed, does not answer or
                 refuses to read it, it is damaged, or it has no work tree.
         """
         if not folder.is_dir():
             return None
         try:
-            found = execute(["rev-parse", "--show-toplevel"], folder, limit=command.ANSWER_S)
+            done = execute(["rev-parse", "--show-toplevel"], folder, limit=command.ANSWER_S)
         except GitKilledError:
             raise
         except GitError:
             if dot_git_above(folder) is None:
                 return None
             raise
-        if found.returncode != 0:
-            if (problem := why_unusable(folder, found)) is not None:
+        if done.returncode != 0:
+            if (problem := why_unusable(folder, done)) is not None:
                 raise problem
             return None
-        top = Path(_line(found.stdout)).resolve()
+        top = Path(_line(done.stdout)).resolve()
         dot_git = dot_git_above(folder)
-        # Git skips a damaged one and takes the next above it, which is another project's.
+        # Git skips a damaged .git and takes the next one above, which is another project's.
         if (
             dot_git is not None
             and dot_git.parent != top
@@ -66,7 +66,7 @@ class Repository:
         return cls(top, (top / cls._path("--git-common-dir", top)).resolve())
 
     def commit(self, rev: str) -> str | None:
-        """Return the full hash of the commit that ``rev`` names, None if this clone has none."""
+        """Return the full hash of the commit that ``rev`` names, None if this clone lacks it."""
         if not rev or rev.startswith("-") or any(char in rev for char in "\0\n"):
             return None
         try:
@@ -74,21 +74,21 @@ class Repository:
         except UnicodeEncodeError:
             return None
         output = self._ask("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-        found = (output or "").strip()
-        return found if _HASH.fullmatch(found) else None
+        printed = (output or "").strip()
+        return printed if _HASH.fullmatch(printed) else None
 
     def head(self) -> str | None:
-        """Return HEAD's commit, None before the first one.
+        """Return HEAD's commit, None before the first commit.
 
         Raises:
-            GitError: it names a commit that can't be read.
+            GitError: HEAD names a commit that can't be read.
         """
-        found = self.commit("HEAD")
-        if found is None:
+        commit = self.commit("HEAD")
+        if commit is None:
             done = execute(["log", "-1", "--format=%H"], self.top, limit=command.ANSWER_S)
             if done.returncode != 0 and b"does not have any commits yet" not in done.stderr:
                 raise GitError(f"git can't read HEAD of {self.top}: {reason(done)}")
-        return found
+        return commit
 
     def branch(self) -> str | None:
         """Return the current branch, None when HEAD is detached."""
@@ -106,7 +106,7 @@ class Repository:
         return (self._ask("rev-parse", "--is-shallow-repository") or "").strip() == "true"
 
     def merge_base(self, a: str, b: str) -> str | None:
-        """Return the best common ancestor of two commits, None if this clone has none.
+        """Return the best common ancestor of two commits, None if this clone knows none.
 
         Raises:
             GitError: a commit between them can't be read.
@@ -124,7 +124,7 @@ class Repository:
     def files(self, commit: str, folder: str = "") -> dict[str, str]:
         """Return the regular files of a commit below ``folder``: path from the top -> blob id.
 
-        Paths are POSIX ones; bytes that are no UTF-8 are surrogate escapes.
+        Paths are POSIX paths; bytes that are not UTF-8 become surrogate escapes.
         """
         below = PurePosixPath(folder)
         if below.is_absolute() or ".." in below.parts:
@@ -133,18 +133,18 @@ class Repository:
         listing = self.run(
             "--literal-pathspecs", "ls-tree", "-rz", "--full-tree", commit, *pathspec
         )
-        found = {}
+        blobs = {}
         for entry in listing.split("\0"):
             facts, _, path = entry.partition("\t")
             if facts.startswith("100"):
-                found[path] = facts.split()[2]
-        return found
+                blobs[path] = facts.split()[2]
+        return blobs
 
     def blobs(self, ids: Sequence[str]) -> Iterator[bytes]:
-        """Yield the contents of blobs in this order, one at a time.
+        """Yield the contents of blobs in the order of ``ids``, one at a time.
 
         Raises:
-            GitError: one is missing.
+            GitError: a blob is missing.
         """
         for blob, content in zip(ids, self.available_blobs(ids), strict=True):
             if content is None:
@@ -154,10 +154,10 @@ class Repository:
     def available_blobs(
         self, ids: Sequence[str], max_bytes: int | None = None
     ) -> Iterator[bytes | None]:
-        """Yield the contents of blobs in this order; None for one that is missing or too long.
+        """Yield the contents of blobs in the order of ``ids``; None if missing or too long.
 
         Raises:
-            GitError: git ended at one, as it does for a missing object of a partial clone.
+            GitError: git ended at a blob, as it does for a missing object of a partial clone.
         """
         if not ids:
             return
@@ -176,10 +176,10 @@ class Repository:
             process.stdout.close()
 
     def run(self, *args: str, check: bool = True, stdin: str | None = None) -> str:
-        """Return git's output unchanged (bytes that are no UTF-8 as surrogate escapes).
+        """Run git and return its output (bytes that are not UTF-8 as surrogate escapes).
 
         Raises:
-            GitError: git failed, with its own words; not when ``check`` is False.
+            GitError: git failed, with git's own message; not raised if ``check`` is False.
         """
         given = None if stdin is None else stdin.encode(errors="surrogateescape")
         done = execute(args, self.top, stdin=given, limit=command.LOOK_S)
@@ -193,10 +193,10 @@ class Repository:
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
 
     def _ancestry(self, *arguments: str) -> str | None:
-        """Return the output of ``git merge-base``, None for a no or a missing commit."""
+        """Return the output of ``git merge-base``; None if it says no or a commit is missing."""
         done = execute(["merge-base", *arguments], self.top, limit=command.LOOK_S)
         output = done.stderr
-        # Git reports an unreadable commit and goes on: a no is then no answer.
+        # Git reports an unreadable commit and goes on, so its no can't be trusted.
         if done.returncode != 0 and (b"error: " in output or b"fatal: " in output):
             if b"Not a valid commit name" in output:
                 return None
@@ -248,13 +248,13 @@ def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:
 
 
 def _line(output: bytes) -> str:
-    """Return one printed line; a path may itself hold line breaks, even at its end."""
+    """Return a printed line; a path may itself contain line breaks, even at its end."""
     return output.removesuffix(b"\n").decode(errors="surrogateescape")
 
 
 _NONE_HERE = b"not a git repository (or any "
 _NO_WORK_TREE = b"must be run in a work tree"
-#: As of git 2.35.2, and of later ones.
+#: Messages of git 2.35.2, and of later versions.
 _ANOTHER_USERS = (b"unsafe repository", b"dubious ownership")
 _ADVICE = re.compile(r"\bgit config --global --add safe\.directory \S.*")
 #: Fixes by git's error message; the first match counts.
@@ -276,8 +276,7 @@ _OTHER_DISKS = "GIT_DISCOVERY_ACROSS_FILESYSTEM"
 def dot_git_above(folder: Path) -> Path | None:
     """Return the nearest ``.git`` in a folder or above it, valid or not.
 
-    As git, it looks no further than to the folders in GIT_CEILING_DIRECTORIES, and not on
-    another file system.
+    Like git, it stops at the folders in GIT_CEILING_DIRECTORIES and at another file system.
     """
     ceilings = {
         os.path.realpath(path)
@@ -298,7 +297,7 @@ def dot_git_above(folder: Path) -> Path | None:
 def why_unusable(folder: Path, done: Finished) -> GitError | None:
     """Return the problem with the repository around a folder; None if there is no repository.
 
-    ``done``: how git's search for the top of its work tree failed.
+    ``done`` is git's failed search for the top of the work tree.
     """
     dot_git = dot_git_above(folder)
     if any(sign in done.stderr for sign in _ANOTHER_USERS):
@@ -320,7 +319,7 @@ def why_unusable(folder: Path, done: Finished) -> GitError | None:
 
 
 def damaged(dot_git: Path) -> GitError:
-    """Return the error of a ``.git`` that git does not take for a repository."""
+    """Return the error for a ``.git`` that git does not recognise as a repository."""
     return GitError(
         f"{dot_git} is damaged: git does not recognise it as a repository, because its HEAD, "
         "objects or refs are missing or unreadable; clone the repository again, or remove that "

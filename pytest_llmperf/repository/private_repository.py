@@ -1,4 +1,4 @@
-"""A private repository that borrows another one's objects, so that the latter is only read."""
+"""A private repository that borrows objects from the user's repository, which is only read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pytest_llmperf.repository.command import (
 )
 from pytest_llmperf.repository.folders import cannot_write
 
-#: Settings of a repository that decide what a checkout of it holds.
+#: Settings of a repository that determine the content of its checkouts.
 _SETTINGS = re.compile(
     r"core\.(autocrlf|eol|safecrlf|symlinks|ignorecase|precomposeunicode|longpaths|filemode"
     r"|attributesfile|excludesfile|protectntfs|protecthfs|bigfilethreshold|sparsecheckout"
     r"|sparsecheckoutcone|checkroundtripencoding)|filter\..*|lfs\.(fetchinclude|fetchexclude)",
     re.DOTALL,
 )
-#: Settings that keep readers of these repositories, such as a test that asks for its own version,
-#: from starting hooks, daemons or clean-ups.
+#: Settings that keep programs that use git in a checkout, such as a test that asks for its own
+#: version, from starting hooks, daemons or clean-ups.
 _OWN_SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -50,7 +50,7 @@ class PrivateRepository:
 
     @classmethod
     def create(cls, folder: Path, source: Path) -> PrivateRepository:
-        """Make one in ``folder``, which does not exist yet; ``source`` is a repository's folder.
+        """Create a private repository in ``folder``, which does not exist yet.
 
         ``source`` is a work tree's top or a repository's own folder (``.git/modules/NAME``).
 
@@ -58,8 +58,8 @@ class PrivateRepository:
             GitError: the source can't be read, or the folder can't be written.
         """
         private = cls(folder, source)
-        asked = private._ask("rev-parse", "--show-object-format", missing="sha1")
-        chosen = [] if asked == "sha1" else [f"--object-format={asked}"]
+        object_format = private._ask("rev-parse", "--show-object-format", missing="sha1")
+        chosen = [] if object_format == "sha1" else [f"--object-format={object_format}"]
         # Refs in files, whatever the default, as they are written below.
         settings = ["-c", "init.defaultRefFormat=files", "-c", "init.defaultBranch=main"]
         created = execute(
@@ -79,7 +79,7 @@ class PrivateRepository:
         """Run git on this repository, or in a work tree of it; return its output.
 
         Raises:
-            GitError: git failed, with its own words.
+            GitError: git failed, with git's own message.
         """
         where = [] if cwd is not None else [f"--git-dir={self.folder}"]
         done = execute([*where, *arguments], cwd or self.folder, _environment())
@@ -93,7 +93,7 @@ class PrivateRepository:
         ``tree`` does not exist yet, or is an empty folder.
 
         Raises:
-            GitError: git failed, with its own words.
+            GitError: git failed, with git's own message.
         """
         self.git("worktree", "add", "--quiet", "--detach", "--no-checkout", "--", str(tree), commit)
         sparse = self.folder / "info" / _SPARSE
@@ -128,12 +128,12 @@ class PrivateRepository:
         """Return the source's own checkout settings; the user's global ones apply anyway."""
         listed = self._ask("config", "--includes", "--show-scope", "--null", "--list", missing="")
         fields = listed.split("\0")
-        found: dict[str, str] = {}
+        settings: dict[str, str] = {}
         for scope, setting in zip(fields[::2], fields[1::2], strict=False):
             key, separator, value = setting.partition("\n")
             if scope in ("local", "worktree") and _SETTINGS.fullmatch(key):
-                found[key] = value if separator else "true"
-        return found
+                settings[key] = value if separator else "true"
+        return settings
 
     def _write_settings(self, settings: dict[str, str]) -> None:
         for key, value in {**settings, **_OWN_SETTINGS}.items():
@@ -151,7 +151,7 @@ class PrivateRepository:
             (self.folder / "packed-refs").write_bytes(os.fsencode(listed + "\n"))
 
     def _ask(self, *arguments: str, missing: str | None = None) -> str:
-        """Ask the source; ``missing`` is the answer where it has none."""
+        """Run git on the source and return its output, or ``missing`` if git fails."""
         done = execute([*self._named, *arguments], self._source)
         if done.returncode != 0:
             if missing is not None:
@@ -161,7 +161,7 @@ class PrivateRepository:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a git that checks out: its filters keep the user's locale."""
+    """Return the environment for checkouts: filters run by git keep the user's locale."""
     own = git_environment()
     if "LC_ALL" in os.environ:
         own["LC_ALL"] = os.environ["LC_ALL"]
@@ -171,7 +171,7 @@ def _environment() -> dict[str, str]:
 
 
 def _quoted(path: Path) -> bytes:
-    """Return a path as a line of ``objects/info/alternates``; C-quoted where it has to be."""
+    """Return a path as a line of ``objects/info/alternates``, C-quoted if it has to be."""
     raw = os.fsencode(path)
     if not raw.startswith((b'"', b"#")) and b"\n" not in raw:
         return raw

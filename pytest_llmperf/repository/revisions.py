@@ -20,12 +20,12 @@ _HEX = re.compile(r"[0-9a-fA-F]{7,64}")
 
 
 class RevisionError(GitError):
-    """A name that stands for no commit in this clone; the message suggests one."""
+    """A name stands for no commit in this clone; the message suggests a fix."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit (the full hash and the first line of its message), and its name as typed."""
+    """A commit (full hash and first line of its message), and the name that the user typed."""
 
     name: str
     commit: str
@@ -45,9 +45,9 @@ class Revision:
 def resolve(repository: Repository, name: str) -> Revision:
     """Return the commit that ``name`` refers to.
 
-    ``name`` is anything git takes for one commit, the branch of a remote without
-    the remote's name, or ``merge-base:NAME`` (the newest commit that HEAD and NAME
-    have in common).
+    ``name`` is anything that git resolves to one commit, the branch of a remote
+    without the remote's name, or ``merge-base:NAME`` (the newest commit that HEAD
+    and NAME have in common).
 
     Raises:
         RevisionError: this clone has no such commit; says what to fetch, or suggests similar names.
@@ -93,7 +93,7 @@ def _merge_base(repository: Repository, name: str) -> str:
 
 
 def _missing(repository: Repository, name: str) -> str:
-    """Return the message that there is no such commit, and what to do."""
+    """Return the message that there is no such commit, with a fix."""
     if not name.strip():
         return "an empty name is not a commit; give a branch, a tag, a hash or HEAD~1"
     text = f"there is no commit {name!r} in {repository.top}"
@@ -144,7 +144,7 @@ def _names(repository: Repository) -> list[str]:
 
 
 def _other_object(repository: Repository, name: str) -> str:
-    """Return the type of the object ``name`` if that is no commit: ``tree`` or ``blob``."""
+    """Return the type of the object ``name`` if it is not a commit: ``tree`` or ``blob``."""
     for asked in (f"{name}^{{}}", name):  # a tag stands for what it names; a path for itself
         kind = repository.run("cat-file", "-t", asked, check=False).strip()
         if kind in ("tree", "blob"):
@@ -159,17 +159,17 @@ def _is_ambiguous(repository: Repository, name: str) -> bool:
 
 
 _FULL = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-#: ``main~3^2`` is a name and steps back from it.
+#: ``main~3^2`` is a name and the steps back from it.
 _STEPS = re.compile(r"(?P<name>.*?)(?P<steps>(?:[~^][0-9]*)+)", re.DOTALL)
 
 
 def split_steps(name: str) -> tuple[str, int]:
     """Return ``main`` and 4 for ``main~3^``; 0 where there are no steps back."""
-    found = _STEPS.fullmatch(name)
-    if found is None:
+    match = _STEPS.fullmatch(name)
+    if match is None:
         return name, 0
-    steps = re.findall(r"([~^])([0-9]*)", found["steps"])
-    return found["name"], sum(int(count or 1) if mark == "~" else 1 for mark, count in steps)
+    steps = re.findall(r"([~^])([0-9]*)", match["steps"])
+    return match["name"], sum(int(count or 1) if mark == "~" else 1 for mark, count in steps)
 
 
 def main_remote(repository: Repository) -> str | None:
@@ -228,7 +228,7 @@ def shallow_remedy(repository: Repository, name: str, shared: bool = False) -> s
     return f"fetch it: git fetch --depth=1 {fetched} (a tag: {tag})"
 
 
-#: Set in builds of pull requests only, according to the service's documentation.
+#: Variables that are set only in builds of pull requests, according to each service's docs.
 _TARGETS = (
     "GITHUB_BASE_REF",  # GitHub Actions, Gitea, Forgejo
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",  # GitLab
@@ -243,7 +243,7 @@ _TARGETS = (
     "BITRISEIO_GIT_BRANCH_DEST",
     "CODEBUILD_WEBHOOK_BASE_REF",
 )
-#: (set in pull requests, the target there and something else otherwise)
+#: (set in pull requests, names the target branch there and something else otherwise)
 _CONDITIONAL = (
     ("TRAVIS_PULL_REQUEST", "TRAVIS_BRANCH"),
     ("APPVEYOR_PULL_REQUEST_NUMBER", "APPVEYOR_REPO_BRANCH"),
@@ -255,7 +255,7 @@ _CONDITIONAL = (
 def base_of_pull_request(environ: Mapping[str, str]) -> str | None:
     """Return the target branch of the pull request being built, else None.
 
-    The plain name, without ``refs/heads/`` and without a remote's.
+    It is the plain name, without ``refs/heads/`` or a remote's name.
     """
     for name in _TARGETS:
         if branch := _branch(environ.get(name)):

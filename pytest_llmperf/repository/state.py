@@ -19,8 +19,8 @@ class GitState(NamedTuple):
 
     Attributes:
         commit: HEAD, or None (no repository, no commit yet, or ``problem``).
-        dirty: tracked files differ from it; untracked files and recorded baselines do not count.
-        branch: or None when HEAD is detached.
+        dirty: whether tracked files differ from it, other than recorded baselines.
+        branch: the current branch, or None if HEAD is detached.
         problem: why a repository that exists, or may exist, can't be read; or empty.
     """
 
@@ -33,9 +33,9 @@ class GitState(NamedTuple):
 def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
     """Read the state of the repository around ``cwd``.
 
-    ``baselines`` is the store's folder: recording there does not change the
-    measured code. If only a part can be read, nothing is returned: a commit
-    without its changes would be wrong.
+    ``baselines`` is the store's folder: changes in it do not make the tree dirty,
+    as they do not change the measured code. If a part can't be read, nothing but
+    the problem is returned: a commit without its changes would be wrong.
     """
     try:
         repository = Repository.around(cwd)
@@ -50,9 +50,9 @@ def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
         return GitState(None, False, None, str(error))
 
 
-#: Untracked files larger than this (models, data) are known by size and modification time, bytes.
+#: Bytes; larger untracked files (models, data) are identified by size and modification time.
 LARGE = 64 * 1024 * 1024
-#: Replaces the commit before there is one.
+#: Stands for the commit before the first commit.
 UNBORN = "no-commit"
 _DIGITS = 16
 
@@ -61,12 +61,12 @@ def state_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
     """Return HEAD's hash if the work tree is clean, else the hash, ``+`` and a digest.
 
     The digest covers the content of every tracked file that differs from the
-    commit and of every untracked one that git does not ignore. What is staged
-    changes nothing: tests run on the files. ``exclude`` names folders, from the
-    top, that do not count.
+    commit and of every untracked file that git does not ignore. Staging changes
+    nothing: tests run on the files. ``exclude`` names folders, from the top, that
+    are ignored.
 
     Raises:
-        GitError: git could not list what differs.
+        GitError: git could not list the changes.
     """
     commit = repository.head() or UNBORN
     difference = difference_of(repository, exclude)
@@ -74,12 +74,12 @@ def state_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
 
 
 def difference_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
-    """Return a digest of what differs between HEAD and the work tree; empty if nothing does.
+    """Return a digest of the differences between HEAD and the work tree; empty if none.
 
-    ``exclude`` as ``state_of`` takes it.
+    ``exclude`` is as in ``state_of``.
 
     Raises:
-        GitError: git could not list what differs.
+        GitError: git could not list the changes.
     """
     changed = _changed(repository, exclude)
     if not changed:
@@ -96,11 +96,11 @@ def changed_since(
 ) -> dict[str, bool]:
     """Return the files that differ between ``commit`` and the work tree.
 
-    Path from the top -> whether git does not track the file. ``git diff`` would refresh the index,
-    which writes to the repository.
+    Path from the top -> whether the file is untracked. ``git diff`` is not used: it would
+    refresh the index, which writes to the repository.
 
     Raises:
-        GitError: git could not list what differs.
+        GitError: git could not list the changes.
     """
     excluded = [f":(top,exclude,literal){folder.strip('/')}" for folder in exclude]
     listing = repository.run(
@@ -112,7 +112,7 @@ def changed_since(
 
 
 def ignored(repository: Repository) -> list[str]:
-    """Return the files and folders that git ignores, as paths from the top; folders as one.
+    """Return the files and folders that git ignores, as paths from the top; a folder is one entry.
 
     Raises:
         GitError: git could not list them.
@@ -124,7 +124,7 @@ def ignored(repository: Repository) -> list[str]:
 
 
 def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
-    """Return path from the top -> whether it is untracked, of all changed files."""
+    """Return path from the top -> whether it is untracked, for all changed files."""
     changed: dict[str, bool] = {}
     for path, untracked in changes(repository, exclude=exclude):
         # A file that is staged as deleted but still exists is listed twice, tracked first.
@@ -135,24 +135,24 @@ def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
 def _content(path: Path, untracked: bool) -> bytes:
     """Return bytes that identify a file's type, mode and content."""
     try:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
             return b"link " + os.fsencode(path.readlink())
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             return b"folder " + _nested(path)
-        mode = b"program " if found.st_mode & stat.S_IXUSR else b"file "
-        if not stat.S_ISREG(found.st_mode):
+        mode = b"program " if status.st_mode & stat.S_IXUSR else b"file "
+        if not stat.S_ISREG(status.st_mode):
             return b"other"
-        if untracked and found.st_size > LARGE:
-            return mode + f"{found.st_size} {found.st_mtime_ns}".encode()
+        if untracked and status.st_size > LARGE:
+            return mode + f"{status.st_size} {status.st_mtime_ns}".encode()
         return mode + bytes.fromhex(sha256_of(path))
     except OSError as error:
-        # Deleted, or not readable for this user.
+        # Deleted, or not readable by this user.
         return b"none" if isinstance(error, FileNotFoundError) else b"unreadable"
 
 
 def _nested(folder: Path) -> bytes:
-    """Return the state of a submodule or of a repository inside this one."""
+    """Return the state of a submodule, or of another repository inside this one."""
     inner = Repository.around(folder)
     if inner is None or inner.top != folder.resolve():
         return b""
@@ -165,7 +165,7 @@ _CONTENT_DIGITS = 20
 def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ()) -> str:
     """Return a digest of a commit's files, modes, links and submodules.
 
-    ``exclude`` names files and folders, from the top, that do not count. Two commits with the
+    ``exclude`` names files and folders, from the top, that are ignored. Two commits with the
     same digest are checked out as the same files.
 
     Raises:

@@ -24,17 +24,17 @@ INSTRUMENT = "pytest_llmperf"
 
 @dataclass(frozen=True)
 class OtherTree:
-    """The location of a recording session, and its differences from this one.
+    """Another tree to record tests in, and how it differs from this one.
 
     Attributes:
         title: its name in messages.
         project: its root folder.
         environment: the Python environment of its processes.
         roots: folders its modules are imported from first.
-        top_here, top: the tops of this work tree and of that one; the same for another
-            configuration.
+        top_here, top: top folders of this work tree and of the other; the same if only the
+            configuration differs.
         scratch: a folder for temporary files; None takes the system's.
-        config_file: its configuration; None takes this session's, moved there.
+        config_file: its configuration file; None takes the counterpart of this session's.
     """
 
     title: str
@@ -71,7 +71,7 @@ class RecordingRequest:
     """Instructions for the session in the other tree.
 
     Attributes:
-        wanted: node ids of the tests to record, where they exist there.
+        wanted: node ids of the tests to record, if they exist in that tree.
         modules: top-level modules of the project whose origin to report.
         outcome: the file to write.
     """
@@ -96,19 +96,19 @@ class BaseRecording:
     """Result of the session in the other tree.
 
     Attributes:
-        spec: how an engine process is started there; None if no wanted test exists there.
+        spec: how an engine process is started in that tree; None if it has no wanted test.
         llm: the engine settings of its configuration, as ``LlmConfig`` writes them.
         model: the model's SHA-256, or its name where it is no file.
         engine: the engine and its version; empty if none was ever started.
-        layers: how many are on a GPU, such as ``12/31``; empty where the engine does not report it.
+        layers: how many layers are on a GPU, such as ``12/31``; empty if not reported.
         workloads: what each wanted test asked of the engine, by node id.
-        problems: why a wanted test has none although it exists.
-        collected: node ids of all perf tests there.
+        problems: why a wanted test that exists has no workload, by node id.
+        collected: node ids of all perf tests in that tree.
         broken: files, classes and tests that could not be collected or set up, and why.
         origins: the file of each module of the project that was imported.
         python: the version of its interpreter.
         path: its import path.
-        config_file: the configuration it read; empty where there is none.
+        config_file: the configuration file it read; empty without one.
     """
 
     spec: LaunchSpec | None = None
@@ -144,7 +144,7 @@ class BaseRecording:
         """Read an outcome.
 
         Raises:
-            OSError: there is none.
+            OSError: the file can't be read.
         """
         data = json.loads(path.read_text(encoding="utf-8"))
         spec = data["spec"]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Whether a test makes the same requests on both sides, different ones, or exists on one only.
 Relation = Literal["same", "changed", "absent"]
-#: Settings that make another engine, for which a test's workload may differ.
+#: Settings that select another engine or model, for which a test's workload may differ.
 _OTHER_WORK = ("engine", "target", "model_path", "chat_format")
 
 
@@ -42,19 +42,19 @@ class SideError(Exception):
 
 @dataclass(frozen=True)
 class BaseSide:
-    """The base side, which this session's own side, the candidate, is compared with.
+    """The base side of a comparison, which the candidate, this session's own side, is run against.
 
     Attributes:
         name: its name in reports: its file, or the commit.
-        spec: how its engine processes are started; None where it has no test of this session.
-        llm: its engine settings; None as ``spec``.
+        spec: how its engine processes are started; None if it has no test of this session.
+        llm: its engine settings; None if ``spec`` is.
         differences: what differs besides the code, ``key: base 1, candidate 2``.
-        changed: workloads of the tests that ask for other work there, by node id.
-        absent: why a test has no counterpart there, by node id.
-        broken: why a test can't be compared although it may be there, by node id.
+        changed: workloads of the tests that make other requests on this side, by node id.
+        absent: why a test has no counterpart on this side, by node id.
+        broken: why a test can't be compared although it may exist on this side, by node id.
         notes: further remarks on it, one line each.
         identity: what distinguishes this base from any other, plain JSON; empty where unknown.
-        commit: its hash, where it is another commit.
+        commit: its hash, if it is another commit.
         culprit: what to blame for a regression against that commit.
         bisect_from: what `llmperf bisect` starts from to find it; None if there is nothing to find.
         tree: where to record tests for another configuration whose engine may process them
@@ -82,7 +82,7 @@ class BaseSide:
         return "changed" if nodeid in self.changed else "same"
 
     def for_tests(self, tests: Sequence[RecordedTest]) -> BaseSide:
-        """Return this side, with tests marked whose settings its configuration can't have."""
+        """Return this side, with tests marked broken if it can't have their settings."""
         broken = dict(self.broken)
         for test in tests:
             if test.cell is None or self.relation(test.nodeid) == "absent":
@@ -94,7 +94,7 @@ class BaseSide:
         return replace(self, broken=broken) if broken != self.broken else self
 
     def for_test(self, test: RecordedTest) -> BaseSide:
-        """Return this side with the settings of a test's cell on top, if it is one.
+        """Return this side with the settings of a test's sweep cell, if it has one.
 
         Raises:
             WrongSettingError, ImpossibleSettingsError: its configuration can't have them.
@@ -106,14 +106,14 @@ class BaseSide:
             return replace(self, differences=())
         llm = with_settings(llm, cell.settings)
         file = Path(spec.config["model_path"]) if llm.kind.needs == "model" else None
-        settings = [one for one in self.differences if one.startswith("llm.")]
+        settings = [line for line in self.differences if line.startswith("llm.")]
         same_model = () if any(map(_is_model, settings)) else ("llm.model_path",)
         return replace(
             self,
             llm=llm,
             spec=replace(spec, config=llm.resolved(file)),
             differences=(
-                *(one for one in self.differences if one not in settings),
+                *(line for line in self.differences if line not in settings),
                 *setting_lines(cell.setup.llm, llm, same_model),
             ),
         )
@@ -123,11 +123,11 @@ class BaseSide:
         work = self.changed.get(test.nodeid)
         if work is None:
             return ""
-        found = difference(work.digests, test.workload.digests, self.name)
+        details = difference(work.digests, test.workload.digests, self.name)
         if work.summary == test.workload.summary:
-            found = f"{found or 'of the same size'}; {ADVICE}"
+            details = f"{details or 'of the same size'}; {ADVICE}"
         text = f"{self.name} measured {work.summary}: other work, so not judged as equal"
-        return f"{text}: {found}" if found else text
+        return f"{text}: {details}" if details else text
 
 
 def _is_model(difference: str) -> bool:
@@ -135,7 +135,7 @@ def _is_model(difference: str) -> bool:
 
 
 def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
-    """Return the base side of another configuration, from this session's recording.
+    """Return another configuration as the base side, for this session's recording of the tests.
 
     Args:
         name: its name in reports.
@@ -157,11 +157,11 @@ def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
 def config_side(context: SessionContext, path: Path) -> BaseSide:
     """Return the base side of another configuration file.
 
-    The environment's settings hold for both sides, overrides for the session's own only; the
+    Settings from the environment apply to both sides, overrides only to the candidate; the
     file's ``perf`` section is not used.
 
     Raises:
-        ConfigError: naming everything that is wrong with it.
+        ConfigError: the file is wrong; the message names every problem.
     """
     from pytest_llmperf.packages.environment import Environment
 
@@ -179,7 +179,7 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
 
 
 def workload_may_differ(own: EngineSetup, setup: EngineSetup) -> bool:
-    """Whether the same test may be another workload with the other configuration's engine."""
+    """Whether a test's workload may differ with the other configuration's engine."""
     return any(getattr(own.llm, key, None) != getattr(setup.llm, key, None) for key in _OTHER_WORK)
 
 
@@ -187,10 +187,10 @@ def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ())
     """Return the engine settings that differ, one line each, except those in ``without``."""
     from pytest_llmperf.baselines.match import setting_differences
 
-    found = setting_differences(own.resolved(), other.resolved())
+    differences = setting_differences(own.resolved(), other.resolved())
     return tuple(
         f"{d.item}: base {d.baseline}, candidate {d.current}"
-        for d in found
+        for d in differences
         if d.item not in without
     )
 

@@ -1,4 +1,4 @@
-"""Chooses the stored sessions to judge by: the work tree's or, in a pull request, its base's."""
+"""Chooses the stored sessions to judge by: the work tree's or those of a pull request's base."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def read_baselines(
         store: the work tree's store.
         machine: this machine.
         model: the model in use.
-        asked: the commit whose baselines count; None takes, in the CI job of a pull
-            request, its merge base, so that a branch is not judged by what it recorded
-            itself, and the work tree's elsewhere.
+        asked: the commit whose baselines count; None takes the work tree, or in the CI job
+            of a pull request its merge base, so that a branch is not judged by what it
+            recorded itself.
 
     Raises:
         BaselineError: files that can't be used.
-        GitError: git can't read them there.
+        GitError: git can't read the files of that commit.
     """
     target = base_of_pull_request(os.environ)
     if asked is None and target is None:
@@ -62,7 +62,7 @@ def read_baselines(
             f"recorded itself: {error}"
         )
         return find_baseline(store, machine, model), [note]
-    # What can't be read there must not be replaced by what the branch recorded itself.
+    # Unreadable baselines of the base must not be replaced by what the branch recorded itself.
     return _read_from(repository, revision, store, machine, model)
 
 
@@ -120,9 +120,9 @@ def _read_from(
             return find_baseline(store, machine, model), [
                 f"{store.root} lies outside of the repository: baselines are read as they are there"
             ]
-        found = _renamed(find_baseline(exported, machine, model), exported.root, store.root)
+        baselines = _renamed(find_baseline(exported, machine, model), exported.root, store.root)
     current = find_baseline(store, machine, model)
-    own = {one.path.name for one in current.records} - {one.path.name for one in found.records}
+    own = {r.path.name for r in current.records} - {r.path.name for r in baselines.records}
     notes = [f"baselines are those of {revision}"]
     if own:
         judge = "does not judge" if len(own) == 1 else "do not judge"
@@ -130,7 +130,7 @@ def _read_from(
             f"{count(len(own), 'session')} recorded since then {judge}: a branch is not "
             "judged by what it recorded itself"
         )
-    return found, notes
+    return baselines, notes
 
 
 def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:
@@ -141,7 +141,7 @@ def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:
 
     return replace(
         found,
-        records=tuple(replace(one, path=moved(one.path)) for one in found.records),
-        refused=tuple(replace(one, path=moved(one.path)) for one in found.refused),
-        decisions=tuple(replace(one, path=moved(one.path)) for one in found.decisions),
+        records=tuple(replace(r, path=moved(r.path)) for r in found.records),
+        refused=tuple(replace(r, path=moved(r.path)) for r in found.refused),
+        decisions=tuple(replace(d, path=moved(d.path)) for d in found.decisions),
     )

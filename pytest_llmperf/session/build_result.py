@@ -1,4 +1,4 @@
-"""Builds the result of a session from its trials, confirmation and visible causes."""
+"""Builds a session's result from its trials, their confirmation and visible causes."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def session_result(
     """Return the session's result so far.
 
     Args:
-        context: of the session.
-        trial: the measurement of its tests.
-        confirmation: which of them were run against the commit of their baseline.
+        context: the session's context.
+        trial: the session's own trial.
+        confirmation: results of running suspects against the commit of their baseline.
         recorded_to: the file it was stored in, or None.
         problems: what could not be stored, one line each.
-        explainer: looks for causes of tests that are too slow; None looks for none.
-        quality: of the tests that have limits for it, by node id.
+        explainer: finds causes of tests that are too slow; None skips that.
+        quality: quality of the tests that have limits for it, by node id.
         interrupted: whether the user ended the session.
     """
     facts, plan, base, measured = trial.facts, trial.plan, trial.base, trial.measurement
@@ -72,9 +72,9 @@ def session_result(
         )
         for test in trial.tests
     )
-    fitness = merged_sessions(session_entries(one.fitness) for one in (trial, *confirmation.trials))
-    also = [one.measurement for one in confirmation.trials]
-    # Of the first judgement, too: a confirmed test's result rests on pairs.
+    fitness = merged_sessions(session_entries(t.fitness) for t in (trial, *confirmation.trials))
+    also = [confirming.measurement for confirming in confirmation.trials]
+    # From the first judgement, because a confirmed test's result rests on pairs.
     first = [row for rows in trial.checks.values() for row in rows]
     sources = {source for row in first for source in row.baseline_sources}
     waited = context.wait.summary()
@@ -104,8 +104,8 @@ def session_result(
             *(explainer.problems if explainer is not None else ()),
         ),
         gpus=telemetry.facts if telemetry is not None else (),
-        wall_seconds=sum(one.seconds for one in (measured, *also)) + confirmation.prepared_seconds,
-        generation_seconds=sum(one.generating_seconds for one in (measured, *also)),
+        wall_seconds=sum(m.seconds for m in (measured, *also)) + confirmation.prepared_seconds,
+        generation_seconds=sum(m.generating_seconds for m in (measured, *also)),
         recording_generation_seconds=sum(test.seconds for test in trial.tests),
         baseline_sources=tuple(sorted(sources)),
         recorded_to=recorded_to,
@@ -139,7 +139,7 @@ def _test(
     facts, base, cell = trial.facts.for_test(test), trial.base_of(test), test.cell
     checks, samples = trial.checks[nodeid], trial.measurement.tests[nodeid]
     baseline, skipped = trial.baselines[nodeid]
-    rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
+    rows = tuple(row for row in checks if row.check.gated or row.evidence.samples)
     roofline = facts.roofline.share(facts.info, test.workload, rows)
     configured = trial.configured[nodeid]
     load = shown_load(test.workload.load, samples.processes)
@@ -163,11 +163,11 @@ def _test(
         requests=test.workload.digests,
         settings=cell.settings if cell is not None else {},
         sweep=cell.sweep if cell is not None else "",
-        # What led to the trial that decides comes first.
+        # The reason for the deciding trial comes first.
         findings=(*remarks, *findings) if confirmed is not None else (*findings, *remarks),
         differences=differences_of(facts, nodeid, baseline, base, configured),
         fitness=trial.fitness[nodeid],
-        causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
+        causes=explanations_of([row.verdict for row in checks if row.verdict], configured),
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
         culprit=base.culprit if base is not None else "",
@@ -197,31 +197,31 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
 
 
 def _findings(samples: TestSamples, unit: str) -> list[str]:
-    """Return what was found in a test's samples; ``unit``: the noun for what one comes from."""
-    found = []
+    """Return findings on a test's samples; ``unit``: the noun for what a sample comes from."""
+    lines = []
     stalled = sum(samples.stalls())
     if stalled:
         effect = "kept, the median absorbs them"
-        if any(one.turns for one in samples.processes):
+        if any(sample.turns for sample in samples.processes):
             effect = "these count for little unless one side alone has them"
-        found.append(
+        lines.append(
             f"{count(stalled, 'stalled iteration')} (over 1.25 times their {unit}'s median; "
             f"{effect})"
         )
     if samples.voided and samples.processes:
         left_out = count(len(samples.voided), unit)
-        found.append(f"{left_out} left out as invalid: {_why_void(samples.voided[0])}")
-    # What is unknown of the measurement, or what the configuration lets count anyway.
-    found += [
+        lines.append(f"{left_out} left out as invalid: {_why_void(samples.voided[0])}")
+    # Gaps in the measurement, and findings that the configuration lets count anyway.
+    lines += [
         f"in {count(len(entry.processes), unit)}: {entry}"
         for entry in fitness_entries_of(samples)
         if entry.doing == "measurement" and entry.severity == "warn"
     ]
-    return found
+    return lines
 
 
 def _unchecked(plan: Plan, samples: TestSamples) -> list[str]:
-    """Return what too few blocks can't show; the two sides of a pair warm up alike."""
+    """Return a note if too few blocks check for a warm-up; the sides of a pair warm up alike."""
     if plan.unit is not BLOCK or samples.pairs or samples.error:
         return []
     text = unchecked(len(samples.processes))
@@ -229,12 +229,12 @@ def _unchecked(plan: Plan, samples: TestSamples) -> list[str]:
 
 
 def _why_void(sample: ProcessSample) -> str:
-    """Return why a sample does not count; what disturbed the machine the session lists once."""
+    """Return why a sample does not count; the session lists the details of disturbances once."""
     void = sample.void or ""
     named = [
-        one.name
-        for one in sample.findings
-        if disturbs(one.name, one.severity) and void.endswith(f"({one.name})")
+        finding.name
+        for finding in sample.findings
+        if disturbs(finding.name, finding.severity) and void.endswith(f"({finding.name})")
     ]
     return f"the machine was disturbed ({listed(named)})" if named else void
 

@@ -1,4 +1,4 @@
-"""Causes of a slow test: what commit or configuration changed, and what a diagnosis sees."""
+"""Causes of a slow test: changes of commit or configuration, and what a diagnosis finds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.session.trial import Trial
 
-#: Findings on threads; more than the cores explain a change only if the baseline had fewer.
+#: Findings on threads; more threads than cores explain a change only if the baseline had fewer.
 _BEYOND, _THREADS = "threads_beyond_cores", "other_threads"
 
 
@@ -38,25 +38,25 @@ def configured_findings(
     base: BaseSide | None,
     loaded: Mapping[str, EngineInfo],
 ) -> list[FitnessFinding]:
-    """Return how configuration or build differ from a test's baseline or base side.
+    """Return findings on how configuration or build differ from a test's baseline or base side.
 
     Args:
-        facts: of this session, for the test.
-        nodeid: of the test.
+        facts: this session's facts, for the test.
+        nodeid: the test's node id.
         baseline: the newest stored session that judges the test, or None.
         base: the base side, which replaces the baseline, or None.
         loaded: what each side's engine had loaded for the test, by side.
     """
-    found = beyond_cores(facts.config, usable_cpus())
+    findings = beyond_cores(facts.config, usable_cpus())
     sides = (
         _sides(facts, base, loaded)
         if base is not None
         else _stored(facts, nodeid, baseline, loaded)
     )
     if sides is not None:
-        found = [*causes(*sides), *found]
+        findings = [*causes(*sides), *findings]
     # In order of significance, not of severity.
-    return [with_severities([one], facts.watch.severities)[0] for one in found]
+    return [with_severities([finding], facts.watch.severities)[0] for finding in findings]
 
 
 def stored_causes(
@@ -90,7 +90,7 @@ def differences_of(
     base: BaseSide | None,
     configured: Sequence[FitnessFinding],
 ) -> tuple[str, ...]:
-    """Return other differences than speed, those that affect speed first.
+    """Return differences other than speed, those that affect speed first.
 
     Compared with the newest session that judged the test, or with the base side.
     """
@@ -100,16 +100,16 @@ def differences_of(
     if baseline is None:
         return ()
     named = {setting for finding in configured for setting in NAMED_SETTINGS.get(finding.name, ())}
-    found = differences_from(baseline, facts.machine, facts.provenance, facts.config, nodeid)
-    rest = (f"{d.item}: {d.baseline} → {d.current}" for d in found if d.item not in named)
+    differences = differences_from(baseline, facts.machine, facts.provenance, facts.config, nodeid)
+    rest = (f"{d.item}: {d.baseline} → {d.current}" for d in differences if d.item not in named)
     return (*known_causes, *rest)
 
 
 class Explainer:
-    """Looks for causes of tests that miss a target or regressed.
+    """Finds causes of tests that miss a target or regressed.
 
     Attributes:
-        problems: why looking failed, one line each.
+        problems: why the search failed, one line each.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Explainer:
 
     def explain(self, trial: Trial, test: RecordedTest) -> tuple[DiagnosedCause, ...]:
         """Return the visible causes of a slow test, the costliest first; none if it is not slow."""
-        slow = _too_slow([one.verdict for one in trial.checks[test.nodeid] if one.verdict])
+        slow = _too_slow([row.verdict for row in trial.checks[test.nodeid] if row.verdict])
         if not slow and not _is_over_saturated(trial.measurement.tests[test.nodeid]):
             return ()
         try:
@@ -138,42 +138,40 @@ class Explainer:
         if self._hardware is None:
             self._hardware = look_at_hardware()
         facts, samples = trial.facts.for_test(test), trial.measurement.tests[test.nodeid]
-        # As the verdict: only this side's valid processes.
-        valid = [one for one in samples.processes if one.side == CANDIDATE]
-        # Without any, those of a server that can't keep up still say why it can't.
-        loaded = valid or [one for one in samples.voided if one.side == CANDIDATE]
-        found = (finding for one in valid for finding in one.findings)
-        checks = [one for one in trial.checks[test.nodeid] if one.summary]
+        # Like the verdict, only the candidate's valid processes count.
+        valid = [sample for sample in samples.processes if sample.side == CANDIDATE]
+        # Without any, the void ones of an overloaded server still show why it can't keep up.
+        loaded = valid or [sample for sample in samples.voided if sample.side == CANDIDATE]
+        findings = (finding for sample in valid for finding in sample.findings)
+        checks = [row for row in trial.checks[test.nodeid] if row.summary]
         situation = Situation(
             config=facts.config,
             hardware=self._hardware,
             info=facts.info,
             use=_use(test.workload),
-            metrics={one.check.metric.name: one.summary.value for one in checks if one.summary},
-            findings=worst_of_each(found),
+            metrics={row.check.metric.name: row.summary.value for row in checks if row.summary},
+            findings=worst_of_each(findings),
             model_bytes=facts.info.file_bytes,
-            loads=[one.load for one in loaded if one.load is not None],
-            uses=[one.use for one in loaded if one.use is not None],
-            base_uses=[
-                one.use for one in samples.processes if one.side == BASE and one.use is not None
-            ],
+            loads=[sample.load for sample in loaded if sample.load is not None],
+            uses=[sample.use for sample in loaded if sample.use is not None],
+            base_uses=[s.use for s in samples.processes if s.side == BASE and s.use is not None],
         )
         return tuple(
             DiagnosedCause(
-                name=one.cause.name,
-                title=one.cause.title,
-                evidence=one.evidence.text,
-                change=one.evidence.remedy.change,
-                certain=one.evidence.certain,
+                name=visible.cause.name,
+                title=visible.cause.title,
+                evidence=visible.evidence.text,
+                change=visible.evidence.remedy.change,
+                certain=visible.evidence.certain,
             )
-            for one in examine(situation)
+            for visible in examine(situation)
         )
 
 
 def doctor_command(setup: EngineSetup, workload: Workload) -> str:
-    """Return the command that measures each change's effect, from the folder it was started in.
+    """Return the ``llmperf doctor`` command that measures each change's effect.
 
-    Empty for a server, whose settings are not the doctor's to change.
+    It is run where this session was started. Empty for a server, whose settings can't be changed.
     """
     if setup.llm.kind.loads:
         return ""
@@ -195,16 +193,16 @@ def doctor_command(setup: EngineSetup, workload: Workload) -> str:
 
 
 def _too_slow(verdicts: Sequence[Verdict]) -> set[VerdictKind]:
-    """Return which of ``missed`` and ``regressed`` the verdicts or their reasons say."""
+    """Return which of ``missed`` and ``regressed`` occur in the verdicts or their reasons."""
     kinds = {reason.kind for verdict in verdicts for reason in verdict.reasons}
     kinds |= {verdict.kind for verdict in verdicts}
     return kinds & {VerdictKind.REGRESSED, VerdictKind.MISSED}
 
 
 def _is_over_saturated(samples: TestSamples) -> bool:
-    """Whether a load that the server can't keep up with left nothing to judge."""
+    """Whether nothing can be judged because the server did not keep up with the load."""
     return not samples.processes and any(
-        finding.name == "over_saturated" for one in samples.voided for finding in one.findings
+        finding.name == "over_saturated" for sample in samples.voided for finding in sample.findings
     )
 
 
@@ -216,7 +214,7 @@ def _stored(
 ) -> tuple[EngineState, EngineState] | None:
     if baseline is None:
         return None
-    # From the measured processes: the engine of the bodies may have placed layers differently.
+    # From the measured processes: the engine that ran the bodies may have placed layers otherwise.
     measured = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
     record = baseline.record
     return (
@@ -242,8 +240,8 @@ def _use(workload: Workload) -> Use:
 
     requests = workload.requests
     return Use(
-        prompt_tokens=max(len(one.prompt_token_ids) for one in requests),
-        output_tokens=max(one.output_tokens for one in requests),
-        context=max(len(one.prompt_token_ids) + one.output_tokens for one in requests),
+        prompt_tokens=max(len(request.prompt_token_ids) for request in requests),
+        output_tokens=max(request.output_tokens for request in requests),
+        context=max(len(r.prompt_token_ids) + r.output_tokens for r in requests),
         own=True,
     )

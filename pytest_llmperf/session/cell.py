@@ -37,13 +37,13 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """The settings that the sweep names, in the form in which they are stored."""
         config = self.setup.llm.resolved()
-        found = {name: config[name] for name in self.settings if not name.startswith(_EXTRA)}
+        settings = {name: config[name] for name in self.settings if not name.startswith(_EXTRA)}
         extra = {
             name.removeprefix(_EXTRA): value_hash(value)
             for name, value in self.settings.items()
             if name.startswith(_EXTRA)
         }
-        return {**found, EXTRA_HASHES: extra} if extra else found
+        return {**settings, EXTRA_HASHES: extra} if extra else settings
 
     @property
     def config(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Cell:
         return without_extra_values(self.setup.llm.resolved())
 
     def stored_settings(self, session: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings to store: those named, and others that differ from the session's."""
+        """Return the settings to store: the sweep's, and others that differ from the session's."""
         named = {EXTRA_HASHES if name.startswith(_EXTRA) else name for name in self.settings}
         return {
             name: value
@@ -67,8 +67,8 @@ def specs_of(
 
     Args:
         tests: the session's tests.
-        own: of tests that are no cells.
-        of_cell: of a cell.
+        own: how the engine of tests outside of a sweep is started.
+        of_cell: returns how a cell's engine is started.
     """
     if all(test.cell is None for test in tests):
         return {}

@@ -68,7 +68,7 @@ def repository_of(root: Path, asked: str) -> Repository:
     """Return the repository of the project.
 
     Raises:
-        SideError: there is none; ``asked`` names what needs one.
+        SideError: there is no repository or commit; ``asked`` names what needs it.
         GitError: it can't be used.
     """
     repository = Repository.around(root)
@@ -95,11 +95,11 @@ def check_out_commit(
         repository: the user's repository.
         revision: the commit.
         say: shows one line.
-        install, seconds: as ``environment_for`` takes them.
+        install, seconds: see ``environment_for``.
         import_roots: folders that this process imports from first.
 
     Raises:
-        SideError: it has no such folder, or its dependencies can't be installed.
+        SideError: it lacks the project's folder, or its dependencies can't be installed.
         GitError: it can't be checked out.
     """
     from pytest_llmperf.config.embedded import cache_dir
@@ -131,9 +131,9 @@ def _moved_roots(
     """Return the counterparts, in the other tree, of this process's import folders.
 
     Raises:
-        SideError: one does not exist in it, so its modules would come from this tree.
+        SideError: the other tree lacks a folder, so its modules would come from this tree.
     """
-    found = []
+    moved_folders = []
     for folder in folders:
         path = Path(folder).resolve()
         if not path.is_relative_to(top):
@@ -145,17 +145,17 @@ def _moved_roots(
                 f"{revision} has no folder {below}, which the modules of {root.name} are imported "
                 "from here"
             )
-        found.append(str(moved))
-    return found
+        moved_folders.append(str(moved))
+    return moved_folders
 
 
 def foreign_module(origins: Mapping[str, str], top: Path, whose: str) -> str:
-    """Return a message about a module that was not imported from the tree ``top``, or ""."""
+    """Return an error message if a module was not imported from the tree ``top``; else ""."""
     for name, file in sorted(origins.items()):
         path = Path(os.path.realpath(file))
         inside = path.is_relative_to(top.resolve())
         below = path.relative_to(top.resolve()).parts if inside else ()
-        # An environment often lies in the tree; its packages are no part of the project.
+        # An environment often lies in the tree, but its packages are not part of the project.
         installed = {"site-packages", "dist-packages"} & set(below)
         if name.partition(" ")[0] != INSTRUMENT and (not inside or installed):
             return (

@@ -36,22 +36,22 @@ def commit_side(
     """Record the tests at the commit and return it as the base side.
 
     Args:
-        context: of the session.
+        context: the session's context.
         checkout: the commit's tree.
         tests: the session's tests.
-        info: of the session's engine.
+        info: what the session's engine loaded.
         collected: all tests that this session found, before any was deselected, and whether each
-            is a perf test; to find those that exist at the base only. None if some may be missing.
+            is a perf test; shows which exist only at the base. None if some may be missing.
 
     Raises:
         SideError: the commit's tests can't be recorded, or both sides would run the same code.
     """
-    found = _record(context, checkout.tree(), tests, f"at {checkout.name}")
+    recording = _record(context, checkout.tree(), tests, f"at {checkout.name}")
     top = checkout.files.top
-    if text := foreign_module(found.origins, top, f"the base ({checkout.name})"):
+    if text := foreign_module(recording.origins, top, f"the base ({checkout.name})"):
         raise SideError(text)
-    changed, absent, broken = _relations(tests, found, checkout.name)
-    removed = [] if collected is None else _removed(found, collected, context.root)
+    changed, absent, broken = _relations(tests, recording, checkout.name)
+    removed = [] if collected is None else _removed(recording, collected, context.root)
     notes = [f"base {checkout.name}: {checkout.revision.subject}"]
     if not checkout.environment.shared:
         notes.append(f"{checkout.name} has its {checkout.environment.note}")
@@ -62,20 +62,20 @@ def commit_side(
     culprit, bisect_from = "", None
     with suppress(GitError):
         culprit, bisect_from = _culprit(checkout, context.baselines_dir)
-    has_tests = found.spec is not None
-    settings = _settings(found, checkout.name) if has_tests else None
+    has_tests = recording.spec is not None
+    settings = _settings(recording, checkout.name) if has_tests else None
     return BaseSide(
         name=checkout.name,
-        spec=found.spec,
+        spec=recording.spec,
         llm=settings,
-        differences=_differences(context.setup, info, checkout, found, settings)
+        differences=_differences(context.setup, info, checkout, recording, settings)
         if settings is not None
         else (),
         changed=changed,
         absent=absent,
         broken=broken,
         notes=tuple(notes),
-        identity=_identity(checkout, found) if has_tests else {},
+        identity=_identity(checkout, recording) if has_tests else {},
         commit=checkout.revision.commit,
         culprit=culprit,
         bisect_from=bisect_from,
@@ -92,8 +92,8 @@ def recorded_side(
     """
     if base.tree is None:
         return base
-    found = _record(context, base.tree, tests, f"with {base.name}")
-    changed, absent, broken = _relations(tests, found, base.name)
+    recording = _record(context, base.tree, tests, f"with {base.name}")
+    changed, absent, broken = _relations(tests, recording, base.name)
     return replace(base, changed=changed, absent=absent, broken=broken)
 
 
@@ -125,9 +125,9 @@ def _settings(found: BaseRecording, name: str) -> LlmConfig:
 
 
 def _removed(found: BaseRecording, collected: Mapping[str, bool], root: Path) -> list[str]:
-    """Return the base's perf tests that are none of this session's tree.
+    """Return the base's perf tests that no longer exist in this session's tree.
 
-    Nothing is known of a file that exists and was not collected (``--ignore``, ``--lf``).
+    Tests of a file that exists but was not collected (``--ignore``, ``--lf``) are left out.
     """
     files = {nodeid.partition("::")[0] for nodeid in collected}
     gone = []
@@ -185,7 +185,7 @@ def _differences(
     lines += setting_lines(own, settings, ("llm.model_path",) if same_model else ())
     if not same_model and setup.model is not None:
         lines.append(f"model SHA-256: base {found.model[:12]}, candidate {model[:12]}")
-    # An engine that did not start has no version; of which kind it is, the settings say.
+    # An engine that did not start has no version, and its kind is among the settings.
     if found.engine and engine != found.engine:
         lines.append(f"engine: base {found.engine}, candidate {engine}")
     layers = info.gpu.share if info.gpu is not None else ""
@@ -215,7 +215,7 @@ def _config_files(
 
 
 def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
-    """Return a line on how many files differ from the commit, and how to list them."""
+    """Return a line that says how many files differ from the commit, and how to list them."""
     exclude = _recorded(checkout, baselines)
     try:
         changed = changed_since(checkout.repository, checkout.revision.commit, exclude)
@@ -232,14 +232,14 @@ def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
         )
     if untracked:
         more = f" and {len(untracked) - 1} more" if len(untracked) > 1 else ""
-        # In reports, which can't hold every name that a file may have.
+        # Reports can't show every character that a file name may have.
         first = printable(untracked[0])
         parts.append(f"{count(len(untracked), 'file')} not tracked by git ({first}{more})")
     return [f"code: {', and '.join(parts)}"]
 
 
 def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:
-    """Return the baselines' folder, from the top, which contains no code."""
+    """Return the baselines folder, which contains no code, relative to the repository's top."""
     folder = below_top(checkout.repository, baselines)
     return [] if folder is None else [folder]
 

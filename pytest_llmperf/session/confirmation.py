@@ -43,8 +43,8 @@ class SuspectConfirmation:
         trials: the trials that were run.
         confirmed: the trial that decides on a test, by node id.
         remarks: the reason for that trial, or why there was none, by node id.
-        rejudged: the verdicts by stored sessions on all others, at their share of the false-alarm
-            rate; None if unchanged.
+        rejudged: the session's own trial, judged again with the share of the false-alarm rate
+            that is left for unconfirmed tests; None if its verdicts stand.
         prepared_seconds: how long checkouts, environments and recordings took.
     """
 
@@ -59,9 +59,9 @@ class Confirmer:
     """Runs suspects against the commits of their baselines.
 
     Args:
-        context: of the session.
+        context: the session's context.
         trials: runs the session's trials.
-        trial: the measurement of its tests, judged by stored sessions.
+        trial: the session's own trial, judged by stored sessions.
         origins: where this session's own modules were imported from.
         code: the code this session measures.
     """
@@ -87,35 +87,35 @@ class Confirmer:
         self._unconfirmed: dict[str, str] = {}
 
     def run(self) -> SuspectConfirmation:
-        """Run the suspects, as far as requested and within the budget."""
-        every, found = self._mode == "always", self._found
+        """Confirm the suspects, as far as requested and within the budget."""
+        every, outcome = self._mode == "always", self._found
         suspects, unfit = find_suspects(self._trial, every=every)
         if self._mode == "never":
             unfit = {}
         if not suspects and not unfit:
-            return found
+            return outcome
         same, suspects = self._unchanged(suspects)
         self._unconfirmed |= unfit
         groups: list[tuple[Origin, list[Suspect]]] = []
         if self._mode == "on request":
             how = self._context.request.how_to_confirm
             why = f"a session that records confirms on request: {how}"
-            self._unconfirmed |= {one.test.nodeid: why for one in suspects}
+            self._unconfirmed |= {suspect.test.nodeid: why for suspect in suspects}
         elif self._mode != "never":
             groups = self._grouped(suspects)
         engines = self._engine_causes(suspects)
-        alone = len({*self._unconfirmed, *(one.test.nodeid for one in suspects)}) == 1
+        alone = len({*self._unconfirmed, *(suspect.test.nodeid for suspect in suspects)}) == 1
         alpha = self._context.setup.perf.false_alarms
         share = _share(alpha, len(groups), alone=alone and not engines)
         for origin, group in groups:
             self._run_group(origin, group, share, engines)
         if self._unconfirmed or same:
-            found.rejudged = replace(self._trial, gate=self._trial.gate.at(share, same))
-        found.remarks |= {test: f"{_ALONE}: {why}" for test, why in self._unconfirmed.items()}
-        found.remarks |= {
+            outcome.rejudged = replace(self._trial, gate=self._trial.gate.at(share, same))
+        outcome.remarks |= {test: f"{_ALONE}: {why}" for test, why in self._unconfirmed.items()}
+        outcome.remarks |= {
             test: f"nothing was run against {name}: {_SAME}" for test, name in same.items()
         }
-        return found
+        return outcome
 
     def _run_group(
         self,
@@ -124,13 +124,13 @@ class Confirmer:
         share: float,
         engines: Mapping[str, Sequence[FitnessFinding]],
     ) -> None:
-        """Run a group against one commit; note the tests that it decides."""
+        """Run a group of suspects against one commit, and keep the trial of those it decides."""
         began = self._spent()
         try:
             trial = self._confirm(origin, group, share)
         except (GitError, SideError, BaselineError, EngineError, OSError) as error:
             # For example, another session took the device meanwhile.
-            self._unconfirmed |= {one.test.nodeid: str(error) for one in group}
+            self._unconfirmed |= {failed.test.nodeid: str(error) for failed in group}
             return
         finally:
             self._left -= self._spent() - began
@@ -139,7 +139,7 @@ class Confirmer:
         assert base is not None
         for suspect in group:
             nodeid = suspect.test.nodeid
-            verdicts = [one.verdict for one in trial.checks[nodeid] if one.verdict]
+            verdicts = [check.verdict for check in trial.checks[nodeid] if check.verdict]
             pairs = trial.measurement.tests[nodeid].pairs
             # A changed workload was measured in pairs, too, but not compared.
             if base.relation(nodeid) != "same" or not pairs:
@@ -155,54 +155,54 @@ class Confirmer:
                 self._found.confirmed[nodeid] = trial
 
     def _spent(self) -> float:
-        """Return a clock that pauses while the session waits for a busy machine."""
+        """Return seconds on a clock that stops while the session waits for a busy machine."""
         return time.monotonic() - self._context.wait.seconds
 
     def _unchanged(self, suspects: Sequence[Suspect]) -> tuple[dict[str, str], list[Suspect]]:
-        """Separate suspects whose code a session of the faster half measured.
+        """Separate the suspects whose code a stored session of the faster half has measured.
 
-        A comparison of the commits would compare that code with itself. Returns the session
-        that measured the very same by test, where there is one; and the suspects that can be
-        confirmed.
+        A comparison of the commits would compare that code with itself. Returns, by node id, the
+        name of a stored session that measured exactly the same as this one; and the suspects
+        that remain.
         """
         same: dict[str, str] = {}
-        left: list[Suspect] = []
+        remaining: list[Suspect] = []
         for suspect in suspects:
-            alike = [one for one in suspect.faster_half if self._code.has_code_of(one)]
+            alike = [stored for stored in suspect.faster_half if self._code.has_code_of(stored)]
             # If every test is to be confirmed, an older commit that differs is enough.
             others = self._mode == "always" and not all(
                 map(self._code.has_code_of, suspect.sessions)
             )
             if not alike or suspect.crept or others:
-                left.append(suspect)
+                remaining.append(suspect)
                 continue
             nodeid = suspect.test.nodeid
             differences = {
-                one.path.name: self._code.differences(one, suspect.test) for one in alike
+                stored.path.name: self._code.differences(stored, suspect.test) for stored in alike
             }
-            name = next((name for name, found in differences.items() if not found), None)
+            name = next((name for name, lines in differences.items() if not lines), None)
             if name is not None:
                 same[nodeid] = name
             elif self._mode == "never":
-                left.append(suspect)
+                remaining.append(suspect)
             else:
-                name, found = next(iter(differences.items()))
+                name, lines = next(iter(differences.items()))
                 self._unconfirmed[nodeid] = (
                     f"{name} measured the same code, so there is nothing to run it against; what "
-                    f"may differ: {'; '.join(found)}"
+                    f"may differ: {'; '.join(lines)}"
                 )
-        return same, left
+        return same, remaining
 
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
-        """Return differences in build or load from a suspect's newest stored session."""
-        found = {
+        """Return how each suspect's engine and settings differ from its newest stored session."""
+        by_test = {
             suspect.test.nodeid: stored_causes(self._facts, suspect.test, suspect.sessions[-1])
             for suspect in suspects
         }
-        return {nodeid: causes for nodeid, causes in found.items() if causes}
+        return {nodeid: causes for nodeid, causes in by_test.items() if causes}
 
     def _grouped(self, suspects: Sequence[Suspect]) -> list[tuple[Origin, list[Suspect]]]:
-        """Return the suspects by the commit to run them against; others have none."""
+        """Group the suspects by the commit to run them against; note why the others have none."""
         groups: dict[str, tuple[Origin, list[Suspect]]] = {}
         root = self._context.root
         for suspect in suspects:
@@ -220,8 +220,8 @@ class Confirmer:
     def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
         """Return the commit of the newest session that is at least as fast as the median.
 
-        A newer one may already contain the slowdown. One with this session's code would be
-        compared with itself.
+        A newer session may already contain the slowdown. If none of the fast sessions has a
+        usable commit with other code than this session's, the slower ones are tried.
 
         Raises:
             GitError: none of the sessions has a commit that can be run against.
@@ -241,7 +241,7 @@ class Confirmer:
         raise problem or GitError("its stored sessions name no commit")
 
     def _confirm(self, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
-        """Run a group against one commit, within the remaining budget.
+        """Run a group of suspects against one commit, within the remaining budget.
 
         Raises:
             SideError: the commit can't be used, or no time is left for it.
@@ -284,9 +284,9 @@ class Confirmer:
 def _share(alpha: float, groups: int, *, alone: bool) -> float:
     """Return the share of the session's false-alarm rate for each trial that may decide.
 
-    Which suspects are left to their stored sessions is known only after the others were
-    confirmed, so a share is reserved for them from the start. Only a suspect that is ``alone``
-    uses the whole rate: confirmed or not, a single trial decides.
+    One share is reserved for the suspects that stored sessions will judge, because these are
+    known only after the others were confirmed. ``alone``: there is a single suspect, which uses
+    the whole rate, because a single trial decides on it, confirmed or not.
     """
     return alpha / (groups + 1) if groups and not alone else alpha
 
@@ -303,11 +303,11 @@ def _why_not(suspect: Suspect, verdicts: Sequence[Verdict], base: BaseSide) -> s
 
 
 def _not_cleared(trial: Trial, nodeid: str, causes: Sequence[FitnessFinding]) -> str:
-    """Return a cause that a comparison of the commits can't show, as both sides have it.
+    """Return the causes that a comparison of the commits can't show, because both sides share them.
 
-    An engine rebuilt without GPU code is as slow for the old commit.
+    For example, an engine rebuilt without GPU code is as slow for the old commit.
     """
-    kinds = {one.verdict.kind for one in trial.checks[nodeid] if one.verdict}
+    kinds = {check.verdict.kind for check in trial.checks[nodeid] if check.verdict}
     if VerdictKind.REGRESSED in kinds:
         return ""
     between = {entry.name for entry in trial.fitness[nodeid]}

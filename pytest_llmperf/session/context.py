@@ -30,7 +30,7 @@ class Console(Protocol):
     ) -> AbstractContextManager[Callable[[Step], None]]:
         """Show the progress of ``plan``'s rounds; yields a function to call before each replay.
 
-        ``in_logs``: also where the output is no terminal.
+        ``in_logs``: show it even if the output is not a terminal.
         """
         ...
 
@@ -63,14 +63,14 @@ class SessionRequest:
 
     Attributes:
         base: another commit, configuration file or prepared side to compare with, or None.
-        baselines_from: the commit whose stored sessions count; None takes the work tree's, in
-            the CI job of a pull request its merge base's.
+        baselines_from: the commit whose stored sessions count; None takes the work tree, or in
+            the CI job of a pull request its merge base.
         record: store the session as a baseline.
-        accept: why the recorded level is the new one from now on, or None.
-        strict: fail what is inconclusive.
+        accept: why the recorded level is the new baseline from now on, or None.
+        strict: fail inconclusive tests.
         confirming: when suspects are run against the commit of their baseline.
-        output_files: files that the session writes besides baselines; they are no code.
-        how_to_confirm: what confirms suspects where ``confirming`` is "on request".
+        output_files: files other than baselines that the session writes; they do not count as code.
+        how_to_confirm: how to confirm suspects if ``confirming`` is "on request".
     """
 
     base: Revision | Path | BaseSide | None = None
@@ -89,13 +89,13 @@ class SessionContext:
 
     Attributes:
         setup: the configuration and its engine.
-        wait: the account of waiting for a busy machine.
+        wait: waits for a busy machine and counts the waiting time.
         request: the options.
         console: where plan and progress are shown.
-        record_elsewhere: records tests in another tree; None if that is not possible here, so
-            that nothing is compared with another commit.
+        record_elsewhere: records tests in another tree; None if that is impossible, so that
+            nothing is compared with another commit.
         import_paths: folders an application's modules are imported from first.
-        import_roots: of these, the folders that this process was given.
+        import_roots: those of these folders that were given to this process.
     """
 
     setup: EngineSetup
@@ -128,5 +128,5 @@ class SessionContext:
 
     @property
     def strict(self) -> bool:
-        """Whether what is inconclusive fails."""
+        """Whether inconclusive tests fail."""
         return self.request.strict or self.setup.perf.strict

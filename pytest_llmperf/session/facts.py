@@ -48,18 +48,18 @@ class SessionFacts:
 
     Attributes:
         machine: the fingerprint of this machine.
-        provenance: of the code under test.
+        provenance: provenance of the code under test.
         model: the identity of the model's files.
         info: what the engine loaded.
-        config: the resolved ``llm`` section, paths as the user wrote them; of ``extra`` the
-            hashes.
+        config: the resolved ``llm`` section, with paths as the user wrote them and ``extra``
+            as hashes.
         store: where baselines live.
-        baselines: those that match, those refused, and the nearest other machine.
-        notes: about the whole session, one line each.
+        baselines: matching and refused stored sessions, and the nearest other machine.
+        notes: notes on the whole session, one line each.
         gpus: the GPUs that NVML sees.
         watch: how the machine is watched during engine processes.
         calibrations: the A/A calibrations of this machine, model and configuration, oldest first.
-        tolerances: by node id and metric, those that calibrations give.
+        tolerances: tolerances from calibrations, by node id and metric.
     """
 
     machine: Machine
@@ -77,7 +77,7 @@ class SessionFacts:
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """The noise by the newest calibration, as a record stores it; None without one."""
+        """The noise in the newest calibration, as a record stores it; None without one."""
         return self.calibrations[-1].summary() if self.calibrations else None
 
     @property
@@ -86,7 +86,7 @@ class SessionFacts:
         return Loaded.of(self.info)
 
     def for_test(self, test: RecordedTest) -> SessionFacts:
-        """Return these facts with the settings and the engine of a test's cell, if it is one."""
+        """Return these facts with the settings and engine of a test's sweep cell, if it has one."""
         cell = test.cell
         if cell is None:
             return self
@@ -94,7 +94,7 @@ class SessionFacts:
 
     @property
     def roofline(self) -> RooflineMeter:
-        """Computes the limits set by this machine's memory."""
+        """The meter that computes the limits set by this machine's memory."""
         return self.watch.roofline
 
     @contextmanager
@@ -105,13 +105,13 @@ class SessionFacts:
 
         Telemetry that only the base needs ends with the context.
         """
-        # All are watched with one need, or load would void the samples of some of them only.
+        # All engines share one need, or load would void the samples of only some of them.
         sides = [setup.llm, *(test.cell.setup.llm for test in tests if test.cell is not None)]
-        sides += [one for test in tests if base and (one := base.for_test(test).llm)]
+        sides += [llm for test in tests if base and (llm := base.for_test(test).llm)]
         sides += [base.llm] if base is not None and base.llm is not None else []
         uses = any(map(_may_use_gpu, sides))
         opened, telemetry = None, self.watch.telemetry
-        # Other processes on a card that no engine uses do not matter.
+        # Other processes on a GPU matter only if an engine uses one.
         if telemetry is None and uses and self.gpus.gpus:
             opened = telemetry = Telemetry.open({**os.environ, **setup.spec.env})
         watch = replace(
@@ -139,9 +139,9 @@ def gather_facts(
     Telemetry ends with the context.
 
     Args:
-        context: of the session.
-        info: of its engine.
-        base: the base side, where there is one.
+        context: the session's context.
+        info: what its engine loaded.
+        base: the base side, or None.
         tests: the tests to measure.
 
     Raises:
@@ -163,7 +163,7 @@ def gather_facts(
     store = BaselineStore(context.baselines_dir)
     calibrated = Path(os.environ.get(CALIBRATIONS_VARIABLE) or store.root)
     calibrations, broken = read_calibrations(calibrated / machine.key)
-    alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
+    alike = [c for c in calibrations if not c.plant and c.is_of(model_key(model), resolved)]
     baselines, remarks = read_baselines(store, machine, model, context.request.baselines_from)
     notes = [*setup.loaded.warnings, *broken, *remarks]
     if git.problem:
@@ -205,7 +205,7 @@ def gather_facts(
 def machine_before_loading(llm: LlmConfig) -> Machine | None:
     """Return this machine if it can be identified without loading an engine; else None.
 
-    GPUs of other vendors than NVIDIA are known from the engine only.
+    Only an engine knows GPUs of vendors other than NVIDIA.
     """
     reading, backend = read_gpus(), llm.kind.backend_name
     if not reading.gpus and backend not in ("cpu", UNKNOWN_BACKEND):
@@ -224,7 +224,7 @@ def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Mach
 
 
 def _may_use_gpu(llm: LlmConfig) -> bool:
-    """Whether an engine may use a GPU; of an application it is unknown."""
+    """Whether an engine may use a GPU; True if its backend is unknown."""
     off = llm.kind.uses_llama_settings and llm.resolved()["n_gpu_layers"] == 0
     return llm.kind.may_use_gpu and not off
 
@@ -256,9 +256,9 @@ def _gpus(seen: tuple[Gpu, ...], info: EngineInfo | None) -> tuple[Gpu, ...]:
 
 
 def _needed_cores(llm: LlmConfig) -> int:
-    """Return how many cores the engine keeps busy; one with its own settings counts as one.
+    """Return how many cores the engine keeps busy.
 
-    For such an engine ``auto`` has no meaning, but an explicit number counts.
+    An engine without llama.cpp's settings counts as one core, unless its threads are a number.
     """
     resolved = llm.resolved()
     asked = [

@@ -1,4 +1,4 @@
-"""Fitness findings of a session by check: text, severity, processes and tests."""
+"""Fitness findings of a session, one per check: text, severity, processes and tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FitnessEntry(FitnessFinding):
     Attributes:
         processes: the engine processes in which it was found, numbered from 0; empty if it
             applies to all, such as a setting.
-        tests: the tests it was found in; empty where the entry is of one test.
+        tests: the tests in which it was found; empty if the entry belongs to a single test.
     """
 
     processes: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class FitnessEntry(FitnessFinding):
         return check.doing if check is not None else "machine"
 
     def to_json(self, where: str) -> dict[str, Any]:
-        """Return plain JSON types, with ``processes`` or ``tests`` as the place."""
+        """Return plain JSON types; ``where`` is ``processes`` or ``tests``."""
         return {
             "name": self.name,
             "severity": self.severity,
@@ -45,13 +45,13 @@ def fitness_entries_of(
     samples: TestSamples, configured: Iterable[FitnessFinding] = ()
 ) -> tuple[FitnessEntry, ...]:
     """Return the findings on a test's measurement and configuration, worst first."""
-    found = [
+    entries = [
         _entry(finding, (sample.process,))
         for sample in (*samples.processes, *samples.voided)
         for finding in sample.findings
     ]
-    found += [_entry(finding, ()) for finding in configured]
-    return _merged(found)
+    entries += [_entry(finding, ()) for finding in configured]
+    return _merged(entries)
 
 
 def session_entries(tests: Mapping[str, Iterable[FitnessEntry]]) -> tuple[FitnessEntry, ...]:
@@ -78,7 +78,7 @@ def _entry(finding: FitnessFinding, processes: tuple[int, ...]) -> FitnessEntry:
 
 
 def _merged(entries: Iterable[FitnessEntry]) -> tuple[FitnessEntry, ...]:
-    """Keep the worst of each check; of equal ones the first, as verdicts do."""
+    """Keep the worst entry of each check; of equal ones the first, as verdicts do."""
     by_name: dict[str, FitnessEntry] = {}
     for entry in entries:
         known = by_name.get(entry.name)

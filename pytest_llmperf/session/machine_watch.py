@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Seconds of one observation of the machine: as short as CPU counters allow.
 _LOOK_S = 0.6
-#: Seconds after which this process is abandoned on a clearly unfit machine.
+#: Seconds of observation before a process may be abandoned because the machine is unfit.
 _CLEARLY_S = 5.0
 
 
@@ -48,12 +48,12 @@ class WatchSettings:
 
     Attributes:
         need: host resources that the engines need.
-        severities: the configured ones of fitness checks, by name.
-        telemetry: the session with NVML while GPUs are watched, or None.
-        no_gpu: why no GPU is watched; empty where one is.
+        severities: configured severities of fitness checks, by the check's name.
+        telemetry: the open NVML session while GPUs are watched, or None.
+        no_gpu: why no GPU is watched; empty if one is.
         roofline: computes the limits set by this machine's memory.
-        diagnosing: an unfit machine is part of the answer: no process is given up for it, and
-            only what happens beside replays counts.
+        diagnosing: an unfit machine is itself a result: no process is abandoned for it, and
+            findings from before the replays are ignored.
     """
 
     need: Need
@@ -71,17 +71,17 @@ def machine_findings(
     gpus: Sequence[FitnessFinding] = (),
 ) -> list[FitnessFinding]:
     """Return findings on the machine, with configured severities, worst first."""
-    found = judge(load, settings.need)
+    findings = judge(load, settings.need)
     if host is not None:
-        found += judge_host(host, settings.need)
-    return with_severities([*found, *gpus], settings.severities)
+        findings += judge_host(host, settings.need)
+    return with_severities([*findings, *gpus], settings.severities)
 
 
 def settings_for(settings: WatchSettings, kind: EngineKind) -> WatchSettings:
     """Return the settings for watching the machine while an engine of this kind is measured.
 
-    If it computes elsewhere, or in processes that are not known as its own, its own work can't be
-    told from that of others, neither on cores nor on GPUs.
+    If it computes elsewhere, or in processes that are not known to be its own, its work can't be
+    told from that of others, on cores or on GPUs.
     """
     if kind.computes_here:
         return settings
@@ -97,8 +97,8 @@ def settings_for(settings: WatchSettings, kind: EngineKind) -> WatchSettings:
 class MachineWatch:
     """Watches the machine while one test is replayed in the process of ``client``.
 
-    ``early`` are findings from before, while the process started: they are reported, but do
-    not void later measurements. ``beside``: the other process of the pair lives at the same time.
+    ``early``: findings made while the process started; they are reported, but void no
+    measurement. ``beside``: the pair's other process runs at the same time.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class MachineWatch:
         return {**gpus, **self._settings.roofline.measured(self._client.info, run)}
 
     def turned(self, run: Run) -> None:
-        """Take note of a replay in turns of tokens."""
+        """Note a replay that took turns of tokens."""
         if self._gpus is not None:
             self._gpus.turned(run)
 
@@ -139,7 +139,7 @@ class MachineWatch:
         return {} if self._gpus is None else self._gpus.whole()
 
     def undefined(self) -> Mapping[str, str]:
-        """Return why metrics have no value, by name."""
+        """Return why metrics have no value, by the metric's name."""
         return no_gpu(self._settings.no_gpu) if self._gpus is None else self._gpus.undefined()
 
     def telemetry(self) -> TelemetrySummary | None:
@@ -147,20 +147,20 @@ class MachineWatch:
         return None if self._gpus is None else self._gpus.summary()
 
     def cpu_mhz(self) -> float | None:
-        """Return the CPU's clock right after replays; None unless layers are known to be there."""
+        """Return the CPU's clock right after replays; None unless layers are known to run on it."""
         gpu = self._client.info.gpu
         if gpu is None or gpu.layers_on_gpu == gpu.total_layers:
             return None
-        # Several looks, because one of them may have read an idle core.
-        looks = self._host.report().clocks_mhz
-        return median(looks) if len(looks) >= 2 * CLOCK_LOOKS else None
+        # Several readings, because a single one may be of an idle core.
+        clocks = self._host.report().clocks_mhz
+        return median(clocks) if len(clocks) >= 2 * CLOCK_LOOKS else None
 
     def sample(self) -> FitnessFinding | None:
-        """Check the machine between two replays; return why to abandon the process, if so.
+        """Check the machine between two replays; return a reason to abandon the process, or None.
 
         An engine that waits for its cores can be fifty times slower, and need not be measured
-        to the end. A short window proves nothing, as another process may end; a lost card
-        does not come back.
+        to the end. A short observation proves nothing, as a foreign process may soon end; but a
+        lost GPU does not come back.
         """
         self._load.sample()
         self._host.look()
@@ -168,10 +168,10 @@ class MachineWatch:
             return None
         report = self._load.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
-        found = machine_findings(self._settings, report, self._host.report(), gpus)
+        findings = machine_findings(self._settings, report, self._host.report(), gpus)
         if report.seconds < _CLEARLY_S:
-            found = [one for one in found if one.name == "gpu_lost"]
-        return next((one for one in found if one.severity == "invalid"), None)
+            findings = [finding for finding in findings if finding.name == "gpu_lost"]
+        return next((finding for finding in findings if finding.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and return its findings, worst first."""
@@ -179,11 +179,11 @@ class MachineWatch:
         if self._gpus is not None:
             self._gpus.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
-        found = machine_findings(self._settings, load, host, gpus)
+        findings = machine_findings(self._settings, load, host, gpus)
         if self._beside:
-            found = worst_first([_hits_one(one) for one in found])
-        known = {one.name for one in found}
-        return [*found, *(one for one in self._early if one.name not in known)]
+            findings = worst_first([_hits_one(finding) for finding in findings])
+        known = {finding.name for finding in findings}
+        return [*findings, *(finding for finding in self._early if finding.name not in known)]
 
 
 def worth_waiting_for(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
@@ -196,11 +196,11 @@ def worth_waiting_for(findings: Sequence[FitnessFinding]) -> list[FitnessFinding
 
 
 class FitWait:
-    """Waits for the machine, and keeps account of the session's waiting time.
+    """Waits for a busy machine to become quiet, and counts the session's waiting time.
 
     Args:
         total: maximum seconds to wait in all; 0 never checks.
-        say: shows the reason for waiting, and later if it was in vain.
+        say: shows why the session waits, and later whether it was in vain.
     """
 
     def __init__(self, total: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
@@ -216,21 +216,21 @@ class FitWait:
         """Wait until the machine is fit or the time is used up; return the seconds it took.
 
         ``look`` observes the machine for a moment and returns its problems. The first observation
-        takes that moment in any case; only the rest counts as waiting.
+        does not count as waiting.
         """
         if self.seconds >= self._total:
             return 0.0
         began = time.monotonic()
-        found = worth_waiting_for(look())
+        findings = worth_waiting_for(look())
         first = time.monotonic()
         before = self.seconds
-        while found and self.seconds < self._total:
-            self._say(found)
-            found = worth_waiting_for(look())
+        while findings and self.seconds < self._total:
+            self._say(findings)
+            findings = worth_waiting_for(look())
             self.seconds = before + (time.monotonic() - first)
-        if found:
-            self.unfit = tuple(found)
-            self._show(f"the machine is still busy or hot, measuring anyway: {_words(found)}")
+        if findings:
+            self.unfit = tuple(findings)
+            self._show(f"the machine is still busy or hot, measuring anyway: {_words(findings)}")
         return time.monotonic() - began
 
     def summary(self) -> str:
@@ -263,8 +263,8 @@ class ProcessWatch:
     def before(self, turns: Turns | None = None) -> float:
         """Wait for the machine, if configured; return the seconds it took.
 
-        ``turns``: what the process will take with another one; for what then hits both alike
-        it does not wait.
+        ``turns``: how the process will take turns with another; with turns of tokens, it does not
+        wait for disturbances that hit both alike.
         """
         self._beside = turns is not None
         waited = self._wait.wait(partial(self._look, turns))
@@ -278,32 +278,32 @@ class ProcessWatch:
         early: list[FitnessFinding] = []
         if loading is not None and not self._settings.diagnosing:
             early = machine_findings(self._settings, loading.stop())
-        early = [_early(one) for one in early]
+        early = [_early(finding) for finding in early]
         return MachineWatch(self._settings, client, early, beside=self._beside)
 
     def _look(self, turns: Turns | None) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
         load, host = LoadWatch(), HostWatch()
-        # All processes on a card are foreign, except for the pair's other one, if it lives already.
+        # Every process on a GPU is foreign, except the pair's other engine if it already runs.
         engines = int(self._loading is not None)
         watch = None if telemetry is None else GpuWatch(telemetry, [os.getpid()])
         time.sleep(_LOOK_S)
         if watch is not None:
             watch.stop()
             gpus = watch.findings_at_rest(engines)
-        found = machine_findings(self._settings, load.stop(), host.report(), gpus)
-        return [one for one in found if turns != "tokens" or not CHECKS[one.name].hits_both]
+        findings = machine_findings(self._settings, load.stop(), host.report(), gpus)
+        return [item for item in findings if turns != "tokens" or not CHECKS[item.name].hits_both]
 
 
 def _hits_one(finding: FitnessFinding) -> FitnessFinding:
-    """Return a finding about two processes on one card, invalid if it may hit one side alone."""
+    """Make a finding about two processes on one GPU invalid if it may hit only one of them."""
     if finding.name == "gpu_memory_pressure" and finding.severity == "warn":
         return replace(finding, severity="invalid")
     return finding
 
 
 def _early(finding: FitnessFinding) -> FitnessFinding:
-    """Return a finding from a process's start, which affects no measurement."""
+    """Weaken a finding from a process's start, because it affects no measurement."""
     return replace(
         finding,
         severity="note" if finding.severity == "note" else "warn",
@@ -317,5 +317,5 @@ def _words(found: Sequence[FitnessFinding]) -> str:
 
 
 def _without_measuring(text: str, when: str = "") -> str:
-    """Say of a finding when it was made; the texts of checks say while measuring or decoding."""
+    """Replace the "while measuring" or "while decoding" of a finding's text by ``when``."""
     return re.sub(" while (?:measuring|decoding)", when, text)

@@ -35,8 +35,8 @@ class MeasuredCode:
     """The code, environment and engine of this session; each part is read once, on demand.
 
     Args:
-        context: of the session.
-        facts: of this session.
+        context: the session's context.
+        facts: the session's facts.
     """
 
     def __init__(self, context: SessionContext, facts: SessionFacts) -> None:
@@ -51,7 +51,7 @@ class MeasuredCode:
 
     @cached_property
     def identity(self) -> Mapping[str, Any] | None:
-        """What distinguishes this side from any other, plain JSON; None if git can't say."""
+        """The identity of the code and engine of this side, plain JSON; None if git can't tell."""
         from pytest_llmperf.packages.fingerprint import fingerprint
 
         repository, facts = self._repository, self._facts
@@ -86,12 +86,10 @@ class MeasuredCode:
         return head == commit or self._content(head) == self._content(commit) is not None
 
     def differences(self, stored: StoredRecord, test: RecordedTest) -> list[str]:
-        """Return known and possible differences of a test from a stored session's.
-
-        Except the machine.
+        """Return what differs, or may differ, between a test here and in a stored session.
 
         Empty if code, configuration, packages, engine and model are the same: then only the
-        machine can have changed the speed.
+        machine, which is not compared, can have changed the speed.
         """
         return list(self._differences(stored, test))
 
@@ -104,8 +102,8 @@ class MeasuredCode:
                 yield "the code"
             elif known:
                 yield "files that git does not know"
-        found = work_differences(stored, ours, facts.config, test.nodeid)
-        yield from (f"{d.item} (base {d.baseline}, candidate {d.current})" for d in found)
+        differences = work_differences(stored, ours, facts.config, test.nodeid)
+        yield from (f"{d.item} (base {d.baseline}, candidate {d.current})" for d in differences)
         if theirs.backend != ours.backend:
             yield f"the backend (base {theirs.backend}, candidate {ours.backend})"
         loaded = record.loaded_of(test.nodeid)
@@ -164,20 +162,20 @@ class MeasuredCode:
         if repository is not None and commit not in self._contents:
             folder = below_top(repository, self._context.baselines_dir)
             try:
-                found = content_of(repository, commit, [folder] if folder else [])
+                digest = content_of(repository, commit, [folder] if folder else [])
             except GitError:
-                found = None
-            self._contents[commit] = found
+                digest = None
+            self._contents[commit] = digest
         return self._contents.get(commit)
 
 
 def own_files(context: SessionContext, repository: Repository) -> list[str]:
-    """Return the paths that this session writes, from the work tree's top, as they are no code."""
+    """Return the paths of files that this session writes, which are not code, below the top."""
     written = (context.baselines_dir, *context.request.output_files)
-    found = (below_top(repository, path) for path in written)
-    return [path for path in found if path is not None]
+    paths = (below_top(repository, path) for path in written)
+    return [path for path in paths if path is not None]
 
 
 def _without_reason(loaded: Loaded) -> Loaded:
-    """Drop the texts on why layers are where they are."""
+    """Drop the explanation of why layers are where they are."""
     return replace(loaded, placement="")

@@ -39,13 +39,13 @@ class MeasureStage:
     Args:
         watch: settings for watching the machine during engine processes.
         console: where progress is shown.
-        wait: the session's account of waiting for a busy machine.
-        specs: how the engines of both sides are started; None where the caller holds the
-            device already.
-        in_logs: whether progress is shown where the output is no terminal, too.
+        wait: waits for a busy machine and counts the session's waiting time.
+        specs: how the engines of both sides are started; None if the caller already holds the
+            device.
+        in_logs: whether to show progress even if the output is not a terminal.
 
     Attributes:
-        interrupted: what the stage had measured when it was interrupted; None if it was not.
+        interrupted: the measurement so far, if the stage was interrupted; else None.
     """
 
     def __init__(
@@ -135,16 +135,16 @@ def make_plan(
     specs: Mapping[str, LaunchSpec] | None = None,
     unit: ReplicationUnit = FRESH_PROCESS,
 ) -> Plan:
-    """Return the plan; without a configured seed the order is random, and the seed is kept.
+    """Return the plan of a measure stage, with a random seed unless one is configured.
 
     Args:
         tests: the tests to measure.
         perf: the settings.
         start_seconds: how long an engine process takes to start.
         paired: whether two sides are compared.
-        turns: what pairs are expected to take turns by.
+        turns: how the processes of a pair are expected to take turns.
         specs: the tests' engine settings, by node id, where they differ.
-        unit: what one sample comes from.
+        unit: what one sample comes from, such as a process.
     """
     specs = specs or {}
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
@@ -160,11 +160,11 @@ def make_plan(
         unit=unit,
         loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
-        # A percentile is one of all gaps of whole iterations: turns would leave few of them.
+        # A percentile is taken over all gaps of whole iterations; turns of tokens leave only few.
         uncut=_gating(tests, "percentile"),
         # Replays of one process are alike, so more of them are no more evidence of a share.
         not_repeated=_gating(tests, "percentile", "share"),
-        # The counters of a card can't tell one of two processes from the other.
+        # A GPU's counters can't tell two processes apart.
         alone=frozenset(
             test.nodeid
             for test in tests
@@ -224,9 +224,9 @@ def quick_perf(
 
 
 def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
-    """Return what this process could take turns by with another beside it; None: it must be alone.
+    """Return how this process could take turns with one beside it; None if it must run alone.
 
-    The machine's memory and that of every GPU it uses have to hold a second one.
+    A second process needs room in the machine's memory and in that of every GPU this one uses.
     ``asked``: ``perf.turns``.
     """
     turns = _allowed_turns(asked, client.kind)
@@ -239,15 +239,15 @@ def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> T
 def expected_turns(
     asked: str, specs: Sequence[LaunchSpec], infos: Iterable[EngineInfo]
 ) -> Turns | None:
-    """Return what pairs of these engines will take turns by, if there is memory for both.
+    """Return how pairs of these engines will take turns, if there is memory for both.
 
-    None where one has layers on a GPU, whose room is not known yet.
+    None if an engine has layers on a GPU, whose free memory is not known yet.
 
     Args:
         asked: ``perf.turns``.
         specs: how both sides are started.
-        infos: what the candidate loaded for each test; the layers of the other side are taken to
-            be where its are.
+        infos: what the candidate loaded for each test; the base is assumed to have its layers in
+            the same place.
     """
     if any(info.gpu is not None and info.gpu.layers_on_gpu > 0 for info in infos):
         return None
@@ -255,7 +255,7 @@ def expected_turns(
 
 
 def _allowed_turns(asked: str, kind: EngineKind) -> Turns | None:
-    """Return what a process of this engine may take turns by.
+    """Return how a process of this engine may take turns with another; None if not at all.
 
     An application may use a resource that exists only once, such as a port or a server, so
     it needs the configuration's permission (``asked``: ``perf.turns``).
@@ -266,10 +266,10 @@ def _allowed_turns(asked: str, kind: EngineKind) -> Turns | None:
 
 
 def cards_of(specs: Sequence[LaunchSpec]) -> Collection[str] | None:
-    """Return the names of the only cards that these engines compute on, None if that is unknown."""
+    """Return the names of all GPUs that these engines may compute on; None if that is unknown."""
     from pytest_llmperf.machine.gpu.claims import claimed_cards
 
-    found: set[str] = set()
+    names: set[str] = set()
     for spec in specs:
         # Another environment may have another build of llama.cpp, such as one for the CPU.
         if spec.python != sys.executable:
@@ -277,5 +277,5 @@ def cards_of(specs: Sequence[LaunchSpec]) -> Collection[str] | None:
         cards = claimed_cards(spec.kind.backend_name, spec.config, {**os.environ, **spec.env})
         if cards is None:
             return None
-        found.update(cards)
-    return found
+        names.update(cards)
+    return names

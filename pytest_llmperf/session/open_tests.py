@@ -1,4 +1,4 @@
-"""Which tests more samples could still decide, from the verdicts so far."""
+"""Selection of the tests that more samples could still decide, by the verdicts so far."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pytest_llmperf.session.result import CheckResult
 
 
 def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
-    """Return the tests that more samples could still decide, and what of each is open.
+    """Return the tests that more samples could still decide, and what is undecided in each.
 
-    A test with one metric called has its verdict: the others are not continued.
+    A test with a regressed metric is decided: its other metrics are not measured further.
     """
     waiting: dict[str, list[Verdict]] = {}
     seconds: dict[str, float] = {}
     pairs: dict[str, float] = {}
-    alone, called = set(), set()
-    for one in results:
-        nodeid, verdict = one.evidence.nodeid, one.verdict
+    alone, decided = set(), set()
+    for result in results:
+        nodeid, verdict = result.evidence.nodeid, result.verdict
         if verdict is None:
             continue
         if verdict.kind is VerdictKind.REGRESSED:
-            called.add(nodeid)
+            decided.add(nodeid)
         elif verdict.open:
             waiting.setdefault(nodeid, []).append(verdict)
             for proof in _undecided(verdict):
@@ -35,7 +35,7 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
                 if proof.low is not None:
                     more = math.inf if proof.more is None else proof.more
                     pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
-        elif (found := contradiction(one.evidence)) and not found.proven:
+        elif (conflict := contradiction(result.evidence)) and not conflict.proven:
             alone.add(nodeid)
     found_open = {
         nodeid: Open(
@@ -46,13 +46,13 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
         )
         for nodeid, verdicts in waiting.items()
     }
-    # What is still open in turns goes first: it may settle the contradiction.
+    # Tests still undecided in turns go on as such: that may settle the contradiction.
     found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
-    return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
+    return {nodeid: state for nodeid, state in found_open.items() if nodeid not in decided}
 
 
 def _undecided(verdict: Verdict) -> Iterator[Proof]:
-    """Yield the numbers of what is undecided: the comparison may be, though a target is missed."""
+    """Yield the proofs of undecided strategies, such as the comparison beside a missed target."""
     for reason in verdict.reasons:
         if reason.kind is VerdictKind.INCONCLUSIVE and reason.proof is not None:
             yield reason.proof

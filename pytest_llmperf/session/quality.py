@@ -43,25 +43,25 @@ def measure_quality(
 ) -> Mapping[str, TestQuality]:
     """Return the quality of the tests that have limits for it, by node id.
 
-    One process of each side, and of each cell of a sweep: the figures are the same every time. A
-    problem is the verdict ``error`` of the tests with these settings, and ends no session.
+    One process of each side and of each sweep cell is enough, as the figures never vary. A problem
+    gives the tests with these settings the verdict ``error``, and the session goes on.
     """
     by_settings: dict[str, list[RecordedTest]] = {}
     for test in tests:
         if test.quality is not None:
             own = test.cell.setup.spec.config if test.cell is not None else {}
             by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(test)
-    found: dict[str, TestQuality] = {}
+    qualities: dict[str, TestQuality] = {}
     for alike in by_settings.values():
-        found |= _measured(context, alike)
-    return found
+        qualities |= _measured(context, alike)
+    return qualities
 
 
 def _measured(context: SessionContext, judged: Sequence[RecordedTest]) -> dict[str, TestQuality]:
     """Return the quality of tests that have the same engine settings, by node id."""
     from pytest_llmperf.quality.limits import failed, figure_lines, judge, summary_of
 
-    found: dict[str, TestQuality] = {}
+    qualities: dict[str, TestQuality] = {}
     try:
         results = _results(context, judged)
     except (QualityError, ConfigError, EngineError, OSError) as error:
@@ -70,8 +70,8 @@ def _measured(context: SessionContext, judged: Sequence[RecordedTest]) -> dict[s
                 CheckResult(Evidence(test.nodeid, check, (), 1), failed(check, str(error)))
                 for check in test.quality_checks
             ]
-            found[test.nodeid] = TestQuality(tuple(rows))
-        return found
+            qualities[test.nodeid] = TestQuality(tuple(rows))
+        return qualities
     for test, result in zip(judged, results, strict=True):
         rows = [
             CheckResult(
@@ -81,15 +81,15 @@ def _measured(context: SessionContext, judged: Sequence[RecordedTest]) -> dict[s
             )
             for check in test.quality_checks
         ]
-        found[test.nodeid] = TestQuality(tuple(rows), result, tuple(figure_lines(result)))
-    return found
+        qualities[test.nodeid] = TestQuality(tuple(rows), result, tuple(figure_lines(result)))
+    return qualities
 
 
 def _results(context: SessionContext, tests: Sequence[RecordedTest]) -> list[QualityResult]:
     """Measure tests of the same engine settings with one process of each side.
 
-    The cells of a sweep are compared with one reference, that of the session. It gets the cell's
-    context size, which changes no answer, to have room for the same prompts.
+    All cells of a sweep are compared with the session's reference. It gets the cell's context
+    size, which changes no answer, so that it has room for the same prompts.
 
     Raises:
         QualityError, ConfigError, EngineError, OSError: they can't be measured.
@@ -105,11 +105,11 @@ def _results(context: SessionContext, tests: Sequence[RecordedTest]) -> list[Qua
         reference = replace(reference, config={**reference.config, **size})
     text = configured_text(setup.loaded)
     materials = [[text] if text is not None else prompts_of(test) for test in tests]
-    # With a text of the configuration all tests are scored on the same.
+    # If the configuration names a text, all tests are scored on it.
     once = materials[:1] if text is not None else materials
     with device_held([spec, reference], console.line):
-        found = qualities_of(spec, reference, once, say=console.line)
-    return found * len(tests) if text is not None else found
+        results = qualities_of(spec, reference, once, say=console.line)
+    return results * len(tests) if text is not None else results
 
 
 def prompts_of(test: RecordedTest) -> list[Prompt | Text]:
@@ -117,6 +117,6 @@ def prompts_of(test: RecordedTest) -> list[Prompt | Text]:
     from pytest_llmperf.quality.passages import Prompt
 
     return [
-        Prompt(recorded.prompt_token_ids, recorded.output_tokens)
-        for recorded in test.workload.requests
+        Prompt(request.prompt_token_ids, request.output_tokens)
+        for request in test.workload.requests
     ]

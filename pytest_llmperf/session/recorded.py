@@ -1,4 +1,4 @@
-"""A recorded test, and the choice of its checks: asked, configured, only shown."""
+"""A recorded test, and the choice of its checks: requested, configured, only shown."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class UnmeasuredTest(Stored):
     """A perf test that ran and could not be measured: its body failed, or it was skipped.
 
     Attributes:
-        nodeid: its name.
+        nodeid: its node id.
         outcome: ``failed`` or ``skipped``.
         reason: why, in one line.
         location: where it is defined.
@@ -64,17 +64,17 @@ class UnmeasuredTest(Stored):
 
 @dataclass(frozen=True)
 class RecordedTest:
-    """One test whose body has run.
+    """A test whose body has run and whose requests were recorded.
 
     Attributes:
-        nodeid: its name.
+        nodeid: its node id.
         workload: its requests to the engine.
-        seconds: how long they took, inside generation.
+        seconds: time they spent inside generation.
         checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
-        quality: limits of the answers' quality, or None.
-        cell: its engine settings in a sweep; None: the session's.
-        location: where it is defined; None if it is no test of pytest.
+        quality: limits on the answers' quality, or None.
+        cell: its engine settings in a sweep; None takes the session's.
+        location: where it is defined; None if it is not a pytest test.
     """
 
     nodeid: str
@@ -93,7 +93,7 @@ class RecordedTest:
 
     @property
     def quality_checks(self) -> tuple[Check, ...]:
-        """A check for each limit of the quality."""
+        """A check for each limit on the quality."""
         return () if self.quality is None else self.quality.checks
 
 
@@ -102,7 +102,7 @@ STALL_TOLERANCE = 0.2
 
 
 def default_tolerance(metric: Metric, tolerance: ToleranceSetting) -> ToleranceSetting:
-    """Return a metric's tolerance where none is given; ``tolerance`` is the test's own default."""
+    """Return a metric's default tolerance; ``tolerance`` is the default of the test."""
     return STALL_TOLERANCE if metric.kind == "share" else tolerance
 
 
@@ -114,7 +114,7 @@ def check_of(
     gated: bool = True,
     asked: bool = True,
 ) -> Check:
-    """Return a check with a tolerance as it is configured."""
+    """Return a check with a tolerance in its configured form, such as ``auto``."""
     number = without_calibration(tolerance)
     return Check(metric, limit, number, gated=gated, asked=asked, auto=tolerance == "auto")
 
@@ -130,12 +130,12 @@ def checks_of_test(
     """Return the metrics to gate and to show, in the order to show them.
 
     Args:
-        asked: by metric, what the test's markers ask for; without any the default metrics are
-            gated.
+        asked: the checks that the test's markers ask for, by metric; without any, the default
+            metrics are gated.
         targets: limits of metrics that the test does not name, base units.
         tolerance: default for the largest accepted slowdown.
         load: kind of the test's load, or None.
-        in_chunks: whether answers come in chunks, each of several tokens or a part of one.
+        in_chunks: whether answers come in chunks, which may be several tokens or a part of one.
     """
     default_gated = DEFAULT_GATED if load is None else DEFAULT_GATED_UNDER_LOAD
     if load == "closed":
@@ -156,16 +156,16 @@ def checks_of_test(
         for name in always_shown
         if name not in gated
     }
-    every = {**gated, **shown}
-    order = dict.fromkeys([*always_shown, *METRICS, *sorted(every)])
-    found = [every[name] for name in order if name in every]
+    by_name = {**gated, **shown}
+    order = dict.fromkeys([*always_shown, *METRICS, *sorted(by_name)])
+    checks = [by_name[name] for name in order if name in by_name]
     if not in_chunks:
-        return found
-    return [replace(check, metric=between_chunks(check.metric)) for check in found]
+        return checks
+    return [replace(check, metric=between_chunks(check.metric)) for check in checks]
 
 
 def with_roofline(checks: Sequence[Check], tolerance: ToleranceSetting) -> list[Check]:
-    """Return a test's checks, with its roofline added as shown if it is not gated."""
+    """Return a test's checks, with a shown roofline added if none is gated."""
     if any(check.metric.name == "roofline" for check in checks):
         return list(checks)
     return [*checks, check_of(METRICS["roofline"], None, tolerance, gated=False, asked=False)]

@@ -26,12 +26,12 @@ def record_body(
 
     Args:
         setup: the configuration; its targets and tolerance are the test's.
-        name: of the workload.
+        name: the workload's name.
         body: makes the requests.
-        notify: shows why the device is waited for.
+        notify: shows why it waits for the device.
 
     Raises:
-        ValueError: it makes no request to the engine.
+        ValueError: ``body`` makes no request to the engine.
         EngineError: the engine can't be loaded, or refuses a request.
     """
     lock = DeviceLock(notify=notify, cards=partial(cards_of, [setup.spec]))

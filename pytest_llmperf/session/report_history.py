@@ -45,8 +45,8 @@ class PastLevels(Stored):
     """One metric of one test over earlier sessions, oldest first.
 
     Attributes:
-        sessions: index of each in the report's list of sessions.
-        values: its level, base unit.
+        sessions: index of each session in ``ReportHistory.sessions``.
+        values: level of each session, base unit.
         changes: where the level changed.
     """
 
@@ -61,8 +61,8 @@ class ReportHistory:
 
     Attributes:
         sessions: oldest first, in the order of the commits.
-        levels: by node id and metric.
-        problem: why there is no history; empty where there is one, or nothing was recorded.
+        levels: the levels by node id and metric.
+        problem: why the history could not be read; empty if it was, or nothing was recorded.
     """
 
     sessions: tuple[PastSession, ...] = ()
@@ -90,12 +90,12 @@ def _recorded(repository: Repository, folder: Path, result: SessionResult) -> Re
 
     below = folder.relative_to(repository.top).as_posix()
     below = "" if below == "." else below
-    found = read_sessions(repository, below, result.machine_key, open_index())
+    recorded = read_sessions(repository, below, result.machine_key, open_index())
     if result.recorded_to is None:
-        return found
+        return recorded
     own = Path(result.recorded_to).resolve()
-    others = [one for one in found.sessions if (repository.top / one.path).resolve() != own]
-    return replace(found, sessions=others)
+    others = [s for s in recorded.sessions if (repository.top / s.path).resolve() != own]
+    return replace(recorded, sessions=others)
 
 
 def _built(recorded: RecordedSessions, tests: Sequence[TestResult]) -> History:
@@ -112,12 +112,12 @@ def _built(recorded: RecordedSessions, tests: Sequence[TestResult]) -> History:
 def _history_of(
     tests: Sequence[TestResult], history: History, result: SessionResult
 ) -> ReportHistory:
-    """Keep the series of what the session measured: the same test, workload and model."""
+    """Keep the series with the session's own tests, workloads and model."""
     model = result.model_file
     own = {model.sha256, model.name} if model is not None else set()
     workloads = {test.nodeid: test.workload_hash for test in tests}
     series = {
-        group.subject.nodeid: {one.name: one for one in group.series}
+        group.subject.nodeid: {line.name: line for line in group.series}
         for group in history.groups
         if group.subject.workload == workloads[group.subject.nodeid] and group.subject.model in own
     }
@@ -125,16 +125,16 @@ def _history_of(
         {
             session
             for metrics in series.values()
-            for one in metrics.values()
-            for session in one.sessions.tolist()
+            for line in metrics.values()
+            for session in line.sessions.tolist()
         }
     )
-    index = {session: place for place, session in enumerate(used)}
+    index = {session: position for position, session in enumerate(used)}
     shown = [history.sessions[session] for session in used]
     return ReportHistory(
-        tuple(PastSession(one.recorded, one.commit, one.dirty, one.path) for one in shown),
+        tuple(PastSession(s.recorded, s.commit, s.dirty, s.path) for s in shown),
         {
-            nodeid: {name: _levels(one, index) for name, one in metrics.items()}
+            nodeid: {name: _levels(line, index) for name, line in metrics.items()}
             for nodeid, metrics in series.items()
         },
     )
@@ -144,5 +144,5 @@ def _levels(series: Series, index: Mapping[int, int]) -> PastLevels:
     return PastLevels(
         tuple(index[session] for session in series.sessions.tolist()),
         tuple(series.values.tolist()),
-        tuple(PastChange(one.index, one.effect, one.low, one.high) for one in series.changes),
+        tuple(PastChange(c.index, c.effect, c.low, c.high) for c in series.changes),
     )

@@ -70,11 +70,11 @@ class CheckResult:
 
     @property
     def baseline(self) -> Summary | None:
-        """Summary of the earlier sessions', or the base side's, samples, base unit."""
+        """Summary of the samples of earlier sessions or of the base side, base unit."""
         return self._possible(self.numbers.baseline)
 
     def _possible(self, summary: Summary | None) -> Summary | None:
-        """Return a summary whose interval has no value that the metric can't have."""
+        """Return a summary with its interval limited to values that the metric can have."""
         largest = self.check.metric.largest
         if summary is None or summary.high is None or largest is None:
             return summary
@@ -92,12 +92,12 @@ class CheckResult:
 
     @property
     def baseline_sources(self) -> tuple[str, ...]:
-        """Names of those sessions: file, date, commit."""
+        """Names of the earlier sessions in the comparison: file, date, commit."""
         return () if self.evidence.baseline is None else self.evidence.baseline.sources
 
     @property
     def baseline_levels(self) -> tuple[float, ...]:
-        """Level of each of those sessions, base unit; empty if the work differs."""
+        """Level of each earlier session in the comparison, base unit; empty if the work differs."""
         view = self.evidence.baseline
         if view is None or self.change is None:
             return ()
@@ -116,7 +116,7 @@ class CheckResult:
 
     @property
     def base_samples(self) -> Samples:
-        """The base side's raw samples; row i of both sides is pair i. Empty without one."""
+        """The base side's raw samples, empty without one; row i of both sides is pair i."""
         return () if self.evidence.pairs is None else self.evidence.pairs.base
 
     @property
@@ -130,7 +130,7 @@ class DiagnosedCause:
     """A possible cause of a slow test, found by a diagnosis.
 
     Attributes:
-        name: of the cause, as ``llmperf doctor`` calls it.
+        name: its name in ``llmperf doctor``.
         title: what it is, in a few words.
         evidence: the observation, in one sentence.
         change: the fix.
@@ -150,37 +150,37 @@ class TestResult:
 
     Attributes:
         nodeid: pytest's name of the test.
-        rows: its metrics in the order to show them.
+        rows: its metrics in the order of tables.
         workload: the work in one line, such as ``1 request, 38 tokens in, 64 out``.
         workload_hash: the identity of that work.
         requests: digests of its requests, to describe how another workload differs.
         settings: the engine settings that its sweep names, such as ``{"n_batch": 512}``; empty
-            where it is in none.
-        sweep: the node id of the test without them; empty where it is in no sweep.
+            outside of a sweep.
+        sweep: the test's node id without these settings; empty outside of a sweep.
         findings: causes and warnings about this test, one line each, such as stalls.
         differences: differences from the baseline, or the base side, other than speed, one line
             each, with both values: configuration, engine version, driver.
-        pairs: complete pairs of processes, where two sides were compared.
-        processes: valid processes of this session's own side.
-        earlier_pairs: of the pairs, those that earlier sessions measured.
-        culprit: what to blame for a regression, where the base side is another commit.
+        pairs: number of complete pairs of processes, if two sides were compared.
+        processes: number of valid processes of the candidate.
+        earlier_pairs: number of these pairs that earlier sessions measured.
+        culprit: what to blame for a regression, if the base side is another commit.
         bisect_from: what a search for the commit starts from; None if there is nothing to find.
-        telemetry: summary of the GPUs while this session's own side decoded; None without.
+        telemetry: summary of the GPUs while the candidate decoded; None if none were watched.
         roofline: how near decode is to this machine's limit, or None if not requested.
-        is_confirmed: whether the base is the commit of a stored session that made it suspect.
+        is_confirmed: whether it was run against the commit of a stored session.
         fitness: findings on machine, measurement and configuration, by check.
-        causes: of a test that is slower or misses a target: the changes in
-            commit or configuration that explain it, one line each, the most significant first.
+        causes: changes of commit or configuration that explain why it is slower or misses a
+            target, one line each, the most significant first.
         diagnosis: possible causes if it is too slow, the costliest first.
         doctor_command: the command that measures each change's effect; empty without causes, and
             for a server.
-        quality_rows: figures of the answers' quality, judged.
-        quality: all of them; None if not requested, or not measured.
+        quality_rows: the judged figures of the answers' quality.
+        quality: all figures of the quality; None if not requested, or not measured.
         timelines: single iterations to show token by token.
         command: the command that measures this test again; empty where unknown.
         location: where the test is defined, or None.
-        load: its loads; None if its requests were sent one at a time.
-        server: what the counters of its server say of requests that were sent one at a time.
+        load: results of its load; None if its requests were sent one at a time.
+        server: what its server's counters say of requests that were sent one at a time.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -237,13 +237,13 @@ class TestResult:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """One session of measuring.
+    """The result of one measuring session.
 
     Attributes:
         machine_key: readable key of the machine, such as ``1x-rtx-4090-24gib_cuda``.
         model: name of the model, quantization included.
         engine: the engine and its version.
-        processes: fewest engine processes (or pairs of them) per test.
+        processes: minimum number of engine processes (or pairs of them) per test.
         unit: the noun for what one sample comes from: ``process``, or ``block``.
         iterations: iterations per process.
         seed: seed of the random order.
@@ -252,28 +252,28 @@ class SessionResult:
         notes: anything else about the whole session, one line each, such as the
             nearest machine that has a baseline.
         wall_seconds: wall time of the measure stage, seconds.
-        generation_seconds: how much of it was spent inside generation, seconds.
-        recording_generation_seconds: time the bodies spent inside generation before that, seconds.
+        generation_seconds: the part of it that was spent inside generation, seconds.
+        recording_generation_seconds: the same for the test bodies, before that; seconds.
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
         problems: what could not be stored, one line each.
         against: name of the base side that ran interleaved, or None.
-        base_commit: its hash, where it is another commit.
+        base_commit: hash of the base side's commit, if it is another commit.
         side_differences: how the two sides differ, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
         strict: whether an inconclusive test fails.
         gpus: the GPUs that were watched.
         waited_seconds: how long the session waited for a busy machine, seconds.
-        fitness: the tests' findings by check, the worst of each.
+        fitness: the worst finding of each fitness check, over all tests.
         measured_at: the UTC time at which the result was made, ``2026-11-22T23:59:26Z``.
-        provenance: of the code under test.
+        provenance: provenance of the code under test.
         model_file: identity of the model.
         config: the resolved ``llm`` section, as a record stores it.
         machine_facts: items of the machine's fingerprint.
         command: the command that ran this session; empty where unknown.
         history: levels of the tests in earlier recorded sessions; None where not requested.
-        policy: which verdicts fail a test; None: the plain policy, with ``strict``.
-        unmeasured: perf tests that ran beside these and could not be measured.
+        policy: which verdicts fail a test; None takes the default policy, with ``strict``.
+        unmeasured: perf tests that ran too but could not be measured.
         interrupted: whether the user ended it before all of its work was done.
     """
 

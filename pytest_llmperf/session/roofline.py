@@ -28,7 +28,7 @@ class RooflineShare:
     """The share of this machine's memory limit that a test's decode reaches.
 
     Attributes:
-        limit: that limit, or None where it is unknown.
+        limit: the limit, or None if it is unknown.
         share: the session's value, 0.47 for 47%; None if nothing was measured.
         problem: why the limit is unknown; "" if it is known.
         in_verdict: whether a verdict already reports the problem.
@@ -45,7 +45,7 @@ class Unknown:
     """The reason why a limit is unknown.
 
     Attributes:
-        text: the reason, a sentence without an end.
+        text: the reason, a sentence without a full stop.
         for_now: whether it is temporary: the machine was disturbed.
     """
 
@@ -57,7 +57,7 @@ class RooflineMeter:
     """Measures the machine's bandwidths and computes the limit of a workload.
 
     Args:
-        checks: of all tests; without a roofline among them nothing is ever measured.
+        checks: the checks of all tests; if none is a roofline, nothing is ever measured.
     """
 
     def __init__(self, checks: Iterable[Check] = ()) -> None:
@@ -83,7 +83,7 @@ class RooflineMeter:
         rate = METRICS["tokens_per_sec"].compute(run)
         if not self.is_asked or rate is None:
             return {}
-        requests = [(one.prompt_tokens or 0, one.output_tokens) for one in run.timelines]
+        requests = [(line.prompt_tokens or 0, line.output_tokens) for line in run.timelines]
         limit = self._limit(info, requests)
         return {_NAME: limit.share(rate)} if isinstance(limit, Limit) else {}
 
@@ -94,7 +94,7 @@ class RooflineMeter:
         """
         if not self.is_asked:
             return None
-        requests = [(len(one.prompt_token_ids), one.output_tokens) for one in workload.requests]
+        requests = [(len(r.prompt_token_ids), r.output_tokens) for r in workload.requests]
         return self._limit(info, requests)
 
     def share(
@@ -120,13 +120,13 @@ class RooflineMeter:
         reads = decode_reads(info.reads, requests)
         if reads is None:
             return None
-        found: dict[str, Bandwidth] = {}
+        bandwidths: dict[str, Bandwidth] = {}
         for device in reading_devices(reads.by_device):
             bandwidth = self._bandwidth(device, info)
             if isinstance(bandwidth, Unknown):
                 return bandwidth
-            found[device] = bandwidth
-        return Limit(reads, found, info.reads.model_bytes)
+            bandwidths[device] = bandwidth
+        return Limit(reads, bandwidths, info.reads.model_bytes)
 
     def _bandwidth(self, device: str, info: EngineInfo) -> Bandwidth | Unknown:
         if device == "CPU":
@@ -139,7 +139,7 @@ class RooflineMeter:
 
 
 def roofline_lines(view: RooflineShare | None) -> Iterator[str]:
-    """Yield a line on the limit and its basis, or on why there is none."""
+    """Yield lines that explain the limit and its basis, or why there is none."""
     if view is None or (view.limit is None and view.in_verdict):
         return
     if view.limit is None:
@@ -148,7 +148,7 @@ def roofline_lines(view: RooflineShare | None) -> Iterator[str]:
     limit, reads = view.limit, view.limit.reads
     weights, cache = sum(reads.weights.values()), sum(reads.cache.values())
     measured = "" if view.share is None else f"{_percent(view.share)} of "
-    at = ", ".join(_device(name, one, limit) for name, one in limit.bandwidths.items())
+    at = ", ".join(_device(name, rate, limit) for name, rate in limit.bandwidths.items())
     yield (
         f"roofline: {measured}this machine's limit of {_rate(limit.tokens_per_sec)}: "
         f"{_mega(reads.total)} per token (weights {_mega(weights)}, KV cache {_mega(cache)} at "
@@ -177,12 +177,12 @@ def roofline_json(view: RooflineShare | None) -> dict[str, Any] | None:
             name: {
                 "weight_bytes": reads.weights.get(name, 0.0),
                 "cache_bytes": reads.cache.get(name, 0.0),
-                "bandwidth": None if one is None else one.bytes_per_s,
-                "how": None if one is None else one.how,
-                "spread": None if one is None else one.spread,
+                "bandwidth": None if rate is None else rate.bytes_per_s,
+                "how": None if rate is None else rate.how,
+                "spread": None if rate is None else rate.spread,
             }
             for name in reads.by_device
-            for one in [limit.bandwidths.get(name)]
+            for rate in [limit.bandwidths.get(name)]
         },
     }
 
@@ -196,13 +196,13 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
     )
 
     try:
-        found = measure_cpu_bandwidth(n_threads)
+        measured = measure_cpu_bandwidth(n_threads)
     except BandwidthError as error:
         return Unknown(str(error), for_now=isinstance(error, BusyError))
     return Bandwidth(
-        found.bytes_per_s,
-        f"measured, a stream on {count(found.threads, 'thread')}",
-        spread=1.0 - found.median_bytes_per_s / found.bytes_per_s,
+        measured.bytes_per_s,
+        f"measured, a stream on {count(measured.threads, 'thread')}",
+        spread=1.0 - measured.median_bytes_per_s / measured.bytes_per_s,
         cache_bytes=last_level_cache() or 0,
     )
 
@@ -217,13 +217,13 @@ def bandwidth_of_gpu(
     if not known:
         what = f"{device} ({named})" if named else device
         return Unknown(f"the bandwidth of {what} is not known: NVML does not list that device")
-    # The longest match: "RTX 4070 Ti" is no "RTX 4070".
+    # The longest match: "RTX 4070 Ti" is not "RTX 4070".
     length = max(len(gpu.gpu) for gpu in known)
     alike = [gpu for gpu in known if len(gpu.gpu) == length]
     unknown = next((gpu for gpu in alike if gpu.bytes_per_s is None), None)
     if unknown is not None:
         return Unknown(unknown.how)
-    # Slices of one name may differ; the limit must not claim more than the device has.
+    # Slices with the same name may differ; the limit must not claim more than the device has.
     slowest = min(alike, key=lambda gpu: gpu.bytes_per_s or 0.0)
     return Bandwidth(slowest.bytes_per_s or 0.0, f"{slowest.how}, NVML")
 

@@ -96,7 +96,7 @@ class Session:
             )
 
     def close(self) -> None:
-        """Remove the other commit's tree; harmless when repeated."""
+        """Remove the other commit's tree; may be called again."""
         if self._checkout is not None:
             self._checkout.close()
 
@@ -113,7 +113,7 @@ class Session:
         Args:
             tests: the recorded tests.
             engine: the engine they were recorded with; its process is ended.
-            collected: as ``commit_side``.
+            collected: see ``commit_side``.
 
         Raises:
             SESSION_ERRORS: nothing could be measured.
@@ -152,7 +152,7 @@ class Session:
     def partial_result(self) -> SessionResult | None:
         """Build the result of a session that ended early; None before anything was measured.
 
-        Checks that its samples decide have their verdicts; the others are inconclusive.
+        Checks that the samples decide get their verdicts; the others are inconclusive.
         """
         trial = self.trial
         if trial is None and self._trials is not None:
@@ -166,7 +166,7 @@ class Session:
         collected: Mapping[str, bool] | None,
         origins: Mapping[str, str],
     ) -> BaseSide | None:
-        """Record the tests at the base where that is needed, and return it; None without one.
+        """Return the base side, after recording the tests there if needed; None without one.
 
         Raises:
             SideError: the base can't be used.
@@ -238,11 +238,11 @@ def session_facts(
     """Gather the facts of a session and show its notes; telemetry ends with the context.
 
     Args:
-        context: of the session.
+        context: the session's context.
         info: what its engine loaded.
-        tests: what is measured.
+        tests: the tests to measure.
         base: the base side, or None.
-        stored_in: of a machine's folder, the one that the session is stored in, or None.
+        stored_in: returns, from the machine's folder, where the session is stored, or None.
 
     Raises:
         BaselineError: stored sessions can't be used, or nothing can be written in that folder.

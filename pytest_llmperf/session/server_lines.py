@@ -1,4 +1,4 @@
-"""What servers' own counters say of a test's requests. What explains slow ones: ``diagnosis``."""
+"""Report lines on a test's requests from its servers' own counters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.measure.server_use import ReplicaShares, ServerUse, generated, hit_share
 
-#: How much less than ours the replicas may have generated: rounding.
+#: Largest ratio of received to generated tokens that rounding explains.
 _OTHERS = 1.1
 
 
 def server_lines(uses: Sequence[ServerUse]) -> tuple[str, ...]:
     """Return what the counters say, one line each; empty if no server publishes any."""
-    known = [side for one in uses for side in one.servers.values() if side is not None]
+    known = [side for use in uses for side in use.servers.values() if side is not None]
     servers = len(generated(uses))
     seen = [_seen(known, servers)] if known else []
     return (*seen, *(_replicas(uses) if servers > 1 else ()))
@@ -23,13 +23,13 @@ def server_lines(uses: Sequence[ServerUse]) -> tuple[str, ...]:
 
 def _seen(sides: Sequence[ServerSide], servers: int) -> str:
     parts = [
-        *_level("running", [one.running for one in sides if one.running is not None]),
-        *_level("waiting", [one.waiting for one in sides if one.waiting is not None]),
+        *_level("running", [side.running for side in sides if side.running is not None]),
+        *_level("waiting", [side.waiting for side in sides if side.waiting is not None]),
     ]
-    used = [one.kv_use.peak for one in sides if one.kv_use is not None]
+    used = [side.kv_use.peak for side in sides if side.kv_use is not None]
     if used:
         parts.append(f"up to {percent(max(used))} of its KV cache in use")
-    preempted = [one.preemptions for one in sides if one.preemptions is not None]
+    preempted = [side.preemptions for side in sides if side.preemptions is not None]
     if preempted:
         parts.append(count(sum(preempted), "preemption"))
     served = hit_share(sides)
@@ -42,12 +42,12 @@ def _seen(sides: Sequence[ServerSide], servers: int) -> str:
 def _level(what: str, levels: Sequence[SeenLevel]) -> list[str]:
     if not levels:
         return []
-    peak, mean = max(one.peak for one in levels), fmean(one.mean for one in levels)
+    peak, mean = max(level.peak for level in levels), fmean(level.mean for level in levels)
     return [f"up to {count(round(peak), 'request')} {what} (mean {mean:.2g})"]
 
 
 def _replicas(uses: Sequence[ServerUse]) -> list[str]:
-    """Say how the replicas shared the requests."""
+    """Return a line on how the replicas shared the requests, and one on unnamed servers."""
     tokens = generated(uses)
     silent = [url for url, count in tokens.items() if count is None]
     if silent:
@@ -55,17 +55,17 @@ def _replicas(uses: Sequence[ServerUse]) -> list[str]:
     shared = ReplicaShares.of(uses)
     if shared is None:
         return [f"none of the {len(tokens)} replicas generated anything"]
-    answered = sum(one.answered for one in uses)
+    answered = sum(use.answered for use in uses)
     parts = shared.shares.items()
     served = (f"{url} {percent(share)} (about {share * answered:.0f})" for url, share in parts)
-    found = f"requests by replica, estimated from output tokens: {', '.join(served)}"
-    return [found, *_unnamed(uses, sum(count or 0 for count in tokens.values()))]
+    line = f"requests by replica, estimated from output tokens: {', '.join(served)}"
+    return [line, *_unnamed(uses, sum(count or 0 for count in tokens.values()))]
 
 
 def _unknown(uses: Sequence[ServerUse], silent: Sequence[str]) -> str:
-    """Say why it is not known what these servers generated."""
-    sides = {url: [one.servers.get(url) for one in uses] for url in silent}
-    fell = [url for url in silent if any(one and one.went_back for one in sides[url])]
+    """Return why the number of tokens that these servers generated is unknown."""
+    sides = {url: [use.servers.get(url) for use in uses] for url in silent}
+    fell = [url for url in silent if any(side and side.went_back for side in sides[url])]
     if fell:
         return (
             f"the counters of {', '.join(fell)} fell: it was restarted, or several servers answer "
@@ -75,8 +75,8 @@ def _unknown(uses: Sequence[ServerUse], silent: Sequence[str]) -> str:
 
 
 def _unnamed(uses: Sequence[ServerUse], total: int) -> list[str]:
-    """Say that servers answer which are not among the replicas."""
-    ours = sum(one.tokens for one in uses)
+    """Return a line if servers other than the replicas answer."""
+    ours = sum(use.tokens for use in uses)
     if ours <= _OTHERS * total:
         return []
     return [

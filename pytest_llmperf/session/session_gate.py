@@ -1,4 +1,4 @@
-"""Turns samples and baselines into evidence, after every round and at the end."""
+"""Judges all tests of a session by their samples so far, after every round and at the end."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class SessionGate:
 
     Args:
         tests: the recorded tests.
-        plan: of the measure stage.
+        plan: the plan of the measure stage.
         facts: machine, model and baselines.
         alpha: chance per session of a false ``regressed``.
-        base: the base side, or None where there is none.
-        same_as: by node id, the stored session that measured exactly the same as a test, so that
-            only the machine can have made it slower.
+        base: the base side, or None.
+        same_as: by node id, the stored session with the same code, configuration, packages, engine
+            and model as a test, so that only the machine can have made the test slower.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class SessionGate:
         self._stored: dict[tuple[str, str], BaselineSamples] = {}
 
     def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Open]:
-        """Return the tests that more samples could still decide, and what of each is open."""
+        """Return the tests that more samples could still decide, and what is undecided in each."""
         return open_tests(self.judge(tests, ended=False))
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
-        """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
+        """Return a copy of this gate with another false-alarm rate and another ``same_as``."""
         gate = SessionGate(self._recorded, self._plan, self._facts, alpha, self._base, same_as)
         gate._stored = self._stored
         return gate
@@ -79,8 +79,8 @@ class SessionGate:
     ) -> list[CheckResult]:
         """Judge every check of every test, in the order of the tests and their checks.
 
-        ``ended``: nothing more will be measured, so verdicts say what would have decided.
-        ``interrupted``: because the user ended it.
+        ``ended``: nothing more will be measured, so verdicts say how much more would decide.
+        ``interrupted``: the user ended the session.
         """
         evidence = [
             replace(
@@ -97,19 +97,19 @@ class SessionGate:
         return [CheckResult(e, v) for e, v in zip(evidence, verdicts, strict=True)]
 
     def unjudged_targets(self, tests: Mapping[str, TestSamples]) -> list[str]:
-        """Return the configured targets that tests leave undefined, one line for each metric."""
-        found: dict[str, list[str]] = {}
+        """Return a line for each metric with a configured target that a test leaves undefined."""
+        unjudged: dict[str, list[str]] = {}
         for test in self._recorded:
             samples = tests[test.nodeid]
             for check in test.checks:
                 if check.limit is None or _is_defined(check, samples):
                     continue
                 if not self._no_roofline(test, check, samples):
-                    found.setdefault(check.metric.label, []).append(test.nodeid)
+                    unjudged.setdefault(check.metric.label, []).append(test.nodeid)
         return [
             f"the target of {label} (perf.targets) is not judged in {listed(nodeids)}: it is "
             "undefined for what is asked there"
-            for label, nodeids in found.items()
+            for label, nodeids in unjudged.items()
         ]
 
     def stored(self, test: RecordedTest, check: Check) -> BaselineSamples:
@@ -126,7 +126,7 @@ class SessionGate:
                 decisions=baselines.decisions,
                 summary=test.workload.summary,
                 requests=test.workload.digests,
-                name=lambda one: source_of(one, self._facts),
+                name=lambda record: source_of(record, self._facts),
             )
         return self._stored[key]
 
@@ -177,7 +177,7 @@ class SessionGate:
         )
 
     def _warming_up(self, check: Check, samples: TestSamples, *, paired: bool) -> tuple[str, ...]:
-        """Return that a server which runs on was warming up; in pairs both sides met that."""
+        """Return a message if a server was still warming up; the sides of a pair warm up alike."""
         if paired or self._plan.unit is not BLOCK:
             return ()
         text = warming_up(check.metric, samples.values(check.metric.name), check.tolerance)
@@ -221,18 +221,18 @@ class SessionGate:
     def _baseline(self, test: RecordedTest, check: Check, samples: TestSamples) -> BaselineSamples:
         if self._base is not None:
             return _other_work(self._base, test, check, samples)
-        found = self.stored(test, check)
+        stored = self.stored(test, check)
         return (
-            found
-            if found.detail
-            else replace(found, detail=why_no_baseline_matches(self._facts.baselines))
+            stored
+            if stored.detail
+            else replace(stored, detail=why_no_baseline_matches(self._facts.baselines))
         )
 
 
 def _other_work(
     base: BaseSide, test: RecordedTest, check: Check, samples: TestSamples
 ) -> BaselineSamples:
-    """Return why a test is not compared with the base side, with its samples to show anyway."""
+    """Return why a test is not compared with the base side, and the base's samples to show."""
     other = base.other_work(test)
     if not other:
         return BaselineSamples("missing", detail=base.absent.get(test.nodeid, ""))
@@ -243,8 +243,8 @@ def _other_work(
 def unfit(samples: TestSamples, plan: Plan, *, interrupted: bool = False) -> tuple[str, ...]:
     """Return why the machine or the replays were unfit, if too few good samples are left.
 
-    With two sides a pair is good only if both of its processes are valid. ``interrupted``: others
-    could still have replaced the void ones, unless the test was given up.
+    With two sides a pair is good only if both of its processes are valid. ``interrupted``: the user
+    ended the session, so good samples could have followed, unless the test was given up.
     """
     enough = (interrupted or samples.good >= plan.processes) and not samples.unfit
     if enough or not samples.voided:
@@ -256,9 +256,9 @@ def unfit(samples: TestSamples, plan: Plan, *, interrupted: bool = False) -> tup
 
 
 def why_disturbed(samples: TestSamples, planned: int) -> str:
-    """Return what disturbed both sides of so many pairs that too few levels are left; or ''."""
-    disturbed = [one.disturbed for one in samples.processes if one.disturbed]
-    calm = sum(not one.disturbed for one in samples.processes if one.side == CANDIDATE)
+    """Return what disturbed both sides of pairs, if too few calm processes are left; else ''."""
+    disturbed = [sample.disturbed for sample in samples.processes if sample.disturbed]
+    calm = sum(not sample.disturbed for sample in samples.processes if sample.side == CANDIDATE)
     return disturbed[-1] if disturbed and calm < planned else ""
 
 
@@ -271,13 +271,13 @@ def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
 
 
 def differences_line(differences: Sequence[Difference]) -> str:
-    """Say what differs there from here, in one line."""
+    """Return how a stored machine differs from this one, in one line."""
     known = relevant_differences(differences)
     return "; ".join(f"{d.item}: base {d.baseline}, candidate {d.current}" for d in known)
 
 
 def why_no_baseline_matches(baselines: BaselineSet) -> str:
-    """Return why no stored session matches this machine, if there is one at all."""
+    """Return why no stored session matches this machine; empty if there is no stored session."""
     refused = baselines.refused
     if refused:
         return (
@@ -290,10 +290,10 @@ def why_no_baseline_matches(baselines: BaselineSet) -> str:
 
 
 def _is_defined(check: Check, samples: TestSamples) -> bool:
-    """Whether to judge a check; a default metric that the workload does not define is left out.
+    """Whether to judge a check; default metrics that the workload leaves undefined are skipped.
 
-    For example, one output token has no decode rate. A target on a formula that fails is not left
-    out: it would be taken for met.
+    For example, a single output token has no decode rate. A gated metric whose formula fails is
+    not skipped, because its target would seem to be met.
     """
     name = check.metric.name
     if check.asked or not _mine(samples) or samples.values(name):
@@ -316,8 +316,8 @@ def _rows(check: Check, samples: TestSamples) -> Samples:
 def _processes_per_row(check: Check, samples: TestSamples) -> int:
     """Return how many processes (or pairs) one value takes: a percentile may need several."""
     parts = percentile_parts(check.metric.name)
-    each = min(map(len, samples.pooled_rows(parts[0], CANDIDATE)), default=0) if parts else 0
-    return group_size(each, parts[1]) if parts and each else 1
+    per_process = min(map(len, samples.pooled_rows(parts[0], CANDIDATE)), default=0) if parts else 0
+    return group_size(per_process, parts[1]) if parts and per_process else 1
 
 
 def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None) -> Pairs:
@@ -335,8 +335,8 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
 
 
 def _stalled(rows: Samples, centre: float) -> Samples:
-    """Return rows of 1 (stalled) and 0 instead of durations."""
-    return tuple(tuple(float(one) for one in row) for row in stalled(rows, centre))
+    """Convert rows of durations to rows of 1 (stalled) and 0."""
+    return tuple(tuple(float(is_stalled) for is_stalled in row) for row in stalled(rows, centre))
 
 
 def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
@@ -354,16 +354,16 @@ def _too_few_values(
 ) -> str | None:
     """Return why the maximum number of processes gives too few values for a percentile."""
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
-    each = min(map(len, rows), default=0)
+    size = min(map(len, rows), default=0)
     name, groups = check.metric.label, first_look(check.metric)
     unit, limit = plan.unit, plan.max_processes
     noun, setting = plural(unit.name), "max_processes"
     if plan.paired:
         noun, setting = f"pairs of {noun}", "max_pairs"
-    if has_enough_values(check.metric, percent, each, limit):
+    if has_enough_values(check.metric, percent, size, limit):
         return None
     return (
         f"{name} needs at least {groups} groups of {min_values(percent)} values; a {unit.name} of "
-        f"this workload has {each}, and at most {limit} {noun} are measured: ask for more requests "
+        f"this workload has {size}, and at most {limit} {noun} are measured: ask for more requests "
         f"or output tokens in the test, raise perf.{setting}, or ask for a lower percentile"
     )

@@ -42,8 +42,8 @@ class EngineSetup:
         loaded: the configuration and where each value came from.
         model: the model's files; None for an engine without one.
         spec: how the engine's processes are started.
-        project: the folders of the project that it is a configuration of.
-        overrides: settings that were laid on top of the file, ``llm.n_ctx=512``.
+        project: the folders of its project.
+        overrides: settings that override the file, such as ``llm.n_ctx=512``.
     """
 
     loaded: LoadedConfig
@@ -80,11 +80,11 @@ class EngineSetup:
     def starter(self, plant: Plant | None = None) -> StartEngine:
         """Return a function that starts a fresh engine process, of this setup or of a spec.
 
-        With ``perf.require_gpu`` a process that came up without the GPU (a card was lost
+        With ``perf.require_gpu`` a process that came up without the GPU (which was lost
         meanwhile) raises an EngineError, so that it is not measured.
 
         Args:
-            plant: a slowdown to plant in it.
+            plant: an artificial slowdown to add to the process.
         """
 
         def start(spec: LaunchSpec | None = None) -> EngineClient:
@@ -94,15 +94,15 @@ class EngineSetup:
         return start
 
     def for_cell(self, settings: Mapping[str, Any], set_by: str) -> EngineSetup:
-        """Return this setup with the settings of a sweep's cell on top, for the same model.
+        """Return this setup with the settings of a sweep's cell, for the same model.
 
         Args:
-            settings: as ``config/on_top.py`` takes them.
-            set_by: what names them, for messages.
+            settings: see ``config/on_top.py``.
+            set_by: the source of the settings, for messages.
 
         Raises:
             WrongSettingError: a value that the setting, or the installed engine, can't have.
-            ImpossibleSettingsError: values that do not go together.
+            ImpossibleSettingsError: values that contradict each other.
         """
         from pytest_llmperf.config.model_files import ModelFiles
         from pytest_llmperf.config.on_top import WrongSettingError, with_settings
@@ -138,9 +138,9 @@ class EngineSetup:
         """Return which required layers are not on the GPU, and why; None if all are.
 
         Args:
-            who: the name, in messages, of what requires them.
+            who: what requires them, for messages.
             requirement: the layers and their device.
-            info: of the loaded engine.
+            info: what the engine loaded.
         """
         if info.gpu is None:
             return f"{who}: {self.placement_unknown}"
@@ -150,8 +150,8 @@ class EngineSetup:
             environ={**os.environ, **self.spec.env},
             set_by=self.loaded.provenance.get("llm.n_gpu_layers", ""),
         )
-        found = find_shortfall(info.gpu, requirement, situation)
-        return f"{who}: {found}" if found is not None else None
+        missing = find_shortfall(info.gpu, requirement, situation)
+        return f"{who}: {missing}" if missing is not None else None
 
     def _checked_gpu(self, client: EngineClient) -> EngineClient:
         if text := self.shortfall("perf.require_gpu", ALL_LAYERS, client.info):
@@ -172,7 +172,7 @@ def set_up_engine(
         loaded: the configuration.
         project: its project; engine processes run in its root folder.
         import_paths: folders that an application's modules are imported from first.
-        overrides: the settings that were laid on top of the file.
+        overrides: the settings that override the file.
 
     Raises:
         ConfigError: the model, or an argument of the engine, does not exist.
@@ -211,9 +211,9 @@ def set_up_engine(
 
 
 def setup_words(project: ProjectFolders, loaded: LoadedConfig) -> list[str]:
-    """Name a configuration: its file, the model or application, the backend and threads.
+    """Describe a configuration: its file, the model or application, the backend and threads.
 
-    Nothing is looked for and nothing is loaded: a model is named as its file is.
+    Nothing is searched for or loaded: a model is named after its file.
     """
     llm, words = loaded.config.llm, [project.describe(loaded.path)]
     try:
@@ -225,7 +225,7 @@ def setup_words(project: ProjectFolders, loaded: LoadedConfig) -> list[str]:
             threads = count(settings["n_threads"], "thread")
             words.append(", ".join([kind.backend_name, *layers, threads]))
     except EngineKindError:
-        # The set-up that follows says what is wrong.
+        # The setup that follows reports the error.
         return words[:1]
     return words
 
@@ -261,7 +261,7 @@ def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetu
 
 
 def _check_kind(llm: LlmConfig) -> None:
-    """Check that a package's kind of engine can be measured, before it is started.
+    """Check that an engine kind from another package can be measured, before it is started.
 
     Its functions are called, so that they fail here.
     """

@@ -1,4 +1,4 @@
-"""What a report shows of a test's loads: how many requests, and how well the client kept up."""
+"""Results of a test's loads for reports: its requests, and how well the client kept up."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ShownLoad:
     Attributes:
         pattern: how requests were sent, in words.
         arrivals: kind of the pattern.
-        concurrency: number of requests in flight, if closed.
-        rate: requests per second, if there is one.
+        concurrency: number of requests in flight, for a closed load.
+        rate: requests per second, if the pattern has a rate.
         loads: number of valid loads.
         requests: number of requests in all of them.
         faults: number of requests without a complete answer, by kind.
@@ -33,14 +33,14 @@ class ShownLoad:
         request_latency_since_sent: the same to the last token.
         slip: 95th percentile of how late requests were sent, the worst load's; None if a load has
             too few requests.
-        client_busy: share of a core that the client computed on, the worst load's; of several
-            processes, the busiest's.
-        client_processes: number of processes that sent them.
-        client_ceiling: requests like these per second that would take that whole core, the
-            lowest load's; None if unknown.
+        client_busy: share of a core that the client used, in the worst load; of several
+            processes, the busiest counts.
+        client_processes: number of processes that sent the requests.
+        client_ceiling: rate of such requests, per second, that would fill that core, the lowest
+            of all loads; None if unknown.
         chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
         server: what the server's own counters say of the loads, in words; empty if it has none.
-        counters: of each load, these counters by the server's address; None where it has none.
+        counters: these counters for each load, by the server's address; None without counters.
     """
 
     pattern: str
@@ -62,7 +62,7 @@ class ShownLoad:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Lines for a reader; none without a valid load."""
+        """Lines for reports; none without a valid load."""
         return (self._line, *self.server) if self.loads else ()
 
     @property
@@ -89,7 +89,7 @@ class ShownLoad:
 
     @property
     def _client(self) -> str:
-        """How busy the client was, and the rate at which its core would be full."""
+        """How busy the client was, and the rate that would fill its core."""
         number = self.client_processes
         who = "the client" if number == 1 else f"the busiest of {number} client processes"
         text = f"{who} used {percent(self.client_busy)} of a core"
@@ -99,39 +99,39 @@ class ShownLoad:
 
 
 def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> ShownLoad | None:
-    """Return what the valid samples of a test's own side tell of its loads; None without load."""
+    """Return the results of a test's loads by the candidate's valid samples; None without load."""
     if not pattern.is_load:
         return None
-    figures = [one.load for one in processes if one.side == CANDIDATE and one.load is not None]
+    figures = [s.load for s in processes if s.side == CANDIDATE and s.load is not None]
     faults: Counter[str] = Counter()
-    for one in figures:
-        faults.update(one.faults)
-    slips = [one.slip.percentiles.get(95.0) for one in figures if one.slip is not None]
+    for load in figures:
+        faults.update(load.faults)
+    slips = [load.slip.percentiles.get(95.0) for load in figures if load.slip is not None]
     known = [slip for slip in slips if slip is not None]
-    ceilings = [one.client_ceiling for one in figures if one.client_ceiling is not None]
+    ceilings = [load.client_ceiling for load in figures if load.client_ceiling is not None]
     return ShownLoad(
         pattern=str(pattern),
         arrivals=pattern.arrivals,
         concurrency=pattern.concurrency,
         rate=pattern.rate,
         loads=len(figures),
-        requests=sum(one.requests for one in figures),
+        requests=sum(load.requests for load in figures),
         faults=dict(faults),
         first_token_since_sent=_median_of_medians(figures, "first_token"),
         request_latency_since_sent=_median_of_medians(figures, "end_to_end"),
         slip=max(known) if known and len(known) == len(figures) else None,
-        client_busy=max((one.client_busy for one in figures), default=0.0),
-        client_processes=max((one.client_processes for one in figures), default=1),
+        client_busy=max((load.client_busy for load in figures), default=0.0),
+        client_processes=max((load.client_processes for load in figures), default=1),
         client_ceiling=min(ceilings, default=None),
-        chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
-        server=server_lines([one.use for one in figures]),
-        counters=tuple(one.servers for one in figures),
+        chunk_gap=_median([f.chunk_gap.median for f in figures if f.chunk_gap is not None]),
+        server=server_lines([load.use for load in figures]),
+        counters=tuple(load.servers for load in figures),
     )
 
 
 def _median_of_medians(figures: Sequence[LoadFigures], latency: str) -> float | None:
-    found = [one.since_sent.get(latency) for one in figures]
-    return _median([one.median for one in found if one is not None])
+    latencies = [load.since_sent.get(latency) for load in figures]
+    return _median([summary.median for summary in latencies if summary is not None])
 
 
 def _rough(rate: float) -> str:

@@ -13,7 +13,7 @@ from pytest_llmperf.stored_json import Bounded, Positive, Stored, Whole, expect
 if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
-#: Gaps kept of one iteration; of a longer answer each value is the longest of several gaps.
+#: Maximum number of values per iteration; in long answers each is the longest of several gaps.
 MAX_GAPS = 600
 #: A gap this many times longer than the iteration's median gap is shown as a stall.
 STALL_FACTOR = 3.0
@@ -27,11 +27,11 @@ class ShownTimeline(Stored):
         side: CANDIDATE or BASE.
         picked: ``typical`` (nearest to the median duration), or ``slowest``.
         process: number of the process in the session, from 0.
-        iteration: of that process, from 0.
-        seconds: from end to end, all requests together.
+        iteration: number of the iteration in that process, from 0.
+        seconds: time from end to end, all requests together.
         first_tokens: seconds to the first token of each request.
         gaps: seconds between output tokens, of all requests one after the other.
-        gaps_per_value: of how many gaps each value is the longest.
+        gaps_per_value: number of gaps that each value in ``gaps`` is the longest of.
         requests: index in ``gaps`` at which each request begins.
         stalls: indices of the gaps that are stalls.
     """
@@ -53,18 +53,18 @@ def shown_timelines(samples: TestSamples) -> tuple[ShownTimeline, ...]:
 
     Pairs of earlier sessions have none.
     """
-    found = []
+    timelines = []
     for side in (CANDIDATE, BASE):
-        known = list(_iterations([s for s in samples.processes if s.side == side]))
-        if not known:
+        iterations = list(_iterations([s for s in samples.processes if s.side == side]))
+        if not iterations:
             continue
-        middle = median(one.seconds for one in known)
-        typical = min(known, key=lambda one: abs(one.seconds - middle))
-        found.append(typical.shown(side, "typical"))
-        slowest = max(known, key=lambda one: one.seconds)
+        middle = median(iteration.seconds for iteration in iterations)
+        typical = min(iterations, key=lambda iteration: abs(iteration.seconds - middle))
+        timelines.append(typical.shown(side, "typical"))
+        slowest = max(iterations, key=lambda iteration: iteration.seconds)
         if side == CANDIDATE and slowest is not typical:
-            found.append(slowest.shown(side, "slowest"))
-    return tuple(found)
+            timelines.append(slowest.shown(side, "slowest"))
+    return tuple(timelines)
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class _Iteration:
 
     def shown(self, side: str, picked: Literal["typical", "slowest"]) -> ShownTimeline:
         total = sum(map(len, self.requests))
-        each = -(-total // MAX_GAPS) or 1
+        chunk = -(-total // MAX_GAPS) or 1
         gaps: list[float] = []
         begins = []
         for request in self.requests:
             begins.append(len(gaps))
-            gaps += [max(request[i : i + each]) for i in range(0, len(request), each)]
-        whole = [gap for request in self.requests for gap in request]
-        limit = STALL_FACTOR * median(whole) if whole else 0.0
+            gaps += [max(request[i : i + chunk]) for i in range(0, len(request), chunk)]
+        all_gaps = [gap for request in self.requests for gap in request]
+        limit = STALL_FACTOR * median(all_gaps) if all_gaps else 0.0
         return ShownTimeline(
             side=side,
             picked=picked,
@@ -93,7 +93,7 @@ class _Iteration:
             seconds=self.seconds,
             first_tokens=self.first_tokens,
             gaps=tuple(gaps),
-            gaps_per_value=each,
+            gaps_per_value=chunk,
             requests=tuple(begins),
             stalls=tuple(index for index, gap in enumerate(gaps) if gap > limit),
         )

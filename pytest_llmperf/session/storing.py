@@ -34,15 +34,15 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
     """Store the samples of this session's own side as a baseline and return the file.
 
     Args:
-        trial: what was measured.
-        provenance: of the code under test.
-        accepted: why its level is the new one from now on, or None.
+        trial: the session's own trial.
+        provenance: provenance of the code under test.
+        accepted: why its level is the new baseline from now on, or None.
 
     Raises:
         BaselineError: it could not be written.
     """
     facts, plan = trial.facts, trial.plan
-    found = _findings(trial)
+    findings = _findings(trial)
     record = BaselineRecord(
         recorded=now(),
         provenance=provenance,
@@ -53,9 +53,9 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
             seed=plan.seed,
             processes=plan.processes,
             iterations=plan.perf.iterations,
-            findings=machine_lines(found),
+            findings=machine_lines(findings),
             calibration=facts.calibration,
-            fitness={entry.name: entry.severity for entry in found},
+            fitness={entry.name: entry.severity for entry in findings},
         ),
         loaded=_loaded(trial, [test for test in trial.tests if test.cell is None]),
         tests={test.nodeid: _test(test, trial, accepted) for test in trial.tests},
@@ -64,9 +64,9 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
 
 
 def _loaded(trial: Trial, tests: Sequence[RecordedTest]) -> Loaded | None:
-    """Return what the engines that measured these tests had loaded, or that ran their bodies."""
-    found = [trial.measurement.tests[test.nodeid].loaded.get(CANDIDATE) for test in tests]
-    measured = [info for info in found if info is not None]
+    """Return what the engine that measured these tests, or else ran their bodies, had loaded."""
+    infos = [trial.measurement.tests[test.nodeid].loaded.get(CANDIDATE) for test in tests]
+    measured = [info for info in infos if info is not None]
     if measured:
         return Loaded.of(measured[-1])
     return trial.facts.for_test(tests[-1]).loaded if tests else None
@@ -75,14 +75,14 @@ def _loaded(trial: Trial, tests: Sequence[RecordedTest]) -> Loaded | None:
 def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     """Return the findings on the stored processes and their configuration.
 
-    Without those of another side, whose samples are not stored.
+    Those of the base side are left out, because its samples are not stored.
     """
-    found = {}
+    by_test = {}
     for test in trial.tests:
         own = trial.measurement.tests[test.nodeid].of_this_session().of_side(CANDIDATE)
         configured = [e for e in trial.fitness[test.nodeid] if e.doing == "configuration"]
-        found[test.nodeid] = (*fitness_entries_of(own), *configured)
-    return session_entries(found)
+        by_test[test.nodeid] = (*fitness_entries_of(own), *configured)
+    return session_entries(by_test)
 
 
 def _test(test: RecordedTest, trial: Trial, accepted: str | None) -> TestRecord:
@@ -110,8 +110,8 @@ def _test(test: RecordedTest, trial: Trial, accepted: str | None) -> TestRecord:
 def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, MetricRecord]:
     """Return the stored form of each metric that has a value.
 
-    Impossible samples are left out: the verdict reports them, and they are no use to a later
-    session.
+    Metrics with impossible samples are left out: the verdict reports them, and they are of no use
+    to a later session.
     """
     return {
         metric.name: MetricRecord(metric.unit.value, rows)
@@ -126,7 +126,7 @@ def _disturbed(samples: TestSamples, planned: int) -> tuple[str, ...]:
 
 
 def _unfinished(samples: TestSamples, plan: Plan, earlier: int) -> tuple[str, ...]:
-    """Return why a test has too few samples to represent a session."""
+    """Return why a test has too few samples to represent a session; empty if it has enough."""
     done = sum(sample.side == CANDIDATE for sample in samples.processes)
     if done >= plan.processes:
         return ()

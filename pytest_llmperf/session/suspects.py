@@ -32,8 +32,8 @@ class Suspect:
 
     Attributes:
         test: the test.
-        why: how much slower, in words, or that the sessions are too few; empty if every test is
-            confirmed.
+        why: how much slower it is, in words, or that the sessions are too few; empty if it is
+            confirmed only because every test is.
         sessions: the stored sessions it was compared with, oldest first.
         worst: the check that made it suspect.
         crept: whether a check crept away from an anchor that is not among ``sessions``.
@@ -67,44 +67,44 @@ class Suspect:
 def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], dict[str, str]]:
     """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
 
-    ``every`` adds the tests that their sessions let pass.
+    ``every``: include the tests that pass by their stored sessions.
     """
-    found: list[Suspect] = []
+    suspects: list[Suspect] = []
     unfit: dict[str, str] = {}
     for test in trial.tests:
-        judged = [one for one in trial.checks[test.nodeid] if one.verdict]
-        compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
-        asking = [one for one in compared if _suspicions(one.verdict)]
+        judged = [row for row in trial.checks[test.nodeid] if row.verdict]
+        compared = [row for row in judged if row.evidence.baseline and _change(row) is not None]
+        asking = [row for row in compared if _suspicions(row.verdict)]
         chosen = asking or (compared if every else [])
         if not chosen:
             continue
-        if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
+        if broken := [row for row in judged if row.verdict and row.verdict.kind in _UNFIT]:
             # If the suspect metric itself can't be judged, its verdict says why.
-            if any(one not in broken for one in chosen):
+            if any(row not in broken for row in chosen):
                 unfit[test.nodeid] = _why_unfit(broken)
             continue
-        worst = max(chosen, key=lambda one: _change(one) or 0.0)
+        worst = max(chosen, key=lambda row: _change(row) or 0.0)
         stored = trial.gate.stored(test, worst.check)
         strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
         by_anchor = strategies == {"anchor"}
         sessions = stored.anchor_records if by_anchor else stored.records
         crept = not by_anchor and any(
-            strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
+            strategy == "anchor" for row in asking for strategy, _ in _suspicions(row.verdict)
         )
-        found.append(Suspect(test, why_suspect(asking, len(sessions)), sessions, worst, crept))
-    return found, unfit
+        suspects.append(Suspect(test, why_suspect(asking, len(sessions)), sessions, worst, crept))
+    return suspects, unfit
 
 
 def why_suspect(asking: Sequence[CheckResult], sessions: int) -> str:
-    """Return how much slower the checks are that ask for a confirmation by so many sessions.
+    """Return how much slower the suspect checks are, or that so many sessions can't prove a pass.
 
-    Only the amount: the verdict that replaces theirs gives the reasons. A negligible one is no
-    suspicion; then the sessions are too few. Empty if no check asks.
+    The latter if no check is slower by more than a negligible amount. Reasons are left to the
+    verdict of the confirmation. Empty if no check is suspect.
     """
     slower = [
-        f"{one.label} {change_words(one.check.metric, change)}"
-        for one in asking
-        if (change := _change(one) or 0.0) > slowdown(zone_of(one.check.tolerance).negligible)
+        f"{row.label} {change_words(row.check.metric, change)}"
+        for row in asking
+        if (change := _change(row) or 0.0) > slowdown(zone_of(row.check.tolerance).negligible)
     ]
     if asking and not slower:
         return f"{count(sessions, 'stored session')} can't prove a pass"
@@ -113,15 +113,15 @@ def why_suspect(asking: Sequence[CheckResult], sessions: int) -> str:
 
 def _why_unfit(broken: Sequence[CheckResult]) -> str:
     """Return which metrics prevent a suspect from being run against a commit."""
-    labels = listed([one.label for one in broken])
-    verdicts = [one.verdict for one in broken if one.verdict]
+    labels = listed([row.label for row in broken])
+    verdicts = [row.verdict for row in broken if row.verdict]
     kinds = dict.fromkeys(verdict.kind.value for verdict in verdicts)
     claim = next((in_short(verdict.claim) for verdict in verdicts if verdict.claim), "")
     return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
 
 
 def _suspicions(verdict: Verdict | None) -> list[tuple[str, str]]:
-    """Return the judgements by stored sessions that make a check suspect: strategy and text."""
+    """Return the strategy and claim of each judgement by stored sessions that makes a suspect."""
     return [
         (reason.strategy, reason.claim)
         for reason in (verdict.reasons if verdict else ())

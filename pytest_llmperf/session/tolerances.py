@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.facts import SessionFacts
     from pytest_llmperf.session.recorded import RecordedTest
 
-#: By node id and metric.
+#: Calibrated tolerances, by node id and metric.
 Tolerances = Mapping[str, Mapping[str, CalibratedTolerance]]
 
 
@@ -27,32 +27,32 @@ def with_tolerances(
 ) -> SessionFacts:
     """Return the facts with the tolerances of all checks that ask for ``auto``.
 
-    Notes name the checks that no calibration knows.
+    Notes are added for the checks that no calibration covers.
     """
     asking = {test.nodeid: _asking(test) for test in tests}
     if not any(asking.values()):
         return facts
     known = tolerances_of(tests, perf, facts.calibrations)
-    found = {
+    tolerances = {
         nodeid: {name: known[nodeid][name] for name in names if name in known[nodeid]}
         for nodeid, names in asking.items()
     }
-    return replace(facts, tolerances=found, notes=(*facts.notes, *_notes(asking, found)))
+    return replace(facts, tolerances=tolerances, notes=(*facts.notes, *_notes(asking, tolerances)))
 
 
 def tolerances_of(
     tests: Sequence[RecordedTest], perf: PerfConfig, calibrations: Sequence[StoredCalibration]
 ) -> dict[str, dict[str, CalibratedTolerance]]:
-    """Return the tolerances of the tests' metrics that calibrations know.
+    """Return the tolerances of the tests' metrics that calibrations cover.
 
-    A test's time is its share of ``perf.budget``, or its own budget if that is less.
+    Each test is taken to have its share of ``perf.budget``, or its own budget if that is less.
 
     Args:
         tests: all tests of the session.
         perf: the configuration.
         calibrations: A/A calibrations of this machine, model and settings, oldest first.
     """
-    usable = [one for one in calibrations if one.measured_like(perf)]
+    usable = [stored for stored in calibrations if stored.measured_like(perf)]
     share = perf.budget / max(len(tests), 1)
     return {
         test.nodeid: calibrated_tolerances(
@@ -82,7 +82,7 @@ def calibrated(check: Check, known: Mapping[str, CalibratedTolerance], *, paired
 
 
 def _asking(test: RecordedTest) -> list[str]:
-    """Return the metrics of a test whose tolerance a calibration is to give."""
+    """Return the metrics of a test whose tolerance is to come from a calibration."""
     return [
         check.metric.name
         for check in test.checks
@@ -100,7 +100,7 @@ def _notes(asking: Mapping[str, Sequence[str]], found: Tolerances) -> Iterator[s
         return
     for nodeid, names in asking.items():
         missing = [name for name in names if name not in found[nodeid]]
-        none = [name for name, one in found[nodeid].items() if one.holds is None]
+        none = [name for name, known in found[nodeid].items() if known.holds is None]
         if missing:
             yield (
                 f"{nodeid}: tolerance auto is {default} for {_labels(missing)}: no stored "

@@ -42,10 +42,10 @@ class Trial:
     Attributes:
         tests: the measured tests.
         facts: machine, model and baselines.
-        plan: of the measure stage.
+        plan: the plan of the measure stage.
         gate: judges the measurement.
         measurement: the samples.
-        base: the base side; None where stored sessions judge.
+        base: the base side; None if stored sessions judge instead.
         interrupted: whether the user ended it before every test was decided.
     """
 
@@ -61,19 +61,19 @@ class Trial:
     def checks(self) -> dict[str, list[CheckResult]]:
         """The results of every test's checks, by node id."""
         judged = self.gate.judge(self.measurement.tests, interrupted=self.interrupted)
-        found = {test.nodeid: list[CheckResult]() for test in self.tests}
-        for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid):
-            found[nodeid] += same
-        return found
+        results = {test.nodeid: list[CheckResult]() for test in self.tests}
+        for nodeid, group in groupby(judged, lambda result: result.evidence.nodeid):
+            results[nodeid] += group
+        return results
 
     @cached_property
     def baselines(self) -> dict[str, tuple[StoredRecord | None, int]]:
-        """The newest stored session that judges each test, and how many unfit ones do not."""
+        """The newest stored session that judges each test, and the number of invalid ones."""
         return {test.nodeid: self._baseline(test) for test in self.tests}
 
     @cached_property
     def configured(self) -> dict[str, list[FitnessFinding]]:
-        """What is configured or built otherwise than at each test's baseline or base side."""
+        """Findings on how each test's configuration or build differs from its baseline or base."""
         tests = self.measurement.tests
         return {
             test.nodeid: configured_findings(
@@ -102,18 +102,18 @@ class Trial:
     def _baseline(self, test: RecordedTest) -> tuple[StoredRecord | None, int]:
         if self.base is not None:
             return None, 0
-        stored = [self.gate.stored(test, one.check) for one in self.checks[test.nodeid]]
-        judging = {path for found in stored for path in found.paths}
+        stored = [self.gate.stored(test, result.check) for result in self.checks[test.nodeid]]
+        judging = {path for samples in stored for path in samples.paths}
         records = reversed(self.facts.baselines.records)
-        newest = next((one for one in records if one.path in judging), None)
-        return newest, max((found.skipped_invalid for found in stored), default=0)
+        newest = next((record for record in records if record.path in judging), None)
+        return newest, max((samples.skipped_invalid for samples in stored), default=0)
 
 
 class Trials:
     """Runs the trials of one session.
 
     Args:
-        context: of the session.
+        context: the session's context.
         facts: machine, model and baselines.
         start_seconds: how long an engine process takes to start.
         code: the code this session measures.
@@ -206,7 +206,7 @@ class Trials:
     def _kept(
         self, tests: Sequence[RecordedTest], base: BaseSide | None
     ) -> tuple[dict[str, list[ProcessSample]], Keep | None]:
-        """Return the valid pairs of earlier sessions, and a function that keeps new ones."""
+        """Return the valid pairs of earlier sessions, and a function that stores new ones."""
         common = self._identity(base) if base is not None and self._perf.accumulate else None
         if base is None or common is None:
             return {}, None
@@ -230,7 +230,7 @@ class Trials:
             if nodeid in known:
                 pairs.add(known[nodeid], halves)
 
-        return {nodeid: found for nodeid, found in earlier.items() if found}, keep
+        return {nodeid: samples for nodeid, samples in earlier.items() if samples}, keep
 
     def _identity(self, base: BaseSide) -> Mapping[str, Any] | None:
         """Return the identity of this comparison; None if it is unknown."""

@@ -1,6 +1,6 @@
-"""Finds that a server which runs already was still warming up while it was measured.
+"""Detects that a running server was still warming up while it was measured.
 
-A fresh process is as cold in one sample as in the next. A server that runs on may still be filling
+Fresh processes are equally cold in every sample. A server that keeps running may still be filling
 caches or compiling kernels: then its first blocks say nothing about the later ones.
 """
 
@@ -14,12 +14,12 @@ from pytest_llmperf.stats.summary import process_medians
 from pytest_llmperf.stats.trend import falling_p
 from pytest_llmperf.units import format_quantity
 
-#: Chance of finding it in blocks whose order means nothing. Four fall in order in 4% of cases.
+#: Chance of a false alarm, and fewest blocks to check: four fall in order by chance in 4%.
 _CHANCE, _LEAST_BLOCKS = 0.01, 5
 
 
 def unchecked(blocks: int) -> str:
-    """Return that so few blocks can't show whether a server was warming up; else ``""``."""
+    """Return a note if there are too few blocks to detect a warm-up; else ``""``."""
     if not 0 < blocks < _LEAST_BLOCKS:
         return ""
     return (
@@ -29,23 +29,23 @@ def unchecked(blocks: int) -> str:
 
 
 def warming_up(metric: Metric, blocks: Samples, tolerance: float) -> str:
-    """Return that blocks, in the order of their measuring, got better and better; else ``""``.
+    """Return a message if the blocks, in the order measured, got better and better; else ``""``.
 
     Args:
-        metric: of the values.
+        metric: the measured metric.
         blocks: its values in each block.
-        tolerance: of the check; a change of less than half of it is none.
+        tolerance: the check's tolerance; a change of up to half of it is ignored.
     """
     if metric.kind != "value" or len(blocks) < 2:
         return ""
     levels = process_medians(blocks, metric.resolution)
-    if falling_p([metric.badness(one) for one in levels]) > _CHANCE:
+    if falling_p([metric.badness(level) for level in levels]) > _CHANCE:
         return ""
     half = len(levels) // 2
     first, last = median(levels[:half]), median(levels[-half:])
     if metric.slowdown(first, last) <= tolerance / 2:
         return ""
-    before, after = (format_quantity(one, metric.unit) for one in (first, last))
+    before, after = (format_quantity(level, metric.unit) for level in (first, last))
     return (
         f"the server was still warming up: {metric.label} went from {before} in the first {half} "
         f"blocks to {after} in the last {half}; send it requests for a while, then measure again"

@@ -1,4 +1,4 @@
-"""Means of dependent values: neighbours resemble each other, so a block of them is the unit."""
+"""Means of dependent values: neighbouring values are alike, so the unit is a block of them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pytest_llmperf.stats.student import t_quantile
 from pytest_llmperf.stats.summary import LEVEL
 
-#: Fewer blocks say too little about the spread between them for an interval.
+#: Minimum number of blocks for an interval: fewer say too little about the spread between them.
 MIN_BLOCKS = 3
 
 
 @dataclass(frozen=True)
 class BlockMean:
-    """Mean over all values of blocks, with its interval.
+    """Mean over the values of all blocks, with its interval.
 
     Attributes:
         value: the mean.
-        low, high: ends of its interval at the level ``LEVEL``; None with too few blocks.
+        low, high: ends of its interval at confidence ``LEVEL``; None with too few blocks.
         error: standard error of the mean; None with too few blocks.
         blocks: number of blocks.
     """
@@ -32,12 +32,12 @@ class BlockMean:
 
 
 def block_mean(blocks: Sequence[Sequence[float]]) -> BlockMean:
-    """Mean of all values, with a Student's t interval from the differences between blocks.
+    """Return the mean of all values, with a Student's t interval from differences between blocks.
 
-    The mean is the ratio of the blocks' sums to their lengths, whose variance is that of the
-    residuals ``sum - mean * length``. Assumes that blocks are independent, and long enough
-    that dependence within them is all there is. Source: Cochran (1977), Sampling Techniques,
-    2.11 and 9A.1.
+    The mean is the ratio of the blocks' sums to their lengths; its variance is that of the
+    residuals ``sum - mean * length``. Assumes that blocks are independent, that is long enough
+    that values depend on each other only within a block. Source: Cochran (1977), Sampling
+    Techniques, 2.11 and 9A.1.
 
     Raises:
         ValueError: there are no values.
@@ -57,7 +57,7 @@ def block_mean(blocks: Sequence[Sequence[float]]) -> BlockMean:
 
 
 def cut_into_blocks(values: Sequence[float], size: int) -> list[list[float]]:
-    """Cut consecutive values into blocks of ``size``; a rest below half of it joins the last."""
+    """Cut consecutive values into blocks of ``size``; a rest below half a block joins the last."""
     count = max(1, round(len(values) / size))
     edges = [number * size for number in range(count)]
     ends = [*edges[1:], len(values)]

@@ -1,24 +1,24 @@
-"""Evidence that a mean is above zero, valid at any number of looks: a t-statistic e-process.
+"""A t-statistic e-process: evidence that a mean is above zero, valid at any number of looks.
 
-For x_1 ... x_n ~ Normal(delta * sigma, sigma^2) the ratio of the likelihood of
-an effect ``delta`` to that of no effect, with the unknown ``sigma`` integrated
-out under its right Haar measure, depends on the data through
+For x_1 ... x_n ~ Normal(delta * sigma, sigma^2) the likelihood ratio of
+an effect ``delta`` to no effect, with the unknown ``sigma`` integrated
+out under its right Haar measure, depends on the data only through
 
     u = sqrt(n) * mean(x) / sqrt(sum x^2),   -1 <= u <= 1,
 
 and is exp(-n delta^2 / 2) * M_n(delta sqrt(n) u), M_n(a) = E[exp(a S)], S ~ chi_n.
 That equals the ratio of the noncentral to the central t density with n-1 degrees
-of freedom at t = sqrt(n) * mean / sd. Mixed over delta with a density w it is a
-nonnegative martingale in n when the true mean is zero. Under a negative mean it stays
+of freedom at t = sqrt(n) * mean / sd. Mixed over delta with a density w, it is a
+nonnegative martingale in n if the true mean is zero. Under a negative mean it stays
 below the martingale of the data shifted up to mean zero, because a shift up raises t
 and E rises with t. So P(sup_n E_n >= c) <= 1/c (Ville).
 
-Every w is valid; it decides which effects are detected soonest. This one has ln delta =
+Every w is valid; the choice decides which effects are detected soonest. Here ln delta =
 0.5 + 0.6 T, where T has Student's t distribution with 3 degrees of freedom: half of
-the weight lies between 1.0 and 2.6 standard deviations, which is where a slowdown of
-5% lies when pairs differ by 1.5 to 4%, and the tail is heavy, so that a clear effect
-is detected quickly. It is cut off at delta = exp(-4) and 1000 and not scaled up again: leaving
-out part of a nonnegative mixture can only make it smaller, so it stays an e-process.
+the weight lies between 1.0 and 2.6 standard deviations, where a slowdown of 5% lies
+if pairs differ by 1.5 to 4%, and the tail is heavy, so that a clear effect is detected
+quickly. It is cut off at delta = exp(-4) and 1000 and not renormalised: omitting part of
+a nonnegative mixture can only make it smaller, so it remains an e-process.
 
 Sources: Lai (1976), On confidence sequences; Wang and Ramdas (2024), Anytime-valid
 t-tests and confidence sequences for Gaussian means with unknown variance; Rouder
@@ -47,19 +47,19 @@ MIN_EFFECT, MAX_EFFECT = math.exp(-4.0), 1000.0
 #: Centre and scale of ln(effect) in the mixture.
 MIXTURE_CENTRE, MIXTURE_SCALE = 0.5, 0.6
 
-#: The table's coordinate is z = atanh(u) = asinh(t / sqrt(n-1)): ln E becomes a straight
-#: line of slope n-2 in it for large t, until the cut-off at MAX_EFFECT bends it flat.
+#: Range of the table's coordinate z = atanh(u) = asinh(t / sqrt(n-1)), in which ln E becomes a
+#: straight line of slope n-2 for large t, until the cut-off at MAX_EFFECT bends it flat.
 _TABLE_LOW, _TABLE_HIGH = -5.0, 14.0
-#: Rows of u evaluated at once; a row costs a few hundred floats per intermediate array.
+#: Values of u evaluated at once; each takes a few hundred floats per intermediate array.
 _ROWS = 4096
 _RULE_POINTS = 24
 
 
 def direction(x: ArrayLike) -> Array:
-    """The statistic u = sqrt(n) * mean / sqrt(sum x^2) along the last axis; (..., n) -> (...).
+    """Return u = sqrt(n) * mean / sqrt(sum x^2) along the last axis; (..., n) -> (...).
 
-    Scaled by the largest |x| first, so that tiny and huge values neither vanish
-    nor overflow; 0 where every x is 0.
+    x is first scaled by the largest |x|, so that tiny and huge values neither vanish
+    nor overflow; u is 0 where every x is 0.
     """
     values = np.asarray(x, dtype=np.float64)
     largest = np.max(np.abs(values), axis=-1, keepdims=True, initial=0.0)
@@ -70,10 +70,10 @@ def direction(x: ArrayLike) -> Array:
 
 
 def log_e(n: int, u: ArrayLike) -> Array:
-    """Natural logarithm of the evidence for a positive mean; any shape of ``u`` in [-1, 1].
+    """Return the natural log of the evidence for a positive mean; any shape of ``u`` in [-1, 1].
 
-    Relative error of E under 1e-6 for n up to 400. Zero (no evidence) for n < 2.
-    For many values of ``u`` use ``tabulated``.
+    The relative error of E is below 1e-6 for n up to 400. Zero (no evidence) for n < 2.
+    For many values of ``u``, use ``tabulated``.
     """
     values = np.asarray(u, dtype=np.float64)
     if n < 2:
@@ -90,13 +90,13 @@ def log_e(n: int, u: ArrayLike) -> Array:
 
 @lru_cache(maxsize=512)
 def tabulated(n: int) -> Callable[[ArrayLike], Array]:
-    """``log_e(n, .)`` by interpolation: off by less than 0.003 wherever ln E > -3.
+    """Return ``log_e(n, .)`` as an interpolated function: error below 0.003 where ln E > -3.
 
-    Piecewise cubic (Lagrange on the four nearest nodes) in atanh(u).
+    It is piecewise cubic (Lagrange on the four nearest nodes) in atanh(u).
     """
     if n < 2:
         return lambda u: log_e(n, u)
-    # The bend sharpens with n, so the nodes move closer to hold the cubic's error.
+    # The bend sharpens with n, so the nodes move closer to limit the cubic's error.
     step = 0.22 / n**0.25 / max(1.0, n / 60.0) ** 0.375
     nodes = np.arange(_TABLE_LOW, _TABLE_HIGH + step, step)
     f = log_e(n, np.tanh(nodes))
@@ -115,12 +115,12 @@ def tabulated(n: int) -> Callable[[ArrayLike], Array]:
 
     def interpolate(u: ArrayLike) -> Array:
         z = np.arctanh(np.minimum(np.maximum(u, lowest), highest))
-        place = (z - nodes[1]) / step
-        cell = np.minimum(np.maximum(place, 0.0), len(cubic) - 1).astype(np.intp)
-        place = place - cell
+        position = (z - nodes[1]) / step
+        cell = np.minimum(np.maximum(position, 0.0), len(cubic) - 1).astype(np.intp)
+        position = position - cell
         c = cubic[cell]
         return np.asarray(
-            c[..., 0] + place * (c[..., 1] + place * (c[..., 2] + place * c[..., 3])),
+            c[..., 0] + position * (c[..., 1] + position * (c[..., 2] + position * c[..., 3])),
             dtype=np.float64,
         )
 
@@ -129,19 +129,19 @@ def tabulated(n: int) -> Callable[[ArrayLike], Array]:
 
 @lru_cache(maxsize=4096)
 def critical_t(n: int, log_threshold: float) -> float:
-    """The t = sqrt(n) * mean / sd at which ln E reaches ``log_threshold``.
+    """Return the t = sqrt(n) * mean / sd at which ln E reaches ``log_threshold``.
 
-    ln E increases with t, so "ln E >= threshold" and "t >= critical_t" are one
-    statement. ``math.inf`` where no t is enough (n < 3, or more evidence than the
-    cut-off mixture can hold), ``-math.inf`` where every t is.
+    ln E increases with t, so "ln E >= threshold" and "t >= critical_t" are equivalent.
+    ``math.inf`` if no t is enough (n < 3, or the threshold exceeds the evidence that the
+    cut-off mixture can give), ``-math.inf`` if every t is.
     """
     if n < MIN_PAIRS or float(log_e(n, 1.0)) < log_threshold:
         return math.inf
     if float(log_e(n, -1.0)) >= log_threshold:
         return -math.inf
     low, high = -18.0, 18.0
-    # 33 points a time: few calls, each as cheap as one point. The last cell is 3e-5 wide
-    # and ln E straight in it.
+    # 33 points at a time: few calls, each as cheap as a single point. The last cell is 3e-5
+    # wide, and ln E is a straight line in it.
     for _ in range(4):
         z = np.linspace(low, high, 33)
         values = log_e(n, np.tanh(z))
@@ -153,10 +153,10 @@ def critical_t(n: int, log_threshold: float) -> float:
 
 
 def _log_e_towards(n: int, u: Array) -> Array:
-    """ln E for u >= 0, shape (rows,): quadrature over delta of a positive recurrence."""
+    """Return ln E for u >= 0, shape (rows,): quadrature over delta of a positive recurrence."""
     delta, log_weight = _effects(n)
     a = math.sqrt(n) * u[:, None] * delta
-    # -n delta^2 / 2 and the a^2 / 2 inside M_n, joined before either is exponentiated.
+    # -n delta^2 / 2 plus the a^2 / 2 inside M_n, combined before exponentiation.
     exponent = (-0.5 * n * ((1.0 - u) * (1.0 + u)))[:, None] * (delta * delta)
     terms = exponent + log_weight + _log_tilted_moment(n, a)
     top = np.max(terms, axis=1)
@@ -164,7 +164,7 @@ def _log_e_towards(n: int, u: Array) -> Array:
 
 
 def _log_tilted_moment(n: int, a: Array) -> Array:
-    """ln of exp(-a^2/2) * E[exp(a S)], S ~ chi_n, for a >= 0; any shape.
+    """Return ln of exp(-a^2/2) * E[exp(a S)], S ~ chi_n, for a >= 0; any shape.
 
     With j_k = integral of s^k exp(-(s-a)^2/2) over s > 0 the moment is j_{n-1} / C_n,
     C_n = 2^(n/2-1) Gamma(n/2). Integration by parts gives j_k = a j_{k-1} + (k-1) j_{k-2};
@@ -188,9 +188,9 @@ def _log_tilted_moment(n: int, a: Array) -> Array:
 
 
 def _log_e_away(n: int, u: Array) -> Array:
-    """ln E for u < 0, shape (rows,): quadrature over s and v = delta sqrt(n).
+    """Return ln E for u < 0, shape (rows,): quadrature over s and v = delta sqrt(n).
 
-    For these u the recurrence would cancel, but the integrand has no peak:
+    For these u the recurrence would suffer cancellation, but the integrand has no peak:
     exp(-v^2/2 - |u| s v) falls in v, and s stays within the bulk of chi_n.
     """
     y, y_weight = _rule(math.log(MIN_EFFECT), math.log(9.0 / math.sqrt(n)), 4)
@@ -205,7 +205,7 @@ def _log_e_away(n: int, u: Array) -> Array:
 
 @lru_cache(maxsize=512)
 def _effects(n: int) -> tuple[Array, Array]:
-    """Nodes delta and ln(weight * density) of the mixture, shape (nodes,).
+    """Return nodes delta and ln(weight * density) of the mixture, shape (nodes,).
 
     The integrand peaks where delta fits the data, with a width of about 1/sqrt(n) in
     delta, so the panels shrink with sqrt(n).
@@ -219,14 +219,14 @@ def _effects(n: int) -> tuple[Array, Array]:
 
 
 def _density(y: Array) -> Array:
-    """The mixture's density over y = ln delta: Student's t with 3 degrees of freedom."""
+    """Return the mixture's density over y = ln delta: Student's t, 3 degrees of freedom."""
     z = (y - MIXTURE_CENTRE) / MIXTURE_SCALE
     peak = 2.0 / (math.sqrt(3.0) * math.pi * MIXTURE_SCALE)
     return np.asarray(peak / (1.0 + z * z / 3.0) ** 2)
 
 
 def _rule(low: float, high: float, panels: int) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on equal panels of [low, high], each flat."""
+    """Return Gauss-Legendre nodes and weights on equal panels of [low, high], both 1-D."""
     points, weights = _legendre()
     edges = np.linspace(low, high, panels + 1)
     half = (high - low) / panels / 2.0
@@ -241,7 +241,7 @@ def _legendre() -> tuple[Array, Array]:
 
 
 def _erf(x: Array) -> Array:
-    """The error function for x >= 0, which numpy lacks."""
+    """Return the error function for x >= 0, which numpy lacks."""
     result = np.ones_like(x)
     # Above 6 it is 1 to the last digit.
     small = x < 6.0

@@ -18,17 +18,17 @@ def alarm_levels(
 ) -> Array:
     """Return the ln E that each check of a session has to reach; shape (..., m) -> (..., m).
 
-    ``log_e``: the largest ln E each check has reached so far. Sorted from the largest,
-    check r (from 0) is rejected if it and all before it reach ln((m-r) / alpha). A
-    rejected check gets the level that rejected it, every other one ln((m-rejected) /
-    alpha). ``eligible`` False keeps a check from being rejected, and so from loosening
-    the level of others, at any evidence.
+    ``log_e``: the largest ln E that each check has reached so far. In descending order,
+    check r (from 0) is rejected if it and all checks before it reach ln((m-r) / alpha). A
+    rejected check gets the level that rejected it, every other check ln((m-rejected) /
+    alpha). ``eligible`` False keeps a check from being rejected, and thus from loosening
+    the level of others, whatever its evidence.
 
-    A session raises any false alarm with at most probability ``alpha``: take the first
-    true null that is rejected. Only false nulls went before it, so it had to reach at
-    least ln(m0 / alpha), m0 the number of true nulls. By Ville's inequality the running
-    maximum of one e-process ever does so with at most probability alpha / m0; the union
-    over m0 of them is at most alpha. Neither independence nor a common stopping time
+    A session raises any false alarm with a probability of at most ``alpha``: take the first
+    true null that is rejected. Only false nulls came before it, so it had to reach at
+    least ln(m0 / alpha), with m0 the number of true nulls. By Ville's inequality the running
+    maximum of one e-process ever does so with a probability of at most alpha / m0; the
+    union over m0 of them is at most alpha. Neither independence nor a common stopping time
     is needed. Sources: Holm (1979); Ville (1939); Vovk and Wang (2021), E-values.
 
     Raises:
@@ -48,7 +48,7 @@ def alarm_levels(
     rejected = np.logical_and.accumulate(reached, axis=-1)
     count = np.sum(rejected, axis=-1, keepdims=True)
     # If every check is rejected, the last entry is unused.
-    rest = steps[np.minimum(count, m - 1)]
+    remaining = steps[np.minimum(count, m - 1)]
     levels = np.empty_like(evidence)
-    np.put_along_axis(levels, order, np.where(rejected, steps, rest), axis=-1)
+    np.put_along_axis(levels, order, np.where(rejected, steps, remaining), axis=-1)
     return levels

@@ -1,12 +1,12 @@
 """Decision rule for interleaved pairs: clip, look after every pair, decide.
 
-One difference d_i = ln(candidate) - ln(baseline) per pair of processes, turned so
-that positive is worse. Two one-sided questions share an indifference zone: is the
-mean above the negligible slowdown (``regressed``), is it below the tolerance
-(``pass``). A target is the same rule on d_i = ln(measured) - ln(limit).
+There is one difference d_i = ln(candidate) - ln(baseline) per pair of processes, signed so
+that positive is worse. Two one-sided questions share an indifference zone: is the mean
+above the negligible slowdown (``regressed``), and is it below the tolerance (``pass``)?
+A target uses the same rule with d_i = ln(measured) - ln(limit).
 
-Evidence is theorem for Gaussian d (``e_process``). Simulation shows that clipping,
-other noise and the dependence inside a block of two pairs do no harm.
+For Gaussian d the validity of the evidence is a theorem (``e_process``). Simulations show that
+clipping, other noise and the dependence inside a block of two pairs do no harm.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ MAD_TO_SD = 1.4826
 #: The MAD of few pairs is a poor guide, and clipping too close would make the spread look
 #: smaller than it is: the fewer pairs, the wider (1.5 + 40/n), 14.8 at 3 and 2.5 from 40 on.
 CLIP_SDS, CLIP_SDS_START, CLIP_SDS_FALL = 2.5, 1.5, 40.0
-#: None is clipped within this distance of the median (natural log); less at smaller tolerances,
-#: for which an outlier of this size would be a large one (``clip_floor``).
+#: No difference within this distance of the median (natural log) is clipped. At smaller tolerances
+#: the distance is smaller, because such an outlier would be a large one (``clip_floor``).
 CLIP_MIN = 0.05
-#: Percentiles measure a minority of iterations, which close clipping would treat as outliers, and
-#: a few groups may contain none of it: they are clipped further out and looked at later.
+#: Percentiles measure a minority of iterations, which tight clipping would treat as outliers, and
+#: which a few groups may lack: they are clipped further out, and first looked at after more groups.
 TAIL_CLIP_MIN, TAIL_FIRST = 0.50, 8
 
 
-#: A slowdown is called only if the pairs agree: among those with a difference that is not
-#: negligible, so many must be slower that a fair coin would do it with at most this chance
-#: (6 of 6, 9 of 10).
+#: A slowdown is called only if the pairs agree: among pairs with a difference that is not
+#: negligible, so many must be slower that a fair coin would give as many with at most this
+#: probability (6 of 6, 9 of 10).
 AGREE = 1.0 / 64.0
-#: Largest share of pairs that is clipped: more of them are a second state, not outliers.
+#: Maximum share of pairs that is clipped: more are not outliers but a second state.
 CLIP_SHARE = 0.25
 #: Maximum number of pairs in a plan.
 MAX_PAIRS = 400
@@ -59,8 +59,8 @@ class Zone:
 
     Attributes:
         negligible: a true slowdown up to this must not be called.
-        tolerance: one of this or more must not pass.
-        min_called: smallest measured mean that is called at any amount of evidence.
+        tolerance: a true slowdown of this or more must not pass.
+        min_called: smallest measured mean that is called, whatever the evidence.
     """
 
     negligible: float
@@ -69,7 +69,7 @@ class Zone:
 
     @classmethod
     def of(cls, tolerance: float) -> Zone:
-        """Return the zone of a tolerated slowdown: 0.05 is 5% more time.
+        """Return the zone for a tolerated slowdown: 0.05 is 5% more time.
 
         Raises:
             ValueError: ``tolerance`` is not a positive number.
@@ -89,8 +89,8 @@ class Look:
         sd: their standard deviation (n-1); 0 where n is 1.
         log_worse: ln E that the mean is above the negligible slowdown.
         log_fine: ln E that the mean is below the tolerance.
-        disagree: chance that a fair coin puts as many pairs on the slower side, among
-            those with a difference that is not negligible.
+        disagree: probability that a fair coin puts at least as many pairs on the slower side,
+            among pairs with a difference that is not negligible.
     """
 
     n: int
@@ -104,19 +104,18 @@ class Look:
 def clip_floor(tolerance: float) -> float:
     """Return the distance from the median within which no difference is clipped (natural log).
 
-    ``tolerance`` is a fraction; 0 stands for a limit.
+    ``tolerance`` is a fraction; 0 means that the check is a limit.
     """
     return min(CLIP_MIN, math.log1p(tolerance)) if tolerance else CLIP_MIN
 
 
 def clip(d: ArrayLike, clip_min: float = CLIP_MIN) -> Array:
-    """Pull every difference to within median +- max(k * 1.4826 * MAD, clip_min).
+    """Clip differences to median +- max(k * 1.4826 * MAD, clip_min), k = max(2.5, 1.5 + 40/n).
 
-    Shape (..., n) -> (..., n). At most a quarter of them, the furthest: ``CLIP_SHARE``.
+    Shape (..., n) -> (..., n). At most the furthest quarter of them is clipped (``CLIP_SHARE``).
 
-    k = max(2.5, 1.5 + 40/n). A stall that hits one process of a pair cannot carry the
-    mean away, yet still counts as a large difference. Source: Huber (1964), winsorised
-    location.
+    A stall that hits one process of a pair then cannot dominate the mean, yet still counts
+    as a large difference. Source: Huber (1964), winsorised location.
     """
     values = np.asarray(d, dtype=np.float64)
     low, high = _limits(values, clip_min)
@@ -131,10 +130,10 @@ def clipped_sides(d: ArrayLike, clip_min: float = CLIP_MIN) -> tuple[int, int]:
 
 
 def look(d: ArrayLike, zone: Zone, clip_min: float = CLIP_MIN) -> Look:
-    """Take one look at all pairs; ``d`` has shape (..., n), at least one pair.
+    """Compute the statistics of all pairs; ``d`` has shape (..., n), with at least one pair.
 
     Raises:
-        ValueError: no pair, or a difference that is not finite.
+        ValueError: there is no pair, or a difference is not finite.
     """
     values = np.asarray(d, dtype=np.float64)
     if values.shape[-1] < 1:
@@ -147,8 +146,8 @@ def look(d: ArrayLike, zone: Zone, clip_min: float = CLIP_MIN) -> Look:
     off = clipped - mean[..., None]
     sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
     if n < MIN_PAIRS:
-        none = np.zeros_like(mean)
-        return Look(n, mean, sd, none, none, none + 1.0)
+        no_evidence = np.zeros_like(mean)
+        return Look(n, mean, sd, no_evidence, no_evidence, no_evidence + 1.0)
     both = np.stack([clipped - zone.negligible, zone.tolerance - clipped])
     worse, fine = tabulated(n)(direction(both))
     above = np.sum(values > zone.negligible, axis=-1)
@@ -157,26 +156,26 @@ def look(d: ArrayLike, zone: Zone, clip_min: float = CLIP_MIN) -> Look:
 
 
 def min_pairs_to_call() -> int:
-    """Minimum number of pairs that can agree enough to be called: 6."""
+    """Return the minimum number of pairs that can agree enough for a call: 6."""
     return math.ceil(-math.log2(AGREE))
 
 
 def may_be_called(look: Look, zone: Zone) -> NDArray[np.bool_]:
-    """Whether a mean is near the tolerance and its pairs agree; the batch shape.
+    """Whether the mean is large enough and the pairs agree; has the batch shape.
 
-    Evidence alone trusts the spread of few pairs. If processes run at one of two speeds,
+    Evidence alone would trust the spread of few pairs. If processes run at one of two speeds,
     three pairs that agree by chance show no spread at all.
     """
     return np.asarray((look.mean >= zone.min_called) & (look.disagree <= AGREE))
 
 
 def bounds(look: Look, level: float) -> tuple[Array, Array]:
-    """Anytime-valid interval of the mean at this look; both ends have the batch shape.
+    """Return an anytime-valid interval of the mean; both ends have the batch shape.
 
     ln E against a mean theta reaches c exactly when t(theta) reaches critical_t(n, c),
-    so mean +- critical_t(n, ln(2 / (1-level))) * sd / sqrt(n) holds just the means not
-    yet refuted from either side. Wherever one stops, it misses the true mean with
-    probability 1-level at most. It uses this look alone: the intersection with earlier
+    so mean +- critical_t(n, ln(2 / (1-level))) * sd / sqrt(n) holds exactly the means not
+    yet refuted from either side. Whenever sampling stops, it misses the true mean with a
+    probability of at most 1-level. It uses only this look: the intersection with earlier
     looks, which a running maximum implies, is never wider. Infinite while no mean can be
     refuted (n < 3); without spread both ends are the mean.
     """
@@ -185,7 +184,7 @@ def bounds(look: Look, level: float) -> tuple[Array, Array]:
 
 
 def upper_bound(look: Look, level: float) -> Array:
-    """One-sided anytime-valid upper bound of the mean: see ``bounds``."""
+    """Return a one-sided anytime-valid upper bound of the mean; see ``bounds``."""
     return np.asarray(look.mean + _half_width(look, math.log(1.0 / (1.0 - level))))
 
 
@@ -197,10 +196,10 @@ def pairs_needed(
     above: bool = True,
     max_pairs: int = MAX_PAIRS,
 ) -> int | None:
-    """Total number of pairs that would show the mean to be above (or below) ``shift``.
+    """Return the total number of pairs that would show a mean above (or below) ``shift``.
 
-    It assumes that mean and spread stay the same. ``look`` is of one check, not a batch.
-    None if ``max_pairs`` are not enough; never below the present number of pairs.
+    Assumes that mean and spread stay the same. ``look`` belongs to one check, not a batch.
+    None if ``max_pairs`` are not enough; never below the current number of pairs.
     """
     gap = float(look.mean) - shift if above else shift - float(look.mean)
     if gap <= 0.0:
@@ -216,10 +215,10 @@ def pairs_needed(
 
 
 def smallest_reaching(reached: Callable[[int], bool], first: int, last: int) -> int | None:
-    """Return the smallest n in [first, last] with ``reached(n)``, or None.
+    """Return the smallest n in [first, last] for which ``reached(n)`` is True, or None.
 
-    ``reached`` must stay True once it is. The search doubles its steps and then bisects: looks at
-    many pairs cost most, and few are usually enough.
+    ``reached`` must stay True for larger n. The search doubles its steps and then bisects: calls
+    with many pairs cost most, and few pairs are usually enough.
     """
     if first > last:
         return None
@@ -238,10 +237,10 @@ def smallest_reaching(reached: Callable[[int], bool], first: int, last: int) -> 
 
 
 def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float = 0.9) -> float:
-    """Smallest true slowdown (fraction) that ``pairs`` pairs call with chance ``power``.
+    """Return the smallest true slowdown (fraction) that ``pairs`` call with chance ``power``.
 
     The mean has to reach two thresholds: negligible + critical_t * sd / sqrt(n), and the
-    smallest mean that is called. Infinite if so few pairs can call nothing.
+    smallest mean that is called. Infinite if that few pairs can't call anything.
     """
     critical = critical_t(pairs, log_alarm)
     if math.isinf(critical) or pairs < min_pairs_to_call():
@@ -253,7 +252,7 @@ def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float 
 
 
 def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float) -> int | None:
-    """Pairs until an unchanged check passes with chance ``power``; None above 400."""
+    """Return the pairs until an unchanged check passes with chance ``power``; None above 400."""
     room = Zone.of(tolerance).tolerance
     z = NormalDist().inv_cdf(power)
 
@@ -265,10 +264,10 @@ def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float) ->
 
 
 def smallest_tolerance(sd: float, pairs: int, log_alarm: float, log_pass: float) -> float | None:
-    """Smallest tolerance (fraction, in half percents) that so many pairs can hold; None above 50%.
+    """Return the smallest workable tolerance (fraction, in half percents); None above 50%.
 
-    In nine of ten sessions they pass what is unchanged, and call what is slower by a quarter more
-    than the tolerance.
+    In nine of ten sessions, ``pairs`` pairs then pass unchanged code, and call code whose slowdown
+    is 1.25 times the tolerance.
     """
     for half_percents in range(1, 101):
         tolerance = half_percents / 200
@@ -282,7 +281,7 @@ def smallest_tolerance(sd: float, pairs: int, log_alarm: float, log_pass: float)
 
 @lru_cache(maxsize=1024)
 def _coins(max_pairs: int) -> Array:
-    """P(at least w heads of n) of a fair coin, by n and w from 0 to ``max_pairs``."""
+    """Return P(at least w heads in n tosses) of a fair coin, by n and w up to ``max_pairs``."""
     chances = np.ones((1, 1))
     table = np.zeros((max_pairs + 1, max_pairs + 1))
     for n in range(max_pairs + 1):
@@ -293,12 +292,12 @@ def _coins(max_pairs: int) -> Array:
 
 
 def _limits(values: Array, clip_min: float) -> tuple[Array, Array]:
-    """Lower and upper clipping limit, shape (..., 1) each."""
+    """Return the lower and upper clipping limits, shape (..., 1) each."""
     centre = _median(values)
     mad = _median(np.abs(values - centre))
     sds = max(CLIP_SDS, CLIP_SDS_START + CLIP_SDS_FALL / values.shape[-1])
     reach = np.maximum(sds * MAD_TO_SD * mad, clip_min)
-    # With a tiny MAD, half of the pairs could count as outliers.
+    # With a tiny MAD, half of the pairs could otherwise count as outliers.
     n = values.shape[-1]
     distances = np.sort(np.abs(values - centre), axis=-1)
     kept = n - 1 - math.floor(CLIP_SHARE * n)
@@ -307,7 +306,7 @@ def _limits(values: Array, clip_min: float) -> tuple[Array, Array]:
 
 
 def _median(values: Array) -> Array:
-    """Median along the last axis, which is kept; ten times faster than np.median on one check."""
+    """Return medians along the last axis, which is kept; 10 times as fast as np.median."""
     n = values.shape[-1]
     ordered = np.sort(values, axis=-1)
     # Halved before adding, so that two huge values do not overflow.

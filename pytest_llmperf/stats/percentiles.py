@@ -1,4 +1,4 @@
-"""High percentiles from few processes: refused below a minimum sample size."""
+"""High percentiles from few processes, refused below a minimum sample size."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ VALUES_BEYOND = 5
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The ``percent``-th percentile, interpolated linearly between order statistics.
+    """Return the ``percent``-th percentile, interpolated linearly between order statistics.
 
     Source: Hyndman and Fan (1996), definition 7, the default of numpy and R.
 
     Raises:
-        ValueError: no values, or ``percent`` not inside (0, 100).
+        ValueError: there are no values, or ``percent`` is not inside (0, 100).
     """
     _share_beyond(percent)
     if not values:
         raise ValueError("no values to take a percentile of")
     ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100.0
-    below = math.floor(place)
+    position = (len(ordered) - 1) * percent / 100.0
+    below = math.floor(position)
     if below + 1 >= len(ordered):
         return ordered[-1]
-    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
+    return ordered[below] + (position - below) * (ordered[below + 1] - ordered[below])
 
 
 def min_values(percent: float) -> int:
-    """Number of values a percentile needs, so that five lie beyond it: 100 for the 95th.
+    """Return the number of values a percentile needs for five beyond it: 100 for the 95th.
 
     Raises:
         ValueError: ``percent`` is not inside (0, 100).
@@ -42,10 +42,10 @@ def min_values(percent: float) -> int:
 
 
 def group_size(values_per_process: int, percent: float) -> int:
-    """Number of processes whose pooled values make one percentile.
+    """Return the number of processes whose pooled values give one percentile.
 
     Raises:
-        ValueError: ``values_per_process`` is below 1, or ``percent`` not inside (0, 100).
+        ValueError: ``values_per_process`` is below 1, or ``percent`` is not inside (0, 100).
     """
     if values_per_process < 1:
         raise ValueError(f"a process must give at least one value, got {values_per_process}")
@@ -55,7 +55,7 @@ def group_size(values_per_process: int, percent: float) -> int:
 def pooled(rows: Sequence[Sequence[float]], percent: float) -> tuple[tuple[float, ...], ...]:
     """Return the percentile of each group of processes, as rows of one value: (groups, 1).
 
-    ``rows``: (processes, values). Consecutive processes are grouped until they have
+    ``rows``: (processes, values). Consecutive processes form a group once they have
     enough values. An incomplete last group is left out, because a counted group must not
     change (evidence is a running maximum). Empty if no group is complete.
 
@@ -74,7 +74,7 @@ def pooled(rows: Sequence[Sequence[float]], percent: float) -> tuple[tuple[float
 
 
 def _share_beyond(percent: float) -> Fraction:
-    """Exact share of values beyond the percentile, on its smaller side."""
+    """Return the exact share of values beyond the percentile, on its smaller side."""
     if not 0.0 < percent < 100.0:
         raise ValueError(f"a percentile must lie inside (0, 100), got {percent}")
     share = Fraction(str(percent)) / 100

@@ -1,6 +1,6 @@
-"""Shares and counts: intervals of a proportion, and evidence from counts such as stalls.
+"""Intervals of a proportion, and evidence from counts such as numbers of stalls.
 
-They rest on the incomplete beta function, in logarithms and without scipy.
+Based on the incomplete beta function, in logarithms and without scipy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def binomial_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided interval of a probability after ``k`` successes in ``n`` trials.
+    """Return the exact two-sided interval of a probability after ``k`` successes in ``n`` trials.
 
     Source: Clopper and Pearson (1934). (0, 1) without trials.
 
@@ -33,28 +33,28 @@ def binomial_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float
 
 
 def binomial_tail(k: int, n: int, share: float) -> float:
-    """Return the chance of at least k successes in n trials that each succeed with a chance.
+    """Return the probability of at least ``k`` successes in ``n`` independent trials.
 
     Args:
-        k: 0 to n.
+        k: number of successes, 0 to n.
         n: number of trials.
-        share: the chance of each; between 0 and 1, both excluded.
+        share: probability of success in each trial; between 0 and 1, both excluded.
     """
     _check(k, n)
     return math.exp(log_beta_cdf(share, k, n - k + 1)) if k else 1.0
 
 
 def log_e_sign(wins: int, losses: int) -> float:
-    """ln of the evidence that discordant pairs fall on the "wins" side more than half the time.
+    """Return ln of the evidence that discordant pairs are "wins" more than half the time.
 
-    The likelihood ratio of theta to 1/2, mixed uniformly over theta in (1/2, 1):
-    2^(n+1) B(w+1, l+1) P(Beta(w+1, l+1) > 1/2). A test martingale at theta = 1/2 and a
+    The evidence is the likelihood ratio of theta to 1/2, mixed uniformly over theta in (1/2, 1):
+    2^(n+1) B(w+1, l+1) P(Beta(w+1, l+1) > 1/2). It is a test martingale at theta = 1/2 and a
     supermartingale below, so it may be evaluated after every pair. Pairs that agree are no
-    evidence and are not counted. Sources: Ville (1939); Robbins (1970); for discordant
-    pairs McNemar (1947).
+    evidence and do not count. Sources: Ville (1939); Robbins (1970); for discordant pairs
+    McNemar (1947).
 
     Raises:
-        ValueError: a negative count.
+        ValueError: a count is negative.
     """
     if wins < 0 or losses < 0:
         raise ValueError(f"counts cannot be negative, got {wins} and {losses}")
@@ -63,10 +63,10 @@ def log_e_sign(wins: int, losses: int) -> float:
 
 
 def log_e_share(k: int, n: int, share: float) -> float:
-    """ln of the evidence that a share is above ``share`` after ``k`` of ``n``.
+    """Return ln of the evidence that a share is above ``share`` after ``k`` of ``n``.
 
-    The Beta(1, 1) mixture over the likelihood at ``share``, where more were seen than that;
-    0.0 (none) elsewhere. May be evaluated after every trial. Source: Robbins (1970).
+    The evidence is the Beta(1, 1) mixture over the likelihood at ``share`` if k / n is above it;
+    otherwise 0.0 (none). It may be evaluated after every trial. Source: Robbins (1970).
 
     Raises:
         ValueError: ``k`` is not in 0 ... ``n``.
@@ -81,10 +81,10 @@ def log_e_share(k: int, n: int, share: float) -> float:
 
 
 def share_upper(k: int, n: int, level: float = 0.95) -> float:
-    """Anytime-valid upper bound of a share after ``k`` of ``n``: 1.0 without trials.
+    """Return an anytime-valid upper bound of a share after ``k`` of ``n``; 1.0 without trials.
 
-    The largest p that the Beta(1, 1) mixture B(k+1, n-k+1) / (p^k (1-p)^(n-k)) has not
-    refuted at 1/(1-level). Holds at every n at once. Source: Robbins (1970).
+    It is the largest p that the Beta(1, 1) mixture B(k+1, n-k+1) / (p^k (1-p)^(n-k)) has not
+    refuted at 1/(1-level). It holds at all n simultaneously. Source: Robbins (1970).
 
     Raises:
         ValueError: ``k`` is not in 0 ... ``n``.
@@ -105,12 +105,12 @@ def share_upper(k: int, n: int, level: float = 0.95) -> float:
 
 
 def effective_size(rows: Sequence[Sequence[bool]]) -> float:
-    """Effective number of independent trials in ``rows`` (processes, iterations).
+    """Return the effective number of independent trials in ``rows`` (processes, iterations).
 
-    N / deff with Kish's design effect: the variance of the share between processes over
-    that of N independent trials, at least 1. One process shows no spread between processes
-    and counts once; outcomes that never differ show no clustering and count in full.
-    Never below 1, 0.0 without iterations. Source: Kish (1965), Survey Sampling, 5.4 and 8.2.
+    That is N / deff with Kish's design effect: the variance of the share between processes
+    over that of N independent trials, at least 1. A single process shows no spread between
+    processes and counts once; outcomes that never differ show no clustering and count in full.
+    At least 1, or 0.0 without iterations. Source: Kish (1965), Survey Sampling, 5.4 and 8.2.
     """
     kept = [row for row in rows if row]
     total = sum(len(row) for row in kept)
@@ -133,11 +133,11 @@ def _log_beta(a: float, b: float) -> float:
 
 
 def log_beta_cdf(x: float, a: float, b: float) -> float:
-    """ln I_x(a, b): how likely a Beta(a, b) variable is at most ``x``.
+    """Return ln I_x(a, b): the log probability that a Beta(a, b) variable is at most ``x``.
 
-    Accurate in the far tails, where the probability itself would be 0. Source: DLMF
-    8.17.22, its continued fraction by Lentz's method; it converges fast for x below
-    (a+1)/(a+b+2), the rest is I_x(a, b) = 1 - I_{1-x}(b, a).
+    Accurate in the far tails, where the probability itself would round to 0. Source: DLMF
+    8.17.22, its continued fraction by Lentz's method. It converges fast for x below
+    (a+1)/(a+b+2); above, I_x(a, b) = 1 - I_{1-x}(b, a).
 
     Raises:
         ValueError: ``a`` or ``b`` is not positive.
@@ -153,7 +153,7 @@ def log_beta_cdf(x: float, a: float, b: float) -> float:
 
 
 def _fraction(x: float, a: float, b: float) -> float:
-    """The continued fraction 1 + d_1/(1 + d_2/(1 + ...)) of DLMF 8.17.22."""
+    """Return the continued fraction 1 + d_1/(1 + d_2/(1 + ...)) of DLMF 8.17.22."""
     # Lentz: c and 1/d are ratios of successive numerators and denominators.
     value, c, d = 1.0, 1.0, 0.0
     for term in range(1, 100_000):

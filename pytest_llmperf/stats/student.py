@@ -1,4 +1,4 @@
-"""Quantiles of Student's t distribution for whole degrees of freedom, without scipy."""
+"""Quantiles of Student's t distribution for integer degrees of freedom, without scipy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 
 
 def t_cdf(t: float, df: int) -> float:
-    """Probability that a t variable with ``df`` degrees of freedom is at most ``t``.
+    """Return the probability that a t variable with ``df`` degrees of freedom is at most ``t``.
 
-    Source: Abramowitz and Stegun 26.7.3 and 26.7.4, the finite sums for whole ``df``.
+    Source: Abramowitz and Stegun 26.7.3 and 26.7.4, the finite sums for integer ``df``.
 
     Raises:
         ValueError: ``df`` is below 1.
@@ -32,7 +32,7 @@ def t_cdf(t: float, df: int) -> float:
 
 @lru_cache(maxsize=256)
 def t_quantile(probability: float, df: int) -> float:
-    """The ``t`` with ``t_cdf(t, df) == probability``, by bisection to the last digits.
+    """Return the ``t`` with ``t_cdf(t, df) == probability``, by bisection to the last digits.
 
     Raises:
         ValueError: ``probability`` is not inside (0, 1), or ``df`` is below 1.

@@ -1,6 +1,6 @@
-"""Robust summaries of samples per process: the process is the unit of replication.
+"""Robust summaries of samples, with the process as the unit of replication.
 
-Iterations inside one process are not independent, so a process counts once, by
+Iterations inside one process are not independent, so a process counts once, with
 the median of its iterations. Slow iterations are never removed: the median
 absorbs them and ``stalls`` counts them.
 """
@@ -32,8 +32,8 @@ class Summary:
 
     Attributes:
         value: the median over the units of replication.
-        low: lower end of the interval, or None with one unit only.
-        high: upper end of the interval, or None with one unit only.
+        low: lower end of the interval, or None with only one unit.
+        high: upper end of the interval, or None with only one unit.
         processes: number of processes.
         iterations: number of iterations, over all processes.
         level: confidence of the interval.
@@ -50,13 +50,13 @@ class Summary:
 def process_medians(
     samples: Sequence[Sequence[float]], resolution: float | None = None
 ) -> list[float]:
-    """Median of each process's iterations; shape (processes, iterations) -> (processes,).
+    """Return each process's median; shape (processes, iterations) -> (processes,).
 
-    ``resolution``: of a metric that may be zero (``Metric.resolution``).
+    ``resolution``: resolution of a metric that may be zero (``Metric.resolution``).
 
     Raises:
-        ValueError: no process, a process without iterations, or a value that is not finite,
-            below zero, or zero for a metric that can't be.
+        ValueError: there is no process, a process has no iterations, or a value is not finite,
+            below zero, or zero for a metric that can't be zero.
     """
     if not samples:
         raise ValueError("no samples: no process measured anything")
@@ -80,7 +80,7 @@ def summarise(samples: Sequence[Sequence[float]], resolution: float | None = Non
     assumes that processes are independent and alike and that their medians are
     roughly log-normal, so that median and geometric mean coincide. One process
     shows no spread between processes and gets no interval. For a metric that may
-    be zero, values below its ``resolution`` count as that on the logarithmic scale.
+    be zero, values below its ``resolution`` are raised to it on the logarithmic scale.
 
     Raises:
         ValueError: as ``process_medians``.
@@ -97,7 +97,7 @@ def summarise_sessions(
     medians; the session is the unit of replication, so one session gets no interval.
 
     Raises:
-        ValueError: no session, or as ``process_medians``.
+        ValueError: there is no session, or as ``process_medians``.
     """
     if not sessions:
         raise ValueError("no samples: no session measured anything")
@@ -141,18 +141,18 @@ def stalled(durations: Sequence[Sequence[float]], centre: float) -> tuple[tuple[
 def _summary(
     values: Sequence[float], processes: Sequence[Sequence[float]], resolution: float | None
 ) -> Summary:
-    """Median and interval of ``values``, with the numbers of processes and iterations."""
+    """Return median and interval of ``values``, with the numbers of processes and iterations."""
     value = median(values)
     floor = resolution or 0.0
-    low, high = _interval([max(one, floor) for one in values], max(value, floor))
+    low, high = _interval([max(middle, floor) for middle in values], max(value, floor))
     if low is not None and high is not None:
-        # An end below the resolution is zero, and the value lies between them.
+        # An end below the resolution counts as zero, and the value must lie between the ends.
         low, high = (0.0 if low <= floor else low), (value if high <= floor else high)
     return Summary(value, low, high, len(processes), sum(len(p) for p in processes))
 
 
 def _interval(values: Sequence[float], centre: float) -> tuple[float | None, float | None]:
-    """Student's t interval of level ``LEVEL`` on the logarithms of ``values`` around ``centre``."""
+    """Return Student's t interval at ``LEVEL`` around ``centre``, from the logs of ``values``."""
     count = len(values)
     if count < 2:
         return None, None
@@ -161,6 +161,6 @@ def _interval(values: Sequence[float], centre: float) -> tuple[float | None, flo
     # Not statistics.stdev, which is exact and a hundred times slower.
     spread = math.sqrt(math.fsum((log - middle) ** 2 for log in logs) / (count - 1))
     half = t_quantile(0.5 + LEVEL / 2.0, count - 1) * spread / math.sqrt(count)
-    # Two wildly different processes can push the ends past the range of a float.
+    # Two wildly different processes can push the ends beyond the range of a float.
     factor = math.exp(min(half, _LOG_MAX))
     return max(centre / factor, sys.float_info.min), min(centre * factor, sys.float_info.max)

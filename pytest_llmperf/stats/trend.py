@@ -1,4 +1,4 @@
-"""Whether values in the order of their measuring fall, by Kendall's rank test.
+"""Kendall's rank test for values that fall in the order of their measurement.
 
 Source: Mann, "Nonparametric tests against trend", Econometrica 13 (1945); the exact distribution of
 the number of inversions of random permutations, Kendall, "Rank Correlation Methods" (1948).
@@ -12,7 +12,7 @@ from math import factorial
 
 
 def falling_p(values: Sequence[float]) -> float:
-    """Return how likely values in random order fall at least as steadily as these.
+    """Return the probability that these values, in random order, fall at least as steadily.
 
     A pair of equal values counts as rising, so the test errs on the side of no trend.
     """

@@ -1,4 +1,4 @@
-"""The bound on answers, ``tune.max_kl``: how far they may differ from today's configuration's."""
+"""The bound ``tune.max_kl``: how far answers may differ from those of today's configuration."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class UncheckedAnswersError(Exception):
-    """Changed settings whose answers could not be compared with today's."""
+    """Raised if the answers of changed settings could not be compared with today's."""
 
 
 class AnswerBound:
     """Checks that changed settings keep the answers near those of today's configuration.
 
-    It is a ``Quality`` of the search. Settings that differ only in what gives the same answers are
-    checked once.
+    It is a ``Quality`` of the search. Settings that differ only in keys without influence on the
+    answers are checked once.
 
     Args:
         setup: today's configuration, the reference.
-        tests: their prompts are scored, unless ``quality.text`` names a text.
-        max_kl: largest divergence, nats.
-        say: called with a line before anything that takes long.
+        tests: tests whose prompts are scored, unless ``quality.text`` names a text.
+        max_kl: largest divergence allowed, nats.
+        say: called with a line of text before anything slow.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AnswerBound:
         """Return why the answers are not good enough; None if they are.
 
         Raises:
-            UncheckedAnswersError: they can't be compared.
+            UncheckedAnswersError: the answers can't be compared.
         """
         decisive = answer_settings(changed)
         if not decisive:
@@ -83,7 +83,7 @@ class AnswerBound:
         """Measure the divergence from today's answers.
 
         Raises:
-            QualityError, ConfigError, EngineError, OSError: it can't be measured.
+            QualityError, ConfigError, EngineError, OSError: the divergence can't be measured.
         """
         from pytest_llmperf.quality.measure import quality_of
 

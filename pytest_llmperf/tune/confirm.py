@@ -1,8 +1,8 @@
-"""The proof of a gain: fresh pairs of the winner and today's configuration, judged by the gate.
+"""Final comparison of the winner with today's configuration: fresh pairs, judged by the gate.
 
-The sides are swapped: the session's own side is today's configuration, and its base the winner.
-Then "improved" is the gate's ``regressed`` - today's configuration is slower than the winner - with
-all that holds for it: the session's rate of false alarms over all checks, at any stopping time.
+The sides are swapped: the candidate is today's configuration, and the base is the winner. Then
+"improved" is the gate's ``regressed`` (today's configuration is slower than the winner), with the
+same guarantee: the session's false-alarm rate over all checks, at any stopping time.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.session.trial import Trial
 
-#: How far from its limit a first look has to be to say whether it is kept.
+#: How far from a limit a first look must be to tell whether the limit is kept (a fraction).
 _CLEAR = 0.2
-#: Whether a limit is kept, and the level.
+#: Whether a limit is kept, and the measured level.
 _Judged = tuple[TargetState, float | None]
 IMPROVED, SLOWER, NO_PROOF = "improved", "slower", "no proven improvement"
 
 
 @dataclass(frozen=True)
 class Proven:
-    """The final comparison, and what it measured.
+    """Outcome and samples of the final comparison.
 
     Attributes:
-        confirmation: its outcome.
-        tests: samples; the candidate is today's configuration, the base the winner.
-        targets: every limit, with today's configuration and with the winner.
+        confirmation: the outcome.
+        tests: samples by node id; the candidate is today's configuration, the base the winner.
+        targets: whether each limit is kept, with today's configuration and with the winner.
     """
 
     confirmation: Confirmation
@@ -79,19 +79,19 @@ def prove(
     """Compare the winner of a search with today's configuration.
 
     Args:
-        context: of today's configuration.
-        tests: what is replayed.
-        engine: that they were recorded with.
-        winner: its configuration.
-        objective: the metrics to prove.
-        budget: seconds.
+        context: session context of today's configuration.
+        tests: recorded tests to replay.
+        engine: the engine that the tests were recorded with.
+        winner: the winner's configuration.
+        objective: the goals whose metrics are to be proven.
+        budget: time limit, seconds.
 
     Raises:
         SESSION_ERRORS: nothing could be measured.
     """
     setup, min_gain = context.setup, context.setup.loaded.config.tune.min_gain
     perf = setup.perf.model_copy(
-        # Fresh pairs: those of an earlier comparison may be why this point was chosen.
+        # Not accumulated: earlier pairs may be the reason why this point was chosen.
         update={"budget": budget, "accumulate": False, "test_budget": None}
     )
     config = setup.loaded.config.model_copy(update={"perf": perf})
@@ -127,7 +127,7 @@ def _confirmation(
     min_gain: float,
 ) -> Confirmation:
     measured = trial.measurement
-    gated = sum(one.check.gated for rows in trial.checks.values() for one in rows)
+    gated = sum(row.check.gated for rows in trial.checks.values() for row in rows)
     threshold = log_alarm(alpha / max(gated, 1))
     gains = []
     for test in trial.tests:
@@ -136,7 +136,7 @@ def _confirmation(
             gain = _gain(samples, row.check, row.verdict, test.nodeid, threshold)
             if gain is not None:
                 gains.append(gain)
-    pairs = min((one.pairs for one in measured.tests.values()), default=0)
+    pairs = min((samples.pairs for samples in measured.tests.values()), default=0)
     improved, text = conclude(gains, objective, targets, pairs, min_gain)
     return Confirmation(improved, tuple(gains), pairs, measured.seconds, alpha, text)
 
@@ -148,34 +148,34 @@ def conclude(
     pairs: int,
     min_gain: float,
 ) -> tuple[bool, str]:
-    """Return whether the winner is to be used, and the outcome in one sentence.
+    """Return whether the winner should be used, and the outcome in one sentence.
 
-    A metric that is proven to be slower refuses it, unless its targets are kept all the same and
-    another one is met that today's configuration misses: the search prefers such settings, too.
+    A metric proven slower rules the winner out, unless its own targets are still kept and the
+    winner meets a target that today's configuration misses: the search prefers such settings, too.
 
     Args:
-        gains: of every metric.
-        objective: with the goals.
+        gains: change of every metric.
+        objective: the goals of the search.
         targets: the state of each limit of the objective, in order.
-        pairs: complete ones.
-        min_gain: the improvement that had to be found.
+        pairs: number of complete pairs.
+        min_gain: the smallest improvement that counts.
     """
     limits = [*zip(limits_of(objective), targets, strict=True)]
-    meets_more = any((one.before, one.after) == ("missed", "met") for _, one in limits)
-    slower = [one for one in gains if one.objective and one.verdict == SLOWER]
-    costs = [_cost(one, limits) if meets_more else None for one in slower]
-    borne = [one for one in costs if one is not None]
-    improved = any(one.proven for one in gains if one.objective) and len(borne) == len(costs)
+    meets_more = any((target.before, target.after) == ("missed", "met") for _, target in limits)
+    slower = [gain for gain in gains if gain.objective and gain.verdict == SLOWER]
+    costs = [_cost(gain, limits) if meets_more else None for gain in slower]
+    borne = [cost for cost in costs if cost is not None]
+    improved = any(gain.proven for gain in gains if gain.objective) and len(borne) == len(costs)
     text = _sentence(gains, pairs, min_gain, improved=improved)
     return improved, f"{text}, at a cost: {listed(borne)}" if improved and borne else text
 
 
 def _cost(gain: Gain, limits: Sequence[tuple[Goal, Target]]) -> str | None:
-    """Say what a slower metric costs and keeps; None unless its targets are shown to be kept."""
+    """Describe a slower metric and the targets it keeps; None unless all are shown to be kept."""
     key = (gain.change.test, gain.change.metric)
-    own = [(goal, one) for goal, one in limits if (goal.test, goal.metric.name) == key]
+    own = [(goal, target) for goal, target in limits if (goal.test, goal.metric.name) == key]
     bounded = any(goal.limits_metric for goal, _ in own)
-    if not bounded or any(one.after != "met" for _, one in own):
+    if not bounded or any(target.after != "met" for _, target in own):
         return None
     kept = []
     for goal, target in own:
@@ -189,7 +189,7 @@ def _gain(
     samples: TestSamples, check: Check, verdict: Verdict | None, nodeid: str, threshold: float
 ) -> Gain | None:
     metric = check.metric
-    # The candidate is today's configuration, so the winner's change is the other way round.
+    # Swapped, because the candidate is today's configuration and the base is the winner.
     change = change_between(samples, metric, nodeid, check.tolerance, swapped=True)
     if change is None:
         if verdict is None:
@@ -204,7 +204,7 @@ def _gain(
 
 
 def _why(verdict: Verdict) -> str:
-    """Return the verdict on the winner, from the one on today's configuration."""
+    """Return the verdict on the winner, derived from the verdict on today's configuration."""
     if verdict.kind is VerdictKind.REGRESSED:
         return IMPROVED
     if verdict.kind is VerdictKind.IMPROVED:
@@ -215,13 +215,13 @@ def _why(verdict: Verdict) -> str:
 
 
 def _sentence(gains: Sequence[Gain], pairs: int, min_gain: float, *, improved: bool) -> str:
-    asked = [one for one in gains if one.objective]
-    words = [_words(one) for one in asked if one.change.change is not None]
+    asked = [gain for gain in gains if gain.objective]
+    words = [_words(gain) for gain in asked if gain.change.change is not None]
     where = f"in {count(pairs, 'fresh pair')}"
     if improved:
-        proven = [_words(one) for one in asked if one.proven]
+        proven = [_words(gain) for gain in asked if gain.proven]
         return f"improved: {listed(proven)} {where}"
-    broken = [one.verdict for one in asked if one.verdict not in (IMPROVED, SLOWER, NO_PROOF)]
+    broken = [gain.verdict for gain in asked if gain.verdict not in (IMPROVED, SLOWER, NO_PROOF)]
     if broken:
         return f"{NO_PROOF}: {broken[0]}"
     return f"{NO_PROOF} of {percent(min_gain)} or more: {listed(words)} {where}"
@@ -245,25 +245,25 @@ def targets_of(
     """Return every limit, and whether it is kept before and after.
 
     Args:
-        objective: with the goals.
-        proven: the final comparison; without one the first look says what is clear.
+        objective: the goals of the search.
+        proven: the final comparison; without it the first look decides the clear cases.
         today: levels of the first look at today's configuration.
-        has_winner: there is a configuration to use instead.
+        has_winner: whether there is a better configuration to use.
     """
     if proven is None:
         unknown: _Judged = ("unknown", None)
         return tuple(_target(goal, _by_look(goal, today), unknown) for goal in limits_of(objective))
     if has_winner:
         return proven.targets
-    return tuple(replace(one, after="unknown", value_after=None) for one in proven.targets)
+    return tuple(replace(target, after="unknown", value_after=None) for target in proven.targets)
 
 
 def _judged_targets(
     objective: Objective, tests: Mapping[str, TestSamples], alpha: float
 ) -> tuple[Target, ...]:
-    """Return every limit, and whether each side keeps it by its samples.
+    """Return every limit, and whether each side keeps it according to its samples.
 
-    ``alpha``: chance of calling any limit missed that is kept.
+    ``alpha`` is the chance that any limit that is kept is called missed.
     """
     goals = limits_of(objective)
     share = alpha / max(2 * len(goals), 1)
@@ -295,14 +295,14 @@ def _by_look(goal: Goal, today: Sequence[Level]) -> _Judged:
 
 
 def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _Judged:
-    """Judge a limit by the processes of one side, as the gate judges targets."""
+    """Judge a limit by the processes of one side, like the gate judges targets."""
     assert goal.limit is not None
     rows = samples.values(goal.of.name, side)
     if not rows:
         return "unknown", None
     edge = goal.of.badness(goal.limit)
     values = [median(row) for row in rows]
-    state = running(tuple(goal.of.badness(one) - edge for one in values), 0.0, goal.of)
+    state = running(tuple(goal.of.badness(value) - edge for value in values), 0.0, goal.of)
     if state.look is not None and is_worse(state, 0.0, share):
         return "missed", median(values)
     return ("met" if is_fine(state, 0.0) else "unknown"), median(values)

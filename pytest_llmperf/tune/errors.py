@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class TuneError(Exception):
-    """A search that can't start or go on; str() is the complete message."""
+    """Raised if a search can't start or continue; ``str()`` is the complete message."""

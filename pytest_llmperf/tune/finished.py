@@ -1,4 +1,4 @@
-"""The result of a search that proved a gain, kept so that it can be applied without a new one."""
+"""Cache for the result of a search that proved a gain, to apply it without a new search."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A result, and the day of its search.
+    """A cached result, and the day of its search.
 
     Attributes:
-        result: with a winner.
-        date: such as ``2026-11-28``.
+        result: the result, which has a winner.
+        date: ISO date, such as ``2026-11-28``.
     """
 
     result: TuneResult
@@ -38,12 +38,12 @@ class Finished:
 
 
 class FinishedSearch:
-    """The place in the cache folder of the result of one command with one configuration.
+    """Cache file for the result of one command with one configuration.
 
     Args:
         setup: the configuration, its model and the engine's arguments.
-        command: what else decides the result: the command's arguments, the prompts' texts.
-        digest: of the configuration file.
+        command: other inputs that determine the result: command arguments, texts of prompts.
+        digest: digest of the configuration file.
 
     Raises:
         OSError: a file of the model can't be read.
@@ -73,9 +73,9 @@ class FinishedSearch:
             return None
 
     def save(self, result: TuneResult) -> None:
-        """Keep a result that proved a gain; a folder that can't be written to costs only time.
+        """Cache a result that proved a gain; a folder that can't be written to is ignored.
 
-        A later search that proves none makes it void, unless it was interrupted.
+        A later result without a proven gain deletes it, unless its search was interrupted.
         """
         if result.winner is None:
             if not result.interrupted:

@@ -1,8 +1,8 @@
-"""Whether settings fit into memory, estimated from the model's header without loading it.
+"""Check whether settings fit into memory, estimated from the model's header without loading it.
 
-Sizes of the KV cache are llama.cpp's own formula: cells x layers x width of keys or values x bytes
-of their type. The buffers for computing are an estimate from above; a point that passes and does
-not fit after all costs one failed load.
+The size of the KV cache follows llama.cpp's own formula: cells x layers x width of keys or values x
+bytes of their type. The size of the compute buffers is estimated from above; a point that passes
+but does not fit after all costs one failed load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.result import Outcome
 
-#: Bytes of one element of the cache: of quantized types, a block's bytes over its elements.
+#: Bytes per element of the KV cache; for quantized types, bytes per block / elements per block.
 #: Source: the block structures of ggml's ggml-common.h.
 CACHE_BYTES = {
     "f32": 4.0,
@@ -33,7 +33,7 @@ CACHE_BYTES = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
-#: Memory of an engine's process besides model, cache and buffers.
+#: Bytes of an engine process besides model, cache and buffers.
 _PROCESS = 150 << 20
 #: Rows of width ``n_embd`` that live at the same time while one layer is computed.
 _ROWS = 6
@@ -44,12 +44,12 @@ _CELLS = 256
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes that a configuration needs, on the host and on the GPUs together.
+    """Bytes that a configuration needs, on the host and on the GPUs.
 
     Attributes:
-        model, cache, compute: of its parts, wherever they are.
+        model, cache, compute: bytes of model, KV cache and compute buffers, wherever they are.
         on_gpu: share of the model's layers on GPUs.
-        cache_on_host: the cache stays on the host although layers are on a GPU.
+        cache_on_host: whether the cache stays on the host although layers are on a GPU.
     """
 
     model: float
@@ -73,7 +73,7 @@ class MemoryNeed:
         return whole - self.gpu + _PROCESS
 
     def __str__(self) -> str:
-        """Return the parts, largest ones first to reduce."""
+        """Return the bytes of the parts as text."""
         return (
             f"model {bytes_text(self.model)}, KV cache {bytes_text(self.cache)}, "
             f"computing {bytes_text(self.compute)}"
@@ -82,14 +82,14 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model that decide its need of memory.
+    """Sizes of a model that determine how much memory it needs.
 
     Attributes:
-        file_bytes: of its files.
+        file_bytes: size of its files.
         keys, values: width of a token's keys and values, by layer.
-        heads: heads of attention, the most of any layer.
-        width, inner: of a token's state, and within a layer's network.
-        vocabulary: number of tokens.
+        heads: number of attention heads, the maximum over layers.
+        width, inner: width of a token's state, and of a layer's feed-forward network.
+        vocabulary: number of tokens in the vocabulary.
     """
 
     file_bytes: int
@@ -107,14 +107,14 @@ class ModelShape:
 
     @classmethod
     def read(cls, files: Sequence[Path]) -> ModelShape | None:
-        """Read a model's header; None where it can't be read or lacks a size."""
+        """Read a model's header; None if it can't be read or lacks a size."""
         from pytest_llmperf.engine.gguf_header import GgufError, read_gguf_header
 
         try:
             header = read_gguf_header(files[0])
             return cls._of(header, sum(file.stat().st_size for file in files))
         except (GgufError, AttributeError, OSError, IndexError, ZeroDivisionError):
-            # Then nothing is known before the load, which reports what does not fit.
+            # Nothing is known before the load, then; the load reports what does not fit.
             return None
 
     @classmethod
@@ -126,11 +126,11 @@ class ModelShape:
         plain = width // max(heads)
         key = next(iter(header.number("attention.key_length")), plain)
         value = next(iter(header.number("attention.value_length")), plain)
-        rows = [one.rows for one in header.tensors if one.name == "token_embd.weight"]
+        rows = [tensor.rows for tensor in header.tensors if tensor.name == "token_embd.weight"]
         return cls(
             file_bytes=size,
-            keys=tuple(one * key for one in kv_heads),
-            values=tuple(one * value for one in kv_heads),
+            keys=tuple(count * key for count in kv_heads),
+            values=tuple(count * value for count in kv_heads),
             heads=max(heads),
             width=width,
             inner=max(header.number("feed_forward_length") or (4 * width,)),
@@ -138,7 +138,7 @@ class ModelShape:
         )
 
     def need(self, settings: Mapping[str, Any]) -> MemoryNeed:
-        """Estimate what resolved settings need."""
+        """Estimate the memory that resolved settings need."""
         cells = -(-int(settings["n_ctx"]) // _CELLS) * _CELLS
         cache = cells * (
             sum(self.keys) * CACHE_BYTES[settings.get("type_k") or "f16"]
@@ -149,9 +149,9 @@ class ModelShape:
         if not settings.get("flash_attn"):
             # The scores of every head against all cells, before and after softmax.
             row += 2 * self.heads * cells
-        asked = int(settings.get("n_gpu_layers", 0))
+        gpu_layers = int(settings.get("n_gpu_layers", 0))
         whole = self.layers + 1
-        on_gpu = 1.0 if asked < 0 else min(asked, whole) / whole
+        on_gpu = 1.0 if gpu_layers < 0 else min(gpu_layers, whole) / whole
         return MemoryNeed(
             model=float(self.file_bytes),
             cache=cache,
@@ -162,18 +162,18 @@ class ModelShape:
 
 
 def _by_layer(numbers: Sequence[int], layers: int) -> tuple[int, ...]:
-    """Return one number for each layer; a single one holds for all."""
+    """Return one number per layer; a single number holds for all layers."""
     return tuple(numbers[:layers]) if len(numbers) > 1 else (numbers[0],) * layers
 
 
 @dataclass(frozen=True)
 class Room:
-    """Memory that an engine may take.
+    """Memory that an engine may use.
 
     Attributes:
         host: free bytes of system memory before any engine runs.
-        gpu: free bytes of all GPUs; None without one that reports it.
-        limit: the configured maximum in all; None: no other than what is free.
+        gpu: free bytes of all GPUs; None if no GPU reports them.
+        limit: the configured maximum of host and GPU bytes; None: limited by free memory only.
     """
 
     host: float
@@ -185,8 +185,8 @@ class Room:
         """Read the free memory now, while no engine runs.
 
         Args:
-            devices: of the load report of today's engine, whose GPUs were free before it.
-            limit: the configured maximum.
+            devices: from the load report of today's engine, before which the GPUs were free.
+            limit: the configured maximum, bytes.
         """
         from pytest_llmperf.machine.free_memory import free_memory
 
@@ -196,7 +196,7 @@ class Room:
     def why_not(self, need: MemoryNeed) -> str:
         """Return why a configuration does not fit; empty if it does."""
         if self.gpu is None:
-            # Without a GPU, layers that should be on one stay on the host.
+            # Without a GPU, layers meant for a GPU stay on the host.
             need = MemoryNeed(need.model, need.cache, need.compute)
         if need.host > self.host:
             return (
@@ -211,17 +211,17 @@ class Room:
         return ""
 
     def over_limit(self, used: float, what: str) -> str:
-        """Return that memory in use is over ``tune.max_memory``; empty if it is not."""
+        """Return a message if memory in use exceeds ``tune.max_memory``; empty if it does not."""
         if self.limit is None or used <= self.limit:
             return ""
         return f"{what} {bytes_text(used)}, over tune.max_memory ({bytes_text(self.limit)})"
 
 
 class MemoryBounds:
-    """Refuses configurations that don't fit, or need more than is allowed, before they are loaded.
+    """Refuses configurations, before loading, that don't fit or exceed the allowed memory.
 
     Args:
-        room: the memory that an engine may take.
+        room: memory that an engine may use.
     """
 
     def __init__(self, room: Room) -> None:
@@ -229,7 +229,7 @@ class MemoryBounds:
         self._shapes: dict[str, ModelShape | None] = {}
 
     def refused(self, setup: EngineSetup) -> tuple[Outcome, str] | None:
-        """Return what becomes of a configuration, and why; None if it may be loaded."""
+        """Return outcome and reason for a refused configuration; None if it may be loaded."""
         if setup.model is None:
             return None
         name = str(setup.model.first)

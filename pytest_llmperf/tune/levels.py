@@ -1,4 +1,4 @@
-"""Levels of points on one scale: those of today's configuration, times the changes from there."""
+"""Levels of points on one scale: today's levels, multiplied by the measured changes."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
 
 
 def log_levels(rows: Sequence[Level | MetricChange]) -> Levels:
-    """Return the levels of a first look, or of a race, on the log scale of ``badness``."""
+    """Return levels from a first look or a race on the log scale of ``badness``."""
     return {
-        (one.test, one.metric): METRICS[one.metric].badness(one.value)
-        for one in rows
-        if one.value is not None and one.metric in METRICS
+        (row.test, row.metric): METRICS[row.metric].badness(row.value)
+        for row in rows
+        if row.value is not None and row.metric in METRICS
     }
 
 
 def completed(number: int, levels: Sequence[Level], points: Sequence[Point]) -> tuple[Level, ...]:
-    """Return a point's levels, with those that only a race could measure.
+    """Return a point's levels, completed by those that only a race measures.
 
-    A first look has neither GPU memory nor energy; the first race against the point has them.
+    A first look has neither GPU memory nor energy; the first race against the point adds them.
 
     Args:
-        number: of the point; 0 is today's configuration.
-        levels: its own.
-        points: of the study, in order.
+        number: number of the point; 0 is today's configuration.
+        levels: the point's own levels.
+        points: points of the study, in order.
     """
-    found = {(one.test, one.metric): one for one in levels}
-    for change in (one for point in points if point.against == number for one in point.metrics):
+    by_key = {(level.test, level.metric): level for level in levels}
+    for change in (c for point in points if point.against == number for c in point.metrics):
         if change.against is not None:
             level = Level(change.metric, change.against, change.test)
-            found.setdefault((change.test, change.metric), level)
-    return tuple(found.values())
+            by_key.setdefault((change.test, change.metric), level)
+    return tuple(by_key.values())
 
 
 def changed_levels(base: Sequence[Level], changes: Sequence[MetricChange]) -> tuple[Level, ...]:
-    """Return the levels that these changes make of the base's."""
-    known = {(one.test, one.metric): one.value for one in base}
+    """Return the base's levels with the changes applied."""
+    known = {(level.test, level.metric): level.value for level in base}
     return tuple(
-        Level(one.metric, _changed(known[one.test, one.metric], one.metric, one.change), one.test)
-        for one in changes
-        if one.change is not None and (one.test, one.metric) in known
+        Level(c.metric, _changed(known[c.test, c.metric], c.metric, c.change), c.test)
+        for c in changes
+        if c.change is not None and (c.test, c.metric) in known
     )
 
 
 def _changed(level: float, name: str, change: float) -> float:
     metric, ratio = METRICS[name], 1.0 + change
     level = max(level, metric.resolution or 0.0)
-    found = level / ratio if metric.direction is Direction.HIGHER else level * ratio
-    return found if metric.largest is None else min(found, metric.largest)
+    changed = level / ratio if metric.direction is Direction.HIGHER else level * ratio
+    return changed if metric.largest is None else min(changed, metric.largest)

@@ -1,4 +1,4 @@
-"""A first look at a configuration: does it load, how long does a replay take, how much memory."""
+"""First look at a configuration: whether it loads, how long a replay takes, how much memory."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.tune.result import Outcome
 
-#: A request may take so many times as long as the best point's, and at least so many seconds.
+#: A request may take this many times the best point's longest, and at least this many seconds.
 _PATIENCE, _LEAST_SECONDS = 6.0, 10.0
-#: Times that a void load is sent, and the seed of its arrivals.
+#: How many times a load is sent at most, if it is void, and the seed of its arrivals.
 _LOADS, _SEED = 2, 0
-#: A first replay that is slower or faster than the other's by this factor is repeated.
+#: A first replay that differs from the best point's by more than this factor is repeated.
 FAR = 2.0
 
 
 class LookError(Exception):
-    """A configuration that can't be measured.
+    """Raised if a configuration can't be measured.
 
     Attributes:
-        outcome: what became of it.
-        reason: why, in one sentence.
+        outcome: outcome of the point.
+        reason: why it can't be measured, in one sentence.
     """
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
@@ -58,15 +58,15 @@ class LookError(Exception):
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What a process of a configuration showed.
+    """Measurements of one process of a configuration.
 
     Attributes:
-        start_seconds: to start and load.
-        seconds: the fastest replay of all tests.
-        longest: its longest request.
+        start_seconds: time to start and load.
+        seconds: time of the fastest replay of all tests.
+        longest: time of the longest request in that replay, seconds.
         values: metrics of that replay, by test.
-        memory: peak bytes of its process; 0 if unknown.
-        turns: what it can take turns by with another process beside it.
+        memory: peak bytes of the process; 0 if unknown.
+        turns: the unit in which it can take turns with a second process; None: it can't.
     """
 
     start_seconds: float
@@ -84,19 +84,19 @@ def look(
     perf: PerfConfig,
     best: FirstLook | None = None,
 ) -> FirstLook:
-    """Start a configuration once and replay the tests, twice where it is far from the best.
+    """Start a configuration once and replay the tests, twice if it is far from the best point.
 
-    A load is sent once; the load before it warms the server up.
+    A load is sent once, after a warm-up load.
 
     Args:
-        spec: how it is started.
-        tests: what is replayed.
+        spec: how the engine is started.
+        tests: recorded tests to replay.
         watch: settings of the machine's watch.
         perf: settings: turns, and what makes a load void.
-        best: the look at the best point so far; None for the first one.
+        best: the look at the best point so far; None if this is the look at that point.
 
     Raises:
-        LookError: it can't be loaded, or does other work.
+        LookError: it can't be loaded, or its work differs from the recorded work.
     """
     if best is not None:
         patience = max(_PATIENCE * best.longest, _LEAST_SECONDS)
@@ -110,12 +110,12 @@ def look(
     try:
         start_seconds = time.monotonic() - began
         replay = partial(_replayed, client, tests, start_seconds, perf, is_first=best is None)
-        found, all_loads = replay(), all(test.workload.load.is_load for test in tests)
-        is_far = best is not None and abs(math.log(found.seconds / best.seconds)) > math.log(FAR)
+        result, all_loads = replay(), all(test.workload.load.is_load for test in tests)
+        is_far = best is not None and abs(math.log(result.seconds / best.seconds)) > math.log(FAR)
         if is_far or (best is None and not all_loads):
-            found = min(found, replay(), key=lambda one: one.seconds)
-        found = replace(
-            found,
+            result = min(result, replay(), key=lambda seen: seen.seconds)
+        result = replace(
+            result,
             memory=peak_memory(client.processes),
             turns=turns_beside(watch, perf.turns, client),
         )
@@ -134,7 +134,7 @@ def look(
         client.kill()
         raise
     client.close()
-    return found
+    return result
 
 
 def _times(best: FirstLook) -> str:
@@ -156,9 +156,9 @@ def _replayed(
             run = _load(client, test, perf, is_first=is_first)
         else:
             run = _in_order(client, test)
-        each = [one.token_times[-1] - one.t_start for one in run]
-        seconds += run.seconds if test.workload.load.is_load else sum(each)
-        longest = max(longest, *each)
+        durations = [timeline.token_times[-1] - timeline.t_start for timeline in run]
+        seconds += run.seconds if test.workload.load.is_load else sum(durations)
+        longest = max(longest, *durations)
         values[test.nodeid] = compute_all(run)
     return FirstLook(start_seconds, max(seconds, 1e-9), longest, values)
 
@@ -177,7 +177,7 @@ def _in_order(client: EngineClient, test: RecordedTest) -> Run:
 def _load(client: EngineClient, test: RecordedTest, perf: PerfConfig, *, is_first: bool) -> Run:
     """Send a load, at the same times for every configuration, and once more if it was void.
 
-    That a server can't keep up is no reason not to look at today's: others may.
+    If ``is_first``, a server that can't keep up is accepted: other settings may do better.
     """
     warm_up_load(client, test.workload, _SEED)
     void = ""
@@ -185,9 +185,9 @@ def _load(client: EngineClient, test: RecordedTest, perf: PerfConfig, *, is_firs
         run, _figures, findings = send_load(client, test.workload, _SEED, {})
         void = next(
             (
-                one.text
-                for one in with_severities(findings, perf.fitness)
-                if one.severity == "invalid" and not (is_first and CHECKS[one.name].needs_both)
+                fault.text
+                for fault in with_severities(findings, perf.fitness)
+                if fault.severity == "invalid" and not (is_first and CHECKS[fault.name].needs_both)
             ),
             "" if run.timelines else "no request was answered",
         )
@@ -203,7 +203,7 @@ def _not_loaded(error: EngineError, *, is_server: bool) -> LookError:
     reason, _, hint = text.partition("\nhint: ")
     first = reason.splitlines()[0]
     if is_server and (said := [line for line in reason.splitlines() if line.startswith(LOG_LINE)]):
-        # Why a server refuses an argument is what it said last.
+        # The last line of a server's output says why it refuses an argument.
         return LookError("unsupported", f"{first}: {said[-1].removeprefix(LOG_LINE)}")
     if isinstance(error, EngineLoadError):
         return LookError("unsupported", f"{first}: {hint.splitlines()[0]}" if hint else first)

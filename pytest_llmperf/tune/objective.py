@@ -1,4 +1,4 @@
-"""What a search is for: the metrics of the targets, or the end to end time of the workload."""
+"""Objective of a search: the metrics of the targets, or the workload's default metric."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.metrics import Metric
     from pytest_llmperf.session.recorded import RecordedTest
 
-#: A gain beyond a limit that is kept counts this part of one towards a limit that is missed.
+#: Weight of a gain on a limit that is already kept, relative to one on a missed limit.
 BEYOND = 0.1
 _WHOLE = "end_to_end"
-#: What is improved without targets under a load: a closed one decides how much is asked for.
+#: Default metric by arrivals of a load; how much a closed load sends depends on the engine.
 _UNDER_LOAD = {"closed": "output_tokens_per_sec"}
 _LATENCY = "request_latency"
 #: Metrics that only a load defines.
@@ -39,8 +39,8 @@ class Goal:
     Attributes:
         test: node id.
         metric: that is compared.
-        limit: the target in base units; None: the better, the better.
-        of: the metric of the target, such as a percentile of the compared one.
+        limit: the target in base units; None: no limit, any improvement counts.
+        of: the metric of the target, such as a percentile of the compared metric.
     """
 
     test: str
@@ -50,7 +50,7 @@ class Goal:
 
     @property
     def limits_metric(self) -> bool:
-        """Whether a limit is one of the compared metric, or of its percentile: in its unit."""
+        """Whether the limit is in the compared metric's unit: on that metric or its percentile."""
         return self.of.unit is self.metric.unit
 
     def cost(self, log_level: float) -> float:
@@ -61,7 +61,7 @@ class Goal:
         return over if over > 0 else BEYOND * over
 
     def weight(self, log_level: float) -> float:
-        """Return what a small change at this level counts."""
+        """Return the weight of a small change at this level."""
         over = self._over(log_level)
         return 1.0 if over is None or over > 0 else BEYOND
 
@@ -70,7 +70,7 @@ class Goal:
         return max(self._over(log_level) or 0.0, 0.0)
 
     def _over(self, log_level: float) -> float | None:
-        """Return the distance from the limit; None without one in the compared metric's unit."""
+        """Return the distance from the limit; None if none is set in the compared metric's unit."""
         if self.limit is None or not self.limits_metric:
             return None
         return log_level - self.of.badness(self.limit)
@@ -82,7 +82,7 @@ Levels = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Objective:
-    """The goals of a search; their costs count alike."""
+    """The goals of a search, whose costs are summed."""
 
     goals: tuple[Goal, ...] = ()
 
@@ -100,11 +100,11 @@ class Objective:
         )
 
     def differences(self, tests: Mapping[str, TestSamples]) -> tuple[float, ...]:
-        """Difference of cost of each complete pair, candidate minus base; positive is worse.
+        """Return the cost difference of each complete pair, candidate - base; positive is worse.
 
-        Pair i of several tests are their i-th ones. As long as every limit is missed, or kept,
-        it is the mean difference of the goals' metrics on the log scale. What keeps every limit
-        is better than what does not, however much that gains elsewhere.
+        Pair i combines the i-th pair of every test. If both sides keep, or both miss, every
+        limit, the difference is the mean of the goals' metric differences on the log scale. A
+        side that keeps every limit beats one that does not, however large its other gains.
         """
         columns, levels = [], []
         for goal in self.goals:
@@ -117,7 +117,7 @@ class Objective:
         return tuple(_difference(goals, levels, pair) for pair in pairs)
 
     def between(self, candidate: Levels, base: Levels) -> float | None:
-        """Difference of cost of two levels, as ``differences``; None where one is unknown."""
+        """Return the cost difference of two sets of levels; None if a level is unknown."""
         keys = [(goal.test, goal.metric.name) for goal in self.goals]
         if not keys or any(key not in candidate or key not in base for key in keys):
             return None
@@ -140,17 +140,17 @@ def _difference(goals: Sequence[Goal], levels: Sequence[float], changes: Sequenc
 
 
 def base_level(samples: TestSamples, metric: Metric) -> float:
-    """Level of the base side, on the log scale of ``badness``; 0 without values."""
+    """Return the base side's level on the log scale of ``badness``; 0 without values."""
     rows = samples.values(metric.name, BASE)
     return metric.badness(median(median(row) for row in rows)) if rows else 0.0
 
 
 def objective_of(tests: Sequence[RecordedTest], targets: Mapping[str, float]) -> Objective:
-    """Return the objective: the gated limits of the tests and the configured ones.
+    """Return the objective, built from the limits of the tests and of ``tune.targets``.
 
     Args:
         tests: the recorded tests, whose checks have their markers' limits.
-        targets: limits that replace the configuration's, base units.
+        targets: limits in base units that replace those of the general configuration.
     """
     goals = []
     for test in tests:
@@ -158,18 +158,18 @@ def objective_of(tests: Sequence[RecordedTest], targets: Mapping[str, float]) ->
             check.metric.name: check.limit for check in test.checks if check.limit is not None
         }
         asked = {check.metric.name for check in test.checks if check.asked and check.limit}
-        # A marker's own limit is this test's; the others are defaults.
+        # Limits of a test's own marker always count; default limits only without targets.
         own = {name: limit for name, limit in limits.items() if name in asked or not targets}
-        found = [_goal(test, name, limit) for name, limit in {**targets, **own}.items()]
+        candidates = [_goal(test, name, limit) for name, limit in {**targets, **own}.items()]
         whole = get_metric(_default(test))
-        goals += [one for one in found if _is_measured(test, one)] or [
+        goals += [goal for goal in candidates if _is_measured(test, goal)] or [
             Goal(test.nodeid, whole, None, whole)
         ]
     return Objective(tuple(goals))
 
 
 def _default(test: RecordedTest) -> str:
-    """Return the metric that is improved where no target says which."""
+    """Return the metric to improve if no target names one."""
     load = test.workload.load
     return _UNDER_LOAD.get(load.arrivals, _LATENCY) if load.is_load else _WHOLE
 
@@ -185,7 +185,7 @@ def _goal(test: RecordedTest, name: str, limit: float) -> Goal:
 
 
 def _compared(metric: Metric) -> Metric:
-    """Return the metric whose pairs show a target's: of a percentile the plain metric."""
+    """Return the metric to compare in pairs for a target: for a percentile, the plain metric."""
     parts = percentile_parts(metric.name)
     if parts is not None:
         return get_metric(parts[0])
@@ -195,12 +195,12 @@ def _compared(metric: Metric) -> Metric:
 
 
 def _is_measured(test: RecordedTest, goal: Goal) -> bool:
-    """Whether the workload defines the metric: one output token has no decode rate."""
+    """Whether the workload defines the metric; a single output token has no decode rate."""
     load = test.workload.load
     if goal.metric.name in (_WHOLE, *_ONLY_UNDER_LOAD):
         is_defined = load.is_load != (goal.metric.name == _WHOLE)
         return is_defined and (goal.metric.name != "goodput" or bool(load.limits))
-    decodes = any(one.output_tokens > 1 for one in test.workload.requests)
+    decodes = any(request.output_tokens > 1 for request in test.workload.requests)
     return decodes or goal.metric.quantity not in ("decode", "inter_token")
 
 

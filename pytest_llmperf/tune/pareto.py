@@ -1,4 +1,4 @@
-"""The Pareto front: the points that no other one beats in every metric."""
+"""The Pareto front: the points that no other point beats in every metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.tune.result import COMPARED
 if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Level, Point
 
-#: Metrics of the front, as far as points have them.
+#: Metrics of the front, if a point has them.
 FRONT = (
     *("tokens_per_sec", "first_token", "end_to_end"),
     *("output_tokens_per_sec", "request_latency", "goodput"),
@@ -23,22 +23,22 @@ FRONT = (
 def front(
     points: Sequence[Point], today: Sequence[Level]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the numbers of the front's points, today's configuration being 0, and its metrics.
+    """Return the numbers of the front's points (0: today's configuration), and its metrics.
 
-    A point is beaten only by one that has every metric that it has; of several tests, in every
-    one. Points whose race was not decided, and rejected ones, are left out.
+    A point is beaten only by a point that has all its metrics, for every test, and is no worse
+    in any of them. Points that were rejected, or whose race was not decided, are left out.
     """
     rows = {0: _row(today)}
-    # What breaks a bound is no choice; of what failed only the memory may be known.
-    kept = (one for one in points if one.levels and one.outcome in COMPARED)
-    rows |= {one.number: _row(one.levels) for one in kept}
-    found = [
+    # A rejected point can't be chosen, and a failed point may have no level but its memory.
+    kept = (point for point in points if point.levels and point.outcome in COMPARED)
+    rows |= {point.number: _row(point.levels) for point in kept}
+    numbers = [
         number
         for number, row in rows.items()
         if row and not any(_beats(other, row) for other in rows.values())
     ]
-    known = {metric for row in rows.values() for _, metric in row}
-    return tuple(found), tuple(name for name in FRONT if name in known)
+    measured = {metric for row in rows.values() for _, metric in row}
+    return tuple(numbers), tuple(name for name in FRONT if name in measured)
 
 
 #: Costs by test and metric; smaller is better.
@@ -48,11 +48,11 @@ _Row = Mapping[tuple[str, str], float]
 def _row(levels: Sequence[Level]) -> _Row:
     """Return the cost of each level."""
     return {
-        (one.test, one.metric): METRICS[one.metric].badness(one.value)
-        if one.metric in METRICS
-        else one.value
-        for one in levels
-        if one.metric in FRONT
+        (level.test, level.metric): METRICS[level.metric].badness(level.value)
+        if level.metric in METRICS
+        else level.value
+        for level in levels
+        if level.metric in FRONT
     }
 
 

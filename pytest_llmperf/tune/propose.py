@@ -1,7 +1,7 @@
-"""Proposals of a search, and their order: diagnosis, one key at a time, the sampler, neighbours.
+"""Proposals of a search, in order: diagnosis, one key at a time, the sampler, neighbours.
 
-Everything is decided by the points of the study, so that a search goes on where it was stopped,
-and several workers do not repeat each other.
+Every decision rests on the points of the study alone, so that a stopped search can continue and
+several workers don't repeat each other's work.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.space import Demand
     from pytest_llmperf.tune.study import StartedTrial, Study
 
-#: Sampled points in a row that bring nothing, after which a phase ends.
+#: Limits on the number of sampled points in a row without a gain that end a phase.
 _PATIENCE_MIN, _PATIENCE_MAX = 2, 6
-#: And at most this part of all combinations.
+#: Between them, that number is the number of combinations divided by this.
 _PATIENCE_PART = 16
-#: Combinations that are enumerated to find one that was not tried.
+#: Maximum number of combinations that are enumerated to find an untried one.
 _ENUMERATED = 20_000
 SAMPLER, ONE_AT_A_TIME, NEIGHBOUR, MODEL, TOGETHER = (
     "sampler",
@@ -45,7 +45,7 @@ SAMPLER, ONE_AT_A_TIME, NEIGHBOUR, MODEL, TOGETHER = (
 )
 
 
-#: A change of one key: its name, the value before, the value after.
+#: A change of one key: the key, its value before and after (as ``repr``).
 Move = tuple[str, str, str]
 
 
@@ -55,7 +55,7 @@ class Proposal:
 
     Attributes:
         whole: the values of all keys.
-        origin: who proposes them.
+        origin: what proposes them: a cause's name, or one of the constants above.
     """
 
     whole: Mapping[str, Any]
@@ -64,13 +64,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Tried:
-    """The points of a study, by what they tried.
+    """The settings that a study has tried so far, and their results.
 
     Attributes:
-        space: of the search.
-        points: finished ones, in order.
-        running: settings that other workers are measuring, whole.
-        objective: whose limits the best point is to keep.
+        space: the space that is searched.
+        points: the finished points, in order.
+        running: settings that other workers are measuring, as the values of all keys.
+        objective: the goals whose limits the best point should keep.
     """
 
     space: Space
@@ -80,10 +80,10 @@ class Tried:
 
     @cached_property
     def _keys(self) -> set[str]:
-        """The settings that were tried or are being tried; today's always were."""
-        found = {same_key(self.space.whole({}))}
-        found |= {same_key(self.whole(one)) for one in self.points if one.outcome != "out of time"}
-        return found | {same_key(one) for one in self.running}
+        """Keys of the settings that were or are being tried; today's count as tried."""
+        keys = {same_key(self.space.whole({}))}
+        keys |= {same_key(self.whole(p)) for p in self.points if p.outcome != "out of time"}
+        return keys | {same_key(settings) for settings in self.running}
 
     def whole(self, point: Point) -> dict[str, Any]:
         """Return the values of all keys at a point."""
@@ -93,12 +93,12 @@ class Tried:
     def best(self) -> Point | None:
         """The best point; None while it is today's configuration.
 
-        Several were not beaten where workers raced at the same time against the same point. Of
-        them, one that keeps every limit is better than one that does not; then the score decides.
+        Several points are unbeaten if workers raced against the same point at the same time. A
+        point that keeps every limit then beats one that does not; otherwise the score decides.
         """
         return min(
             unbeaten(self.points),
-            key=lambda one: (self.objective.misses(log_levels(one.metrics)), one.score or 0.0),
+            key=lambda p: (self.objective.misses(log_levels(p.metrics)), p.score or 0.0),
             default=None,
         )
 
@@ -108,43 +108,43 @@ class Tried:
         return self.whole(self.best) if self.best is not None else self.space.whole({})
 
     def over_bound(self, changed: Settings) -> Point | None:
-        """Return a point whose answers were over the bound by settings that are among these."""
+        """Return a point rejected for its answers whose answer settings are all in ``changed``."""
         given = answer_settings(changed).items()
-        for one in self.points:
-            if one.rejected_answers:
-                cause = answer_settings(one.settings).items()
+        for point in self.points:
+            if point.rejected_answers:
+                cause = answer_settings(point.settings).items()
                 if cause and cause <= given:
-                    return one
+                    return point
         return None
 
     def is_new(self, whole: Settings) -> bool:
-        """Whether settings were not tried, go together, and may keep the bound on answers."""
+        """Whether settings are untried, valid together, and not known to break the answer bound."""
         changed = self.space.changed(whole)
         refused = self.space.why_not(changed) or self.over_bound(changed)
         return not refused and same_key(whole) not in self._keys
 
     def moves(self) -> dict[Move, Point]:
-        """Return the newest point that tried each single change."""
-        numbers = {one.number: one for one in self.points}
-        found = {}
-        for one in self.points:
-            if one.outcome == "out of time":
+        """Return, for each change of a single key, the newest point that tried it."""
+        by_number = {point.number: point for point in self.points}
+        newest = {}
+        for point in self.points:
+            if point.outcome == "out of time":
                 continue
-            other = numbers.get(one.against)
+            other = by_number.get(point.against)
             before = self.whole(other) if other is not None else self.space.whole({})
-            after = self.whole(one)
+            after = self.whole(point)
             keys = [key for key in after if before.get(key) != after[key]]
             if len(keys) == 1:
-                found[_move(keys[0], before, after[keys[0]])] = one
-        return found
+                newest[_move(keys[0], before, after[keys[0]])] = point
+        return newest
 
     def in_vain(self, phase: Phase, origin: str) -> int:
-        """Return how many of the newest points of this kind brought nothing."""
+        """Return how many points of this phase and origin were tried since the last new best."""
         count = 0
-        for one in reversed(self.points):
-            if one.took_over:
+        for point in reversed(self.points):
+            if point.took_over:
                 break
-            count += one.phase == phase and one.origin == origin
+            count += point.phase == phase and point.origin == origin
         return count
 
 
@@ -155,46 +155,46 @@ def _move(key: str, before: Settings, after: Any) -> Move:
 def suggestions(
     config: Settings, info: EngineInfo, demand: Demand, values: Mapping[str, float], space: Space
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return what diagnosis would change of a configuration: cause and settings, costliest first.
+    """Return the changes that diagnosis suggests: cause and settings, costliest cause first.
 
     Args:
         config: the resolved ``llm`` section.
         info: what its engine loaded.
-        demand: of the workload.
-        values: its measured metrics.
-        space: the search's; a suggestion outside of it is moved to the nearest value.
+        demand: tokens that the workload needs.
+        values: metrics measured with this configuration.
+        space: the space that is searched; suggestions outside it move to the nearest value.
     """
     use = Use(demand.prompt, demand.context - demand.prompt, demand.context, own=True)
     situation = Situation(
         config, look_at_hardware(), info, use, metrics=values, model_bytes=model_size(config)
     )
-    found = []
-    for one in examine(situation):
+    suggested = []
+    for finding in examine(situation):
         settings = {
             key: nearest
-            for key, value in one.evidence.remedy.settings.items()
+            for key, value in finding.evidence.remedy.settings.items()
             if (nearest := _nearest(space.choices.get(key, ()), value)) is not None
             and nearest != space.today[key]
         }
         if settings and not space.why_not(settings):
-            found.append((one.cause.name, settings))
-    return found
+            suggested.append((finding.cause.name, settings))
+    return suggested
 
 
 def _nearest(choices: Sequence[Any], value: Any) -> Any:
-    """Return the choice that is nearest to a value; None if none is like it."""
+    """Return the choice nearest to a value; None if no choice is comparable."""
     if value in choices:
         return value
-    numbers = [one for one in choices if isinstance(one, int) and one > 0 and one is not True]
+    numbers = [n for n in choices if isinstance(n, int) and n > 0 and n is not True]
     if not numbers or not isinstance(value, int) or value <= 0 or isinstance(value, bool):
         return None
-    return min(numbers, key=lambda one: abs(math.log(one / value)))
+    return min(numbers, key=lambda number: abs(math.log(number / value)))
 
 
 def informed(
     tried: Tried, suggested: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[Proposal]:
-    """Yield untried proposals of phase 1 that are not sampled, the most promising first."""
+    """Yield the untried, unsampled proposals of phase 1, most promising first."""
     space = tried.space
     together: dict[str, Any] = {}
     for _, settings in reversed(suggested):
@@ -211,37 +211,37 @@ def informed(
 
 
 def _steps(space: Space, best: Settings) -> Iterator[tuple[str, Any]]:
-    """Yield single changes: of numbers to the next ones, of everything else to any value."""
+    """Yield single changes: numbers to the adjacent choices, anything else to every value."""
     for key, values in space.choices.items():
-        numeric = all(isinstance(one, int) and not isinstance(one, bool) for one in values)
+        numeric = all(isinstance(v, int) and not isinstance(v, bool) for v in values)
         if numeric and best[key] in values:
-            place = values.index(best[key])
-            others = [*values[place + 1 : place + 2], *values[max(place - 1, 0) : place]]
+            index = values.index(best[key])
+            others = [*values[index + 1 : index + 2], *values[max(index - 1, 0) : index]]
         else:
-            others = [one for one in values if one != best[key]]
+            others = [choice for choice in values if choice != best[key]]
         for value in others:
             yield key, value
 
 
 def patience(space: Space) -> int:
-    """Return how many sampled points in a row may bring nothing."""
+    """Return how many sampled points in a row may fail to improve before a phase ends."""
     return min(max(space.size // _PATIENCE_PART, _PATIENCE_MIN), _PATIENCE_MAX)
 
 
 def any_untried(tried: Tried, seed: int) -> Proposal | None:
-    """Return a random combination that was not tried and goes together; None if there is none."""
+    """Return a random untried combination that is valid together; None if there is none."""
     space = tried.space
     keys = [*space.choices]
     rows = islice(product(*space.choices.values()), _ENUMERATED)
-    every = [dict(zip(keys, row, strict=True)) for row in rows]
-    random.Random(seed + len(tried.points)).shuffle(every)
-    return next(_untried(tried, every, SAMPLER), None)
+    combinations = [dict(zip(keys, row, strict=True)) for row in rows]
+    random.Random(seed + len(tried.points)).shuffle(combinations)
+    return next(_untried(tried, combinations, SAMPLER), None)
 
 
 def neighbours(tried: Tried) -> Iterator[Proposal]:
-    """Yield untried neighbours of the best point: with one number half-way to the next value.
+    """Yield untried neighbours of the best point, with one number half-way to the next choice.
 
-    Half-way to a value that made no difference, none is to be expected either.
+    Choices that were measured and did not win are skipped: half-way to them is no better.
     """
     best, moves = tried.best_whole, tried.moves()
     for key, other, middle in tried.space.half_way(best):
@@ -251,48 +251,48 @@ def neighbours(tried: Tried) -> Iterator[Proposal]:
 
 
 def other_models(setup: EngineSetup) -> Sequence[str]:
-    """Return the models to try, as ``llm.model_path`` has them.
+    """Return the models to try, written like ``llm.model_path``.
 
-    Without ``tune.models`` they are today's other quantizations in the same folder.
+    Without ``tune.models``, these are other quantizations of today's model in the same folder.
     """
     given, model = setup.loaded.config.tune.models, setup.model
     if given is not None or model is None:
         return given or ()
     written = str(setup.llm.resolved()["model_path"])
     if "://" in written or PurePath(written).name != model.first.name:
-        return ()  # of a hub, or embedded: in a cache folder
-    beside = quantized_beside(model.first).values()
-    return [str(PurePath(written).with_name(one.name)) for one in beside]
+        return ()  # from a hub, or embedded: its folder is a cache
+    siblings = quantized_beside(model.first).values()
+    return [str(PurePath(written).with_name(file.name)) for file in siblings]
 
 
 def models(tried: Tried, names: Sequence[str]) -> Iterator[Proposal]:
-    """Yield the best settings with each other model."""
+    """Yield the best settings with each model that was not tried yet."""
     best = tried.best_whole
-    # A model that was tried is not tried again with every other setting.
-    known = {one.settings.get("model_path") for one in tried.points}
+    # A model is tried with one set of settings only.
+    tried_models = {point.settings.get("model_path") for point in tried.points}
     yield from _untried(
-        tried, ({**best, "model_path": one} for one in names if one not in known), MODEL
+        tried, ({**best, "model_path": name} for name in names if name not in tried_models), MODEL
     )
 
 
 def _untried(
     tried: Tried, candidates: Iterable[Mapping[str, Any]], origin: str
 ) -> Iterator[Proposal]:
-    """Yield those that were not tried and go together, with what must follow a change."""
-    for one in candidates:
-        whole = tried.space.repaired(one)
+    """Yield the untried candidates, each repaired so that its settings are valid together."""
+    for candidate in candidates:
+        whole = tried.space.repaired(candidate)
         if tried.is_new(whole):
             yield Proposal(whole, origin)
 
 
 class Queue:
-    """Starts the next trial of a study, from what its points show.
+    """Starts the next trial of a study, chosen from the results so far.
 
     Args:
-        study: of the search.
-        space: of the search.
-        objective: what decides.
-        suggested: what diagnosis would change: cause and settings.
+        study: the study of the search.
+        space: the space that is searched.
+        objective: the goals that decide which point is best.
+        suggested: changes that diagnosis suggests: cause and settings.
         models: other models to try.
     """
 
@@ -311,7 +311,7 @@ class Queue:
         self._models = models
 
     def start(self, phase: Phase) -> StartedTrial | None:
-        """Start the next trial of a phase; None when nothing promising is left of it."""
+        """Start the next trial of a phase; None when the phase has nothing promising left."""
         study, space = self._study, self._space
         if (left := study.ask_left_behind(phase)) is not None:
             return left

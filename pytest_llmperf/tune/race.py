@@ -1,8 +1,8 @@
-"""A race of a candidate against the best point so far, in pairs of fresh processes.
+"""Race between a candidate and the best point so far, in pairs of fresh processes.
 
-Both sides run interleaved, in turns of tokens where the machine has room for both, as for a
-verdict; a race ends as soon as one of them is ahead, and after few pairs in any case. Its outcome
-is an estimate: what the search finds is proven by the final comparison.
+As for a verdict, both sides run interleaved, taking turns token by token if the machine has room
+for both. A race ends as soon as one side is ahead, and after a few pairs at most. Its outcome is
+only an estimate: the final comparison proves the gain.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Outcome
 
 MAX_PAIRS = 4
-#: Differences on the log scale that decide: one pair that is far ahead (further where processes
-#: follow one another, whose differences are noisier), two or more that agree.
+#: Differences on the log scale that decide a race: for a single pair, in turns or with one process
+#: after the other (noisier); for 2 pairs, and for 3 or more, if all pairs agree.
 _FAR_IN_TURNS, _FAR_ALONE = math.log(1.15), math.log(1.30)
 _AGREEING = {2: math.log(1.04), 3: math.log(1.02)}
-#: A smaller gain is no reason to change anything.
+#: A smaller gain is not worth a change of settings.
 _NEGLIGIBLE = math.log(1.01)
-#: Tolerance by which the evidence about a difference is computed.
+#: Tolerance used to compute the evidence for a difference.
 _ZONE = 0.05
-#: Metrics that a race records, where they are defined.
+#: Metrics that a race records if they are defined.
 RECORDED = (
     "tokens_per_sec",
     "prefill_tokens_per_sec",
@@ -63,10 +63,10 @@ RECORDED = (
     "gpu_memory",
     "energy_per_token",
 )
-#: Name of a level that is not measured in turns: the most memory that the engine's process held.
+#: Name of the level for the engine process's peak memory, which is not measured in turns.
 MEMORY = "peak_memory"
 
-#: Differences of two pairs in turns that are all this small show that there is none worth having.
+#: If the differences of all pairs (two or more, in turns) are this small, the sides are even.
 _EVEN = math.log(1.02)
 
 Standing = Literal["better", "worse", "even"]
@@ -77,8 +77,8 @@ class Runner:
     """One side of a race.
 
     Attributes:
-        setup: its configuration.
-        look: the first look at it.
+        setup: configuration of this side.
+        look: the first look at that configuration.
     """
 
     setup: EngineSetup
@@ -87,15 +87,15 @@ class Runner:
 
 @dataclass(frozen=True)
 class RaceOutcome:
-    """How a race ended.
+    """Result of a race.
 
     Attributes:
         outcome: ``measured``, ``lost``, ``failed`` or ``out of time``.
-        reason: of anything but ``measured``.
+        reason: why the outcome is not ``measured``; empty if it is.
         effect: difference of the objective, on the log scale; negative is better. None: unknown.
-        took_over: the candidate is the best point now.
-        pairs: complete pairs.
-        changes: of every recorded metric.
+        took_over: whether the candidate is the best point now.
+        pairs: number of complete pairs.
+        changes: change of every recorded metric.
     """
 
     outcome: Outcome
@@ -107,7 +107,7 @@ class RaceOutcome:
 
 
 def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) -> Standing | None:
-    """Return whether a candidate is ahead, behind or even; None while these pairs don't show it."""
+    """Return whether a candidate is better, worse or even; None if the pairs don't tell yet."""
     if not differences:
         return None
     n, mean = len(differences), fmean(differences)
@@ -115,7 +115,7 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
     if n == 1:
         far = _FAR_IN_TURNS if in_turns else _FAR_ALONE
         return side if abs(mean) > far else None
-    agree = all((one > 0) == (mean > 0) for one in differences)
+    agree = all((difference > 0) == (mean > 0) for difference in differences)
     if agree and min(map(abs, differences)) > _AGREEING[min(n, max(_AGREEING))]:
         return side
     if in_turns and abs(mean) < _NEGLIGIBLE and max(map(abs, differences)) < _EVEN:
@@ -125,8 +125,8 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
 
 
 def at_the_end(differences: tuple[float, ...]) -> Standing | None:
-    """Return the standing after the last pair, where no evidence decides."""
-    mean, better = fmean(differences), sum(one < 0 for one in differences)
+    """Return the standing after the last pair, for a race that the evidence did not decide."""
+    mean, better = fmean(differences), sum(difference < 0 for difference in differences)
     if mean < -_NEGLIGIBLE and better > len(differences) / 2:
         return "better"
     return "worse" if mean > _NEGLIGIBLE else None
@@ -136,10 +136,10 @@ class Racer:
     """Races candidates for one set of tests.
 
     Args:
-        context: of the session; the caller holds the device.
+        context: session context; the caller holds the device.
         facts: the machine, and how it is watched.
-        tests: what is replayed.
-        objective: what decides.
+        tests: recorded tests to replay.
+        objective: the goals that decide who wins.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class Racer:
         self._facts = facts
         self._tests = tests
         self._objective = objective
-        # The counters of a card can't tell one of two processes from the other.
+        # The counters of a GPU can't tell two processes apart.
         self._alone = any(name in GPU_METRICS for name in objective.metrics)
 
     def by_looks(self, candidate: Runner, best: Runner) -> RaceOutcome | None:
-        """Decide a race that needs no pairs: the first replays are far apart. None: it does."""
+        """Decide a race by the first replays if they are far apart; None if it needs pairs."""
         ratio = candidate.look.seconds / best.look.seconds
         if 1 / FAR <= ratio <= FAR:
             return None
@@ -169,7 +169,7 @@ class Racer:
             f"a first replay took {candidate.look.seconds:.3g} s, and "
             f"{best.look.seconds:.3g} s with the best point"
         )
-        changes = tuple(_change_of_levels(one, base) for one in levels)
+        changes = tuple(_change_of_levels(level, base) for level in levels)
         if ratio > 1:
             return RaceOutcome("lost", text, effect, changes=changes)
         return RaceOutcome("measured", text, effect, True, 0, changes)
@@ -186,9 +186,9 @@ class Racer:
         metric = get_metric(self._objective.metrics[0])
 
         def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
-            found = self._objective.differences(tests)
-            # What the first pair lacks, further ones would lack, too.
-            if not found or standing(found, metric, in_turns=turns == "tokens") is not None:
+            diffs = self._objective.differences(tests)
+            # Metrics that the first pair lacks would be missing from further pairs, too.
+            if not diffs or standing(diffs, metric, in_turns=turns == "tokens") is not None:
                 return {}
             return {nodeid: Open(self._objective.metrics) for nodeid in tests}
 
@@ -202,22 +202,22 @@ class Racer:
     def _judged(
         self, tests: Mapping[str, TestSamples], metric: Metric, *, in_turns: bool
     ) -> RaceOutcome:
-        error = next((one.error for one in tests.values() if one.error), None)
+        error = next((samples.error for samples in tests.values() if samples.error), None)
         if error is not None:
             return RaceOutcome("failed", error.splitlines()[0])
-        found = self._objective.differences(tests)
-        pairs = min(one.pairs for one in tests.values())
-        if not found:
-            voided = [one for each in tests.values() for one in each.voided]
-            if any(one.budget_reached for one in tests.values()):
+        differences = self._objective.differences(tests)
+        pairs = min(samples.pairs for samples in tests.values())
+        if not differences:
+            voided = [process for samples in tests.values() for process in samples.voided]
+            if any(samples.budget_reached for samples in tests.values()):
                 return RaceOutcome("out of time", "the budget ended before a pair was complete")
             why = voided[-1].void if voided else self._undefined(tests)
             return RaceOutcome("failed", f"it could not be measured: {why}")
-        known = standing(found, metric, in_turns=in_turns)
-        ended = len(found) >= MAX_PAIRS or any(one.unfit for one in tests.values())
+        known = standing(differences, metric, in_turns=in_turns)
+        ended = len(differences) >= MAX_PAIRS or any(samples.unfit for samples in tests.values())
         if known is None and ended:
-            known = at_the_end(found)
-        effect = running(found, _ZONE, metric).effect
+            known = at_the_end(differences)
+        effect = running(differences, _ZONE, metric).effect
         outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes_of(tests))
         if known == "worse":
             size = change_words(metric, as_change(effect))
@@ -229,26 +229,26 @@ class Racer:
         return outcome
 
     def _undefined(self, tests: Mapping[str, TestSamples]) -> str:
-        """Return why no pair has the objective's metrics."""
-        for sample in (one for each in tests.values() for one in each.processes):
+        """Return why no pair has all the objective's metrics."""
+        for sample in (process for samples in tests.values() for process in samples.processes):
             for name in self._objective.metrics:
                 if name in sample.undefined:
                     return f"{get_metric(name).label}: {sample.undefined[name]}"
         return "no pair was complete"
 
     def _turns(self, candidate: FirstLook, best: FirstLook) -> Turns | None:
-        both = {candidate.turns, best.turns}
-        if self._alone or None in both:
+        turns = {candidate.turns, best.turns}
+        if self._alone or None in turns:
             return None
-        return "tokens" if both == {"tokens"} else "iterations"
+        return "tokens" if turns == {"tokens"} else "iterations"
 
     def _plan(self, turns: Turns | None, budget: float) -> Plan:
-        # Turns of tokens are long enough by themselves; else the median needs three.
+        # One iteration is enough when turns are tokens; otherwise the median needs three.
         few, own = turns == "tokens", self._context.setup.perf
         perf = quick_perf(
             1,
             MAX_PAIRS,
-            # Energy needs as long a window as in a session.
+            # Energy needs a measuring window as long as in a session.
             iterations=own.iterations if self._alone else 1 if few else 3,
             warmup_max=1 if few else 2,
             turns=own.turns,
@@ -257,7 +257,7 @@ class Racer:
         return Plan(
             workloads={test.nodeid: test.workload for test in self._tests},
             recorded_seconds={test.nodeid: test.seconds for test in self._tests},
-            # Which of the two is faster shows without repeating short replays for as long.
+            # 0: short replays need not be repeated as long as in a session to see who is faster.
             start_seconds=0.0,
             perf=perf,
             seed=random.SystemRandom().getrandbits(32),
@@ -269,18 +269,18 @@ class Racer:
 
 def looked(look: FirstLook) -> tuple[Level, ...]:
     """Return the levels of a first look."""
-    found = [
+    levels = [
         Level(name, values[name], test)
         for test, values in look.values.items()
         for name in RECORDED
         if name in values
     ]
-    return (*found, Level(MEMORY, float(look.memory))) if look.memory else tuple(found)
+    return (*levels, Level(MEMORY, float(look.memory))) if look.memory else tuple(levels)
 
 
 def _change_of_levels(level: Level, base: Sequence[Level]) -> MetricChange:
     other = next(
-        (one.value for one in base if (one.test, one.metric) == (level.test, level.metric)), None
+        (row.value for row in base if (row.test, row.metric) == (level.test, level.metric)), None
     )
     change = None
     if other is not None and level.metric in METRICS:
@@ -289,7 +289,7 @@ def _change_of_levels(level: Level, base: Sequence[Level]) -> MetricChange:
 
 
 def levels_of(tests: Mapping[str, TestSamples], side: str) -> tuple[Level, ...]:
-    """Return the levels of one side: medians of its processes' medians."""
+    """Return the levels of one side: the median over its processes of their medians."""
     return tuple(
         Level(name, value, nodeid)
         for nodeid, samples in tests.items()
@@ -304,7 +304,7 @@ def _level(samples: TestSamples, name: str, side: str) -> float | None:
 
 
 def changes_of(tests: Mapping[str, TestSamples]) -> tuple[MetricChange, ...]:
-    """Return the change of every metric that both sides measured, with its interval."""
+    """Return the change, with its interval, of every metric that both sides measured."""
     return tuple(
         change
         for nodeid, samples in tests.items()
@@ -316,16 +316,16 @@ def changes_of(tests: Mapping[str, TestSamples]) -> tuple[MetricChange, ...]:
 def change_between(
     samples: TestSamples, metric: Metric, nodeid: str, tolerance: float, *, swapped: bool = False
 ) -> MetricChange | None:
-    """Return a metric's change with its interval; None where no pair has the metric.
+    """Return a metric's change with its interval; None if no pair has the metric.
 
-    It is the change of the candidate against the base; ``swapped``: of the base instead.
+    The change is from base to candidate; with ``swapped``, from candidate to base.
     """
     differences = samples.differences(metric)
     if not differences:
         return None
     side, other = (BASE, CANDIDATE) if swapped else (CANDIDATE, BASE)
     if swapped:
-        differences = tuple(-one for one in differences)
+        differences = tuple(-difference for difference in differences)
     state = running(differences, tolerance, metric)
     known = state.look is not None and math.isfinite(state.low)
     return MetricChange(

@@ -1,4 +1,4 @@
-"""The request of ``llmperf tune``, also as a file for the pytest session that it starts."""
+"""Options of ``llmperf tune``, also as a file for the pytest session that it starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TuneRequestError(Exception):
-    """A file that is no valid request; ``str()`` is a complete message."""
+    """Raised if a file is not a valid request; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class TuneRequest:
     """The options of ``llmperf tune``.
 
     Attributes:
-        phases: to work on.
+        phases: phases to work on.
         budget: seconds; None takes ``tune.budget``.
-        study: its name; None is one for this model, workload and space.
-        storage: URL of a database; None keeps the study in a file of the cache folder.
+        study: name of the study; None derives it from model, workload, space and so on.
+        storage: URL of a database; None keeps the study in a file in the cache folder.
         outcome: where to write the result for the command that started this session; or None.
     """
 
@@ -42,7 +42,7 @@ class TuneRequest:
         """Read the request that the command line wrote for this session.
 
         Raises:
-            TuneRequestError: the file is not such a request.
+            TuneRequestError: the file is not a valid request.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -51,12 +51,12 @@ class TuneRequest:
             raise TuneRequestError(f"{path}: {error}; use: llmperf tune") from None
 
     def write(self, path: Path) -> None:
-        """Write it for a session."""
+        """Write the request to a file for a session to read."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def write_result(path: Path, result: TuneResult) -> None:
-    """Write a result whole, or not at all."""
+    """Write a result to a file atomically."""
     atomic_write(path, json.dumps(dump(result)))
 
 

@@ -1,4 +1,4 @@
-"""The result of a search for better settings, as plain data: the only input of its reports.
+"""Result of a search for better settings, as plain data: the only input of its reports.
 
 Changes are fractions, as everywhere: positive is worse (0.05 is 5% slower, -0.5 half the time).
 Values are in the metric's base unit. ``stored_json.dump`` and ``read`` turn it into JSON and back.
@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from pytest_llmperf.stored_json import Stored
 
-#: What became of a point: ``measured`` beside the best one so far; ``lost`` to it, far or provably
+#: Outcome of a point: ``measured`` beside the best point so far; ``lost`` to it, far or provably
 #: slower; ``does not fit`` into memory; ``unsupported`` by the engine or the model; ``rejected`` by
 #: a bound on quality or memory; ``failed``: the engine crashed or hung; ``out of time``.
 Outcome = Literal[
     "measured", "lost", "does not fit", "unsupported", "rejected", "failed", "out of time"
 ]
-#: Outcomes of points whose race was decided; the others are listed with their reasons.
+#: Outcomes of points whose race was decided; other points are listed with their reasons.
 COMPARED: tuple[Outcome, ...] = ("measured", "lost")
-#: Whether a limit is kept; ``unknown`` at the edge of the noise, or where nothing was measured.
+#: Whether a limit is kept; ``unknown`` if it is within the noise, or nothing was measured.
 TargetState = Literal["met", "missed", "unknown"]
 #: 1: settings; 2: models and quantizations; 3: neighbours of the best point.
 Phase = Literal[1, 2, 3]
@@ -31,9 +31,9 @@ class Level(Stored):
     """The level of one metric.
 
     Attributes:
-        metric: its name, such as ``tokens_per_sec``.
-        value: in its base unit.
-        test: node id of the test; the workload's name where none was recorded from a test.
+        metric: name of the metric, such as ``tokens_per_sec``.
+        value: the level in the metric's base unit.
+        test: node id of the test; the workload's name if it was not recorded from a test.
     """
 
     metric: str
@@ -46,11 +46,11 @@ class MetricChange(Stored):
     """Change of one metric, from pairs of processes that ran interleaved.
 
     Attributes:
-        metric: its name.
-        value: its level with the changed settings; None where the metric has none.
-        against: its level on the other side of the pairs.
+        metric: name of the metric.
+        value: level with the changed settings; None if unknown.
+        against: level on the other side of the pairs; None if unknown.
         change: a fraction, positive is worse.
-        low, high: its anytime-valid 95% interval; None with fewer than three pairs.
+        low, high: anytime-valid 95% interval of the change; None with fewer than three pairs.
         test: node id of the test, or the workload's name.
     """
 
@@ -69,19 +69,19 @@ class Point(Stored):
 
     Attributes:
         number: from 1, in the order of the study.
-        phase: that proposed it.
+        phase: the phase that proposed it.
         settings: values of the ``llm`` section that differ from today's configuration.
-        outcome: what became of it.
-        reason: of any outcome but ``measured``, one sentence; else empty.
-        metrics: its changes against the point that was the best then.
+        outcome: ``measured``, or how the point failed.
+        reason: of any outcome other than ``measured``, one sentence; otherwise empty.
+        metrics: changes against the point that was the best at that time.
         against: number of that point; 0 is today's configuration.
-        pairs: complete pairs of processes.
-        seconds: that it took, loading included.
-        took_over: it became the best point.
-        origin: who proposed it: a cause's name, ``one at a time``, ``sampler``, ``neighbour``.
+        pairs: number of complete pairs of processes.
+        seconds: time that it took, loading included.
+        took_over: whether it became the best point.
+        origin: source of the proposal: a cause's name, ``one at a time``, ``sampler``, ...
         score: objective against today's configuration, on the log scale; negative is better.
             None unless measured.
-        levels: every metric that is known of it.
+        levels: levels of all its known metrics.
     """
 
     number: int
@@ -100,15 +100,15 @@ class Point(Stored):
 
     @property
     def rejected_answers(self) -> bool:
-        """Whether its answers were over the bound, which is checked after it won its race."""
+        """Whether it won its race, but its answers then exceeded the bound."""
         return self.outcome == "rejected" and bool(self.metrics)
 
 
 def unbeaten(points: Sequence[Point]) -> list[Point]:
-    """Return the points that became the best, and that no other one took over from."""
-    leading = [one for one in points if one.took_over and one.score is not None]
-    beaten = {one.against for one in leading}
-    return [one for one in leading if one.number not in beaten]
+    """Return the points that became the best and that no later point replaced."""
+    leading = [point for point in points if point.took_over and point.score is not None]
+    beaten = {point.against for point in leading}
+    return [point for point in leading if point.number not in beaten]
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ class Target(Stored):
     """One limit, and whether it is kept.
 
     Attributes:
-        metric: its name.
-        limit: in the metric's base unit; at least for rates, at most for all others.
-        before: with today's configuration.
-        after: with the winner; ``unknown`` without one.
-        value_before, value_after: the levels; None where unknown.
+        metric: name of the metric.
+        limit: in the metric's base unit; a minimum for rates, a maximum for all others.
+        before: whether today's configuration keeps it.
+        after: whether the winner keeps it; ``unknown`` without a winner.
+        value_before, value_after: the levels; None if unknown.
         test: node id of the test, or the workload's name.
     """
 
@@ -135,12 +135,12 @@ class Target(Stored):
 
 @dataclass(frozen=True)
 class Configuration(Stored):
-    """A configuration and what was measured of it.
+    """A configuration and its measured levels.
 
     Attributes:
-        settings: its resolved ``llm`` section; ``model_path`` as the user wrote it.
-        changed: the part that differs from today's configuration; empty for that one.
-        levels: its metrics, from the final comparison if there was one.
+        settings: the resolved ``llm`` section; ``model_path`` as the user wrote it.
+        changed: settings that differ from today's configuration; empty for the latter.
+        levels: levels of its metrics, from the final comparison if there was one.
         point: number of the point; 0 is today's configuration.
         model_file: the GGUF file that its engine loads; None for an engine without one.
     """
@@ -158,12 +158,12 @@ class Gain(Stored):
 
     Attributes:
         change: the change of the winner against today's configuration, with its interval.
-        proven: it is an improvement, at the session's rate of false alarms.
+        proven: whether it is a proven improvement, at the session's false-alarm rate.
         verdict: ``improved``, ``slower``, ``no proven improvement``, or why it can't be judged.
         log_evidence: natural logarithm of the evidence for an improvement; None for a metric that
-            is shown only.
-        log_threshold: the evidence that proves it.
-        objective: whether the search was for this metric.
+            is only shown.
+        log_threshold: the value of ``log_evidence`` that proves an improvement.
+        objective: whether the search aimed to improve this metric.
     """
 
     change: MetricChange
@@ -180,10 +180,10 @@ class Confirmation(Stored):
 
     Attributes:
         improved: whether an improvement of the objective is proven.
-        gains: of every metric.
-        pairs: complete pairs.
-        seconds: that it took.
-        false_alarms: chance of proving any improvement where there is none.
+        gains: change of every metric.
+        pairs: number of complete pairs.
+        seconds: duration of the comparison.
+        false_alarms: chance that any improvement is called proven where there is none.
         text: the outcome in one sentence: ``improved ...`` or ``no proven improvement: ...``.
     """
 
@@ -206,21 +206,21 @@ class TuneResult(Stored):
         conclusion: the outcome in one sentence.
         targets: limits, before and after.
         points: every proposed point, of all phases and of earlier runs of the study.
-        phases: those that this run worked on.
-        pareto: numbers of the points that no other one beats in every metric that they have of
-            ``pareto_metrics``; 0 is today's configuration.
+        phases: the phases that this run worked on.
+        pareto: numbers of the points that no other point beats in all the ``pareto_metrics`` that
+            they have; 0 is today's configuration.
         pareto_metrics: names of the metrics of the front.
-        objective: names of the metrics that the search was for.
-        seconds: measuring time of this run.
-        budget: the time that it might take.
+        objective: names of the metrics that the search aimed to improve.
+        seconds: duration of this run.
+        budget: time limit of this run, seconds.
         study: the study's name.
-        storage: the URL or file that keeps it.
-        seed: of the proposals.
+        storage: URL of the study's storage.
+        seed: random seed of the proposals.
         machine: key of the machine.
         model: name of the model, quantization included.
-        engine: the engine and its version.
-        workload: the tests, or the described workload: a line for each.
-        interrupted: the user stopped it.
+        engine: name and version of the engine.
+        workload: one line for each test, or for the described workload.
+        interrupted: whether the user stopped the run.
         notes: further remarks, one line each.
     """
 
@@ -248,5 +248,5 @@ class TuneResult(Stored):
 
     @property
     def best(self) -> Point | None:
-        """The point with the best score of those that were not beaten; None if none took over."""
-        return min(unbeaten(self.points), key=lambda one: one.score or 0.0, default=None)
+        """The unbeaten point with the best score; None if no point became the best."""
+        return min(unbeaten(self.points), key=lambda point: point.score or 0.0, default=None)

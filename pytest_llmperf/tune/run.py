@@ -1,4 +1,4 @@
-"""Runs a search: today's configuration, points, the best one, and the proof of its gain."""
+"""One run of ``llmperf tune``: the search, then the proof of the best point's gain."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
 
-#: Part of the budget that is kept for the proof.
+#: Share of the budget that is reserved for the final comparison.
 PROOF_PART = 0.25
 
 
 class TuneRun:
-    """One run of a search.
+    """One run of ``llmperf tune``: searches, and proves the gain of the best point.
 
     Args:
-        context: of today's configuration.
+        context: session context of today's configuration.
         request: the options of ``llmperf tune``.
-        quality: checks the answers of a point before it becomes the best; None checks
-            ``tune.max_kl``, if that is set.
+        quality: checks the answers of a point before it becomes the best; None checks them
+            against ``tune.max_kl``, if that is set.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TuneRun:
 
         Raises:
             StudyError: Optuna is not installed.
-            TuneError: a bound can't be checked, or the engine has no such settings.
+            TuneError: a bound can't be checked, or the configuration can't be searched.
         """
         check_optuna()
         setup = self._context.setup
@@ -83,11 +83,11 @@ class TuneRun:
     def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         """Search, prove the gain of the best point, and return the result.
 
-        Ctrl-C and SIGTERM end it with the result so far.
+        Ctrl-C and SIGTERM end the run with the result so far.
 
         Args:
             tests: the recorded tests.
-            engine: the engine they were recorded with; its process is ended.
+            engine: the engine that they were recorded with; its process is ended.
 
         Raises:
             StudyError, TuneError: the search can't start.
@@ -149,8 +149,8 @@ class TuneRun:
         setup, best = self._context.setup, found.best
         today = completed(0, looked(found.today), found.points)
         points = tuple(
-            replace(one, levels=completed(one.number, one.levels, found.points))
-            for one in found.points
+            replace(point, levels=completed(point.number, point.levels, found.points))
+            for point in found.points
         )
         confirmation = proven.confirmation if proven is not None else None
         winner = None

@@ -1,4 +1,4 @@
-"""The configurations of a search that were started, with the newest look at each."""
+"""Configurations of a search that were started, with the newest look at each."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Runners:
-    """Looks at configurations, and keeps the newest look at each that could be measured.
+    """Looks at configurations, and keeps the newest successful look at each.
 
     Args:
         setup: today's configuration.
-        tests: what is replayed.
+        tests: recorded tests to replay.
         watch: settings of the machine's watch.
-        memory: what may be loaded.
+        memory: bounds on the memory of a configuration.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Runners:
         self._known: dict[int, Runner] = {}
 
     def known(self, best: Point | None) -> Runner | None:
-        """Return the best point (None: today's configuration) if it was looked at."""
+        """Return the best point (None: today's configuration) if it was looked at, or None."""
         return self._known.get(_number(best))
 
     def keep(self, number: int, runner: Runner) -> None:
@@ -55,10 +55,10 @@ class Runners:
         self._known[number] = runner
 
     def of(self, best: Point | None) -> Runner:
-        """Return the best point (None: today's configuration), looked at once.
+        """Return the best point (None: today's configuration), with a look if there is none yet.
 
         Raises:
-            TuneError: it can't be measured.
+            TuneError: the configuration can't be measured.
         """
         if (known := self.known(best)) is not None:
             return known
@@ -73,17 +73,17 @@ class Runners:
         return runner
 
     def again(self, best: Point | None) -> Runner:
-        """Look at the best point as the machine is now; as it was if it can't be measured now."""
+        """Look at the best point again; return the earlier look if it can't be measured now."""
         runner = self.of(best)
         with suppress(LookError):
             self._known[_number(best)] = Runner(runner.setup, self._look(runner.setup, None))
         return self.of(best)
 
     def both(self, best: Point | None, changed: Settings) -> tuple[Runner, Runner]:
-        """Return the best point, and changed settings with a first look at them.
+        """Return the best point, and the changed settings with a first look at them.
 
         Raises:
-            LookError: the settings can't be measured, or are over a bound.
+            LookError: the settings can't be measured, or exceed a bound.
             TuneError: the best point can't be measured.
         """
         leader = self.of(best)
@@ -92,7 +92,7 @@ class Runners:
         except LookError as error:
             if error.outcome != "lost":
                 raise
-            # It had no more time than the best point's look gave it.
+            # The time limit came from the best point's look, which may be outdated by now.
             before, leader = leader.look.longest, self.again(best)
             if leader.look.longest < FAR * before:
                 raise
@@ -102,7 +102,7 @@ class Runners:
         """Check the bounds of changed settings, and take a first look at them.
 
         Raises:
-            LookError: they can't be measured, or are over a bound.
+            LookError: the settings can't be measured, or exceed a bound.
         """
         try:
             setup = with_settings(self._setup, changed)

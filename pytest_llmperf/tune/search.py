@@ -1,4 +1,4 @@
-"""The search: measures points until nothing promising is left of a phase, or the time is up."""
+"""The search loop: measures points until no promising ones are left or the time is up."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.objective import Objective
     from pytest_llmperf.tune.request import TuneRequest
 
-#: Replays of one process of a race, about; of loads, that which warms it up and the load.
+#: Approximate number of replays per process of a race; for loads, the warm-up and the load itself.
 _REPLAYS, _LOADS = 5, 1.25
 
-#: Metrics in the line of a finished point.
+#: Metrics shown in the line that reports a finished point.
 _SHOWN = (
     *("end_to_end", "tokens_per_sec", "first_token"),
     *("request_latency", "output_tokens_per_sec", "goodput"),
@@ -58,14 +58,14 @@ Quality = Callable[[Settings], str | None]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a search found, before the proof.
+    """Outcome of a search, before the final comparison proves its gain.
 
     Attributes:
         points: all finished points of the study.
-        best: the best one; None if nothing was better than today's configuration.
+        best: the best point; None if nothing was better than today's configuration.
         today: the first look at today's configuration.
-        study: where the points are kept.
-        interrupted: the user stopped it.
+        study: where the points are stored.
+        interrupted: whether the user stopped the search.
     """
 
     points: tuple[Point, ...]
@@ -76,14 +76,14 @@ class Finding:
 
 
 class SettingsSearch:
-    """The search of one run: measures points until nothing promising is left, or the time is up.
+    """One run's search: measures points until no promising ones are left or the time is up.
 
     Args:
-        context: of today's configuration.
+        context: session context of today's configuration.
         request: the options of ``llmperf tune``.
-        facts: of the session.
-        tests: what is replayed.
-        objective: what decides.
+        facts: facts about the session: machine, watch, notes.
+        tests: recorded tests to replay.
+        objective: the goals that decide which point is better.
         quality: checks the answers of a point before it becomes the best.
     """
 
@@ -107,12 +107,12 @@ class SettingsSearch:
         self._racer = Racer(context, facts, tests, objective)
 
     def run(self, info: EngineInfo, end: float, budget: float) -> Finding:
-        """Search until the time for it is used up.
+        """Search until no promising points are left or the deadline has passed.
 
         Args:
-            info: of today's engine.
-            end: of the search, on the monotonic clock.
-            budget: seconds of the whole run.
+            info: information about the engine of today's configuration.
+            end: deadline of the search, on the monotonic clock.
+            budget: seconds for the whole run.
 
         Raises:
             TuneError: today's configuration, or the best point, can't be measured.
@@ -147,24 +147,25 @@ class SettingsSearch:
         try:
             for phase in self._request.phases:
                 while time.monotonic() + self._least_seconds(today) < end:
-                    asked = self._queue.start(phase)
-                    if asked is None:
+                    trial = self._queue.start(phase)
+                    if trial is None:
                         break
-                    self._keep(asked, end)
+                    self._keep(trial, end)
         except KeyboardInterrupt:
             interrupted = True
         tried = self._tried()
         return Finding(tuple(tried.points), tried.best, today, self._study, interrupted)
 
     def _device(self) -> AbstractContextManager[None]:
-        """Hold the device for one point, so that workers on one machine take turns."""
+        """Hold the device while one point is measured, so workers on one machine take turns."""
         return device_held([self._setup.spec], self._context.console.line)
 
     def _build_space(self, info: EngineInfo) -> Space:
-        requests = [one for test in self._tests for one in test.workload.requests]
-        prompt = max((len(one.prompt_token_ids) for one in requests), default=0)
+        requests = [request for test in self._tests for request in test.workload.requests]
+        prompt = max((len(request.prompt_token_ids) for request in requests), default=0)
         context = max(
-            (len(one.prompt_token_ids) + one.output_tokens for one in requests), default=0
+            (len(request.prompt_token_ids) + request.output_tokens for request in requests),
+            default=0,
         )
         self._demand = Demand(context, prompt)
         layers = 0
@@ -173,7 +174,7 @@ class SettingsSearch:
         return build_space(self._setup, self._demand, usable_cpus(), gpu_layers=layers)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what must be equal for the points of a study to count."""
+        """Return the facts that must be equal for a study's earlier points to be reused."""
         return {
             "machine": self._facts.machine.key,
             "model": self._setup.model_identity,
@@ -187,7 +188,7 @@ class SettingsSearch:
             "space": {key: list(values) for key, values in self._space.choices.items()},
             "objective": [[goal.test, goal.of.name, goal.limit] for goal in self._objective.goals],
             "bounds": [self._tune.max_memory, self._tune.max_kl],
-            # What answers are scored on, where a bound asks for it.
+            # The text that answers are scored on matters only if their divergence is bounded.
             "text": self._tune.max_kl and self._setup.loaded.config.quality.text,
         }
 
@@ -201,18 +202,17 @@ class SettingsSearch:
         )
 
     def _least_seconds(self, today: FirstLook) -> float:
-        """Seconds of one pair, about: less is not worth beginning."""
+        """Estimate the seconds of one pair; with less time left, no point is started."""
         best = self._runners.known(self._tried().best)
-        one = best.look if best is not None else today
+        look = best.look if best is not None else today
         loads = all(test.workload.load.is_load for test in self._tests)
-        return 2 * (one.start_seconds + (_LOADS if loads else _REPLAYS) * one.seconds)
+        return 2 * (look.start_seconds + (_LOADS if loads else _REPLAYS) * look.seconds)
 
     def _keep(self, asked: StartedTrial, end: float) -> None:
-        """Measure a point and keep it."""
+        """Measure a point and store it in the study."""
         with self._device():
             began = time.monotonic()
-            # Another worker may have found a better point while this one waited for its turn; what
-            # it finds is kept before the next one's turn.
+            # Workers store a point before they release the device, so the best may be new by now.
             point = self._measured(asked, self._tried(), end)
             point = replace(point, seconds=time.monotonic() - began)
             self._study.finish(asked, point)
@@ -228,7 +228,7 @@ class SettingsSearch:
             asked.number, asked.phase, changed, "failed", against=against, origin=asked.origin
         )
         if (other := tried.over_bound(changed)) is not None:
-            # Another worker found it out after this was proposed.
+            # Another worker found this out after the point was proposed.
             settings = shown(answer_settings(other.settings))
             reason = f"{settings}: rejected by tune.max_kl before (point {other.number})"
             return replace(point, outcome="rejected", reason=reason)
@@ -236,7 +236,7 @@ class SettingsSearch:
             leader, runner = self._runners.both(best, changed)
             outcome = self._racer.by_looks(runner, leader)
             if outcome is not None:
-                # Both looks must be at the same machine: it may have become slower, or faster.
+                # The machine may have become slower or faster since the leader's look: repeat it.
                 leader = self._runners.again(best)
                 outcome = self._racer.by_looks(runner, leader)
         except LookError as error:
@@ -271,15 +271,15 @@ class SettingsSearch:
         return point
 
     def _levels(self, point: Point, tried: Tried, seen: FirstLook) -> tuple[Level, ...]:
-        """Return the levels of a point that was measured against the best one so far."""
+        """Return the levels of a point that was measured against the best point so far."""
         own = tried.best.levels if tried.best is not None else looked(self._today)
         base = completed(point.against, own, (*tried.points, point))
-        found = changed_levels(base, point.metrics)
-        return (*found, Level(MEMORY, float(seen.memory))) if seen.memory else found
+        levels = changed_levels(base, point.metrics)
+        return (*levels, Level(MEMORY, float(seen.memory))) if seen.memory else levels
 
 
 def _skipped(changed: Settings) -> str:
-    """Say what is not tried any more after settings were rejected for their answers."""
+    """Name the combinations that are skipped after settings were rejected for their answers."""
     cause = answer_settings(changed)
     return f"; other combinations with {shown(cause)} are skipped" if cause else ""
 
@@ -290,8 +290,8 @@ def _line(point: Point) -> str:
     if point.outcome != "measured":
         return f"{text}{point.outcome}: {point.reason}"
     changes = ", ".join(
-        f"{METRICS[one.metric].label} {change_words(METRICS[one.metric], one.change)}"
-        for one in point.metrics
-        if one.change is not None and one.metric in _SHOWN
+        f"{METRICS[change.metric].label} {change_words(METRICS[change.metric], change.change)}"
+        for change in point.metrics
+        if change.change is not None and change.metric in _SHOWN
     )
     return f"{text}{'the best so far' if point.took_over else 'no better'} ({changes})"

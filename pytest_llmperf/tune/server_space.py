@@ -1,4 +1,4 @@
-"""Whether there is anything to search for an engine: of a server, arguments that the user names."""
+"""Check whether a configuration can be searched; of a server, only arguments the user names."""
 
 from __future__ import annotations
 

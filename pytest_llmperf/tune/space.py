@@ -1,4 +1,4 @@
-"""The space of a search: the keys that may change, their values, and what does not go together."""
+"""Search space: the keys that may change, their values, and invalid combinations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ORDER = (
     "type_v",
     "use_mmap",
 )
-#: Settings that give the same answers, but for rounding: they say how, not what, is computed.
+#: Settings that change how answers are computed, but not the answers, except by rounding.
 SAME_ANSWERS = frozenset(
     {
         "n_batch",
@@ -48,11 +48,11 @@ _THREADS = ("n_threads", "n_threads_batch")
 
 @dataclass(frozen=True)
 class Demand:
-    """What the workload asks of a configuration, in tokens.
+    """Numbers of tokens that the workload needs.
 
     Attributes:
-        context: of its longest request, prompt and answer.
-        prompt: of its longest prompt; 0 if unknown.
+        context: tokens of its longest request, prompt and answer.
+        prompt: tokens of its longest prompt; 0 if unknown.
     """
 
     context: int
@@ -61,12 +61,12 @@ class Demand:
 
 @dataclass(frozen=True)
 class Space:
-    """Keys with their values, and today's value of each.
+    """Keys with the values to try, and today's value of each key.
 
     Attributes:
         choices: the values to try by key, today's included; numbers in ascending order.
-        today: the present value of every key.
-        usable_cpus: threads beyond these only wait for each other.
+        today: today's value of every key.
+        usable_cpus: number of usable CPUs; more threads would only wait for each other.
         n_ctx_min: smallest context that holds the workload.
     """
 
@@ -81,7 +81,7 @@ class Space:
         return math.prod(map(len, self.choices.values()))
 
     def whole(self, changed: Settings) -> dict[str, Any]:
-        """Return the values of all keys; those that are not changed are today's."""
+        """Return the values of all keys; unchanged keys have today's values."""
         return {**self.today, **changed}
 
     def changed(self, whole: Settings) -> dict[str, Any]:
@@ -93,27 +93,27 @@ class Space:
         }
 
     def repaired(self, whole: Settings) -> dict[str, Any]:
-        """Return the nearest settings that go together."""
-        found = dict(whole)
+        """Return the nearest settings that are valid together."""
+        settings = dict(whole)
         for key in _THREADS:
-            if key in found and found[key] > self.usable_cpus:
-                fitting = [one for one in self.choices[key] if one <= self.usable_cpus]
-                found[key] = max(fitting, default=found[key])
-        if _of(found, "n_ubatch", 0) > _of(found, "n_batch", math.inf):
-            fitting = [one for one in self.choices["n_ubatch"] if one <= found["n_batch"]]
-            found["n_ubatch"] = max(fitting, default=found["n_batch"])
-        if found.get("type_v") in QUANTIZED_CACHE_TYPES and found.get("flash_attn") is False:
+            if key in settings and settings[key] > self.usable_cpus:
+                fitting = [choice for choice in self.choices[key] if choice <= self.usable_cpus]
+                settings[key] = max(fitting, default=settings[key])
+        if _of(settings, "n_ubatch", 0) > _of(settings, "n_batch", math.inf):
+            fitting = [size for size in self.choices["n_ubatch"] if size <= settings["n_batch"]]
+            settings["n_ubatch"] = max(fitting, default=settings["n_batch"])
+        if settings.get("type_v") in QUANTIZED_CACHE_TYPES and settings.get("flash_attn") is False:
             can = "flash_attn" in self.choices and True in self.choices["flash_attn"]
-            found["flash_attn" if can else "type_v"] = True if can else "f16"
-        return found
+            settings["flash_attn" if can else "type_v"] = True if can else "f16"
+        return settings
 
     def why_not(self, changed: Settings) -> str:
-        """Return why these settings can't go together, or are of no use; empty if they can."""
+        """Return why settings are invalid together, or useless; empty if they are fine."""
         whole = self.whole(changed)
         for key in _THREADS:
             if key in changed and changed[key] > self.usable_cpus:
                 return f"{key}: {changed[key]} is more than the {self.usable_cpus} usable CPUs"
-        # Both may be today's, which only a change must not make worse.
+        # Today's own values may break this rule; only a change of either key must keep it.
         if {"n_batch", "n_ubatch"} & {*changed} and _of(whole, "n_ubatch", 0) > _of(
             whole, "n_batch", math.inf
         ):
@@ -125,14 +125,14 @@ class Space:
         return ""
 
     def half_way(self, whole: Settings) -> Iterator[tuple[str, Any, int]]:
-        """Yield a key, the next value of its choices, and the number half-way to it."""
+        """Yield a key, an adjacent value of its choices, and the number half-way to it."""
         for key, values in self.choices.items():
-            numbers = [one for one in values if _is_number(one)]
-            # -1 layers are no number but all of them.
+            numbers = [value for value in values if _is_number(value)]
+            # -1 layers means all of them, so it has no half-way point.
             if whole.get(key) not in numbers or len(numbers) != len(values) or -1 in numbers:
                 continue
-            place = numbers.index(whole[key])
-            for other in (*numbers[max(place - 1, 0) : place], *numbers[place + 1 : place + 2]):
+            index = numbers.index(whole[key])
+            for other in (*numbers[max(index - 1, 0) : index], *numbers[index + 1 : index + 2]):
                 middle = _between(whole[key], other)
                 if middle is not None:
                     yield key, other, middle
@@ -148,7 +148,7 @@ def _is_number(value: object) -> bool:
 
 
 def _between(one: int, other: int) -> int | None:
-    """Return a number between two, in the middle on the log scale; None if there is none."""
+    """Return the integer midway between two, on the log scale; None if there is none."""
     low, high = sorted((one, other))
     if high - low < 2:
         return None
@@ -157,13 +157,13 @@ def _between(one: int, other: int) -> int | None:
 
 
 def build_space(setup: EngineSetup, demand: Demand, cpus: int, *, gpu_layers: int = 0) -> Space:
-    """Return the space of the configuration's ``tune`` section, or the default one.
+    """Return the search space of the configuration's ``tune`` section, or the default one.
 
     Args:
         setup: today's configuration.
-        demand: of the workload.
-        cpus: usable CPUs.
-        gpu_layers: layers of the model where a GPU can take them; 0 without a GPU.
+        demand: tokens that the workload needs.
+        cpus: number of usable CPUs.
+        gpu_layers: layers of the model, if a GPU can take them; otherwise 0.
     """
     resolved = setup.llm.resolved()
     declared = setup.loaded.config.tune.space
@@ -171,16 +171,16 @@ def build_space(setup: EngineSetup, demand: Demand, cpus: int, *, gpu_layers: in
     least = max(demand.context, setup.llm.max_tokens + 1)
     choices = {}
     for key in sorted(given, key=_rank):
-        # Settings that are not given follow others, as the engine itself has it.
+        # Unset settings take their value from others, as they do in the engine.
         today = plain(key, _today(resolved, key), cpus)
-        values = [plain(key, one, cpus) for one in given[key]]
-        choices[key] = _in_order({json.dumps(one): one for one in (*values, today)}.values())
+        values = [plain(key, value, cpus) for value in given[key]]
+        choices[key] = _in_order({json.dumps(value): value for value in (*values, today)}.values())
     today = {key: plain(key, _today(resolved, key), cpus) for key in choices}
     return Space(choices, today, cpus, least)
 
 
 def _today(resolved: Settings, key: str) -> Any:
-    """Return a key's present value; an argument that ``extra`` does not have is left out: null."""
+    """Return a key's value of today; None for an argument that ``extra`` does not have."""
     if key.startswith(EXTRA):
         return resolved["extra"].get(key.removeprefix(EXTRA))
     return resolved[key]
@@ -190,36 +190,36 @@ def _defaults(
     resolved: Settings, demand: Demand, cpus: int, gpu_layers: int
 ) -> dict[str, Sequence[Any]]:
     threads = sorted({cpus, *(2**n for n in range(cpus.bit_length()) if 2**n <= cpus)})
-    # Larger batches than the prompt are one batch, too.
+    # Batches larger than the prompt make no difference: the prompt is one batch anyway.
     longest = max(demand.prompt, 1)
-    batches = [one for one in _BATCHES if one < 2 * longest] or [_BATCHES[0]]
-    found: dict[str, Sequence[Any]] = {
+    batches = [size for size in _BATCHES if size < 2 * longest] or [_BATCHES[0]]
+    space: dict[str, Sequence[Any]] = {
         "n_threads": threads,
         "n_threads_batch": threads,
         "flash_attn": [False, True],
         "n_batch": batches,
-        "n_ubatch": [one for one in batches if one <= 1024],
+        "n_ubatch": [size for size in batches if size <= 1024],
         "type_k": ["f16", "q8_0"],
         "type_v": ["f16", "q8_0"],
         "n_ctx": _contexts(resolved, demand),
         "use_mmap": [True, False],
     }
     if gpu_layers:
-        found["n_gpu_layers"] = [0, gpu_layers // 4, gpu_layers // 2, gpu_layers * 3 // 4, -1]
-    return found
+        space["n_gpu_layers"] = [0, gpu_layers // 4, gpu_layers // 2, gpu_layers * 3 // 4, -1]
+    return space
 
 
 def _contexts(resolved: Settings, demand: Demand) -> list[int]:
     least = max(demand.context, int(resolved["max_tokens"]) + 1, 1)
-    found, size = [], 1 << (least - 1).bit_length()
+    sizes, size = [], 1 << (least - 1).bit_length()
     while size < resolved["n_ctx"]:
-        found.append(size)
+        sizes.append(size)
         size *= 2
-    return [*found, int(resolved["n_ctx"])]
+    return [*sizes, int(resolved["n_ctx"])]
 
 
 def plain(key: str, value: Any, cpus: int) -> Any:
-    """Return a setting's value as the engine takes it: no ``auto``, no implied type."""
+    """Return a setting's value as the engine gets it, with ``auto`` and default types resolved."""
     if key in _THREADS and value == "auto":
         return min(cpus, 8)
     if key in ("type_k", "type_v") and value is None:
@@ -228,11 +228,11 @@ def plain(key: str, value: Any, cpus: int) -> Any:
 
 
 def _in_order(values: Any) -> tuple[Any, ...]:
-    found = list(values)
-    # -1 layers are all of them.
-    if all(map(_is_number, found)):
-        found.sort(key=lambda one: math.inf if one == -1 else one)
-    return tuple(found)
+    ordered = list(values)
+    # -1 layers means all of them.
+    if all(map(_is_number, ordered)):
+        ordered.sort(key=lambda number: math.inf if number == -1 else number)
+    return tuple(ordered)
 
 
 def _rank(key: str) -> int:
@@ -245,7 +245,7 @@ def answer_settings(changed: Settings) -> dict[str, Any]:
 
 
 def shown(settings: Settings) -> str:
-    """Return settings as they are written in a file: ``n_threads: 2, flash_attn: true``."""
+    """Return settings as in a YAML file, on one line: ``n_threads: 2, flash_attn: true``."""
     return ", ".join(f"{key}: {_yaml(value)}" for key, value in settings.items()) or "no change"
 
 
@@ -254,5 +254,5 @@ def _yaml(value: object) -> str:
 
 
 def same_key(settings: Settings) -> str:
-    """Return a text that is equal for equal settings."""
+    """Return a text key that is equal for equal settings."""
     return json.dumps(settings, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Where studies are kept: a file of the cache folder, or a database that a URL names."""
+"""Storage of studies: a file in the cache folder, or a database given by its URL."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     import optuna
     from sqlalchemy.engine import URL
 
-#: Seconds that one worker waits for another that writes to the same file.
+#: Seconds that a worker waits while another one writes to the same file.
 _WAIT = 60.0
 
 
 class StudyError(Exception):
-    """A study that can't be used; str() is the complete message."""
+    """Raised if a study can't be used; ``str()`` is the complete message."""
 
 
 def check_optuna() -> None:
     """Check that Optuna is installed.
 
     Raises:
-        StudyError: it is not.
+        StudyError: it is not installed.
     """
     try:
         import optuna  # noqa: F401
@@ -36,9 +36,9 @@ def check_optuna() -> None:
 
 
 def file_url(folder: Path, name: str) -> str:
-    """Return the URL of a study's file, whose folder is created."""
+    """Return the URL of a study's file; its folder is created."""
     folder.mkdir(parents=True, exist_ok=True)
-    safe = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)
+    safe = "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
     return f"sqlite:///{(folder / f'{safe}.db').absolute()}"
 
 
@@ -46,7 +46,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Open the storage that a URL names.
 
     Raises:
-        Exception: it can't be used; of which type depends on the database.
+        Exception: it can't be used; the type depends on the database.
     """
     import optuna
 
@@ -60,7 +60,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown: without its password, and its query, which may have one."""
+    """Return a URL safe to show: without its password, and its query, which may contain one."""
     parsed = _parsed(url)
     if parsed is None:
         return url.partition(":")[0]

@@ -1,8 +1,8 @@
-"""The study of a search in Optuna's own storage: every finished point is kept at once.
+"""Study of a search in Optuna's own storage; every finished point is stored immediately.
 
-A trial holds its settings and the finished point in its user attributes. A trial that a worker left
-behind (it was killed) is closed and proposed again by the next one; a worker that still runs is
-recognised by its process.
+A trial holds its settings and the finished point in its user attributes. A trial left behind by a
+killed worker is closed and proposed again by the next worker, which recognises by the process
+whether a worker is still running.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.propose import Proposal
     from pytest_llmperf.tune.result import Phase
 
-#: Seconds after which a trial without a known worker counts as left behind; and one of a worker on
-#: another machine, which can't be looked at.
+#: Seconds after which a trial counts as left behind: without a known worker, and with a worker on
+#: another machine, whose process can't be checked.
 _STALE, _STALE_ELSEWHERE = 60.0, 24 * 3600.0
-#: Proposals of the sampler that may repeat what was tried.
+#: How many times the sampler is asked for settings that were not tried yet.
 _REPEATS = 5
 _PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT = "proposed", "origin", "phase", "worker", "point"
 
 
 @dataclass(frozen=True)
 class StartedTrial:
-    """A trial that this worker is to measure.
+    """A trial that this worker has started and is to measure.
 
     Attributes:
-        trial: Optuna's.
+        trial: the Optuna trial.
         whole: the values of all keys.
-        origin: who proposed them.
-        phase: of the search.
+        origin: what proposed the settings.
+        phase: phase of the search.
     """
 
     trial: Trial
@@ -58,12 +58,12 @@ class StartedTrial:
 
     @property
     def number(self) -> int:
-        """Its number in the study, from 1; 0 is today's configuration."""
+        """Number of the trial in the study, from 1; 0 is today's configuration."""
         return int(self.trial.number) + 1
 
 
 def identity_name(identity: Mapping[str, Any]) -> str:
-    """Return the default name of the study of such a search."""
+    """Return the default study name for a search with this identity."""
     text = json.dumps(identity, sort_keys=True)
     return f"tune-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -72,10 +72,10 @@ class Study:
     """One study, shared by all workers that open it.
 
     Args:
-        study: Optuna's.
-        space: of the search.
-        storage: its URL.
-        seed: of the proposals.
+        study: the Optuna study.
+        space: the space that is searched.
+        storage: URL of its storage, without the password.
+        seed: random seed of the proposals.
     """
 
     def __init__(self, study: optuna.Study, space: Space, storage: str, seed: int) -> None:
@@ -97,15 +97,15 @@ class Study:
         """Open a study, or create it.
 
         Args:
-            name: of the study.
-            storage: URL of a database; None keeps it in a file.
-            folder: of the files.
-            identity: what must be equal for its points to count, plain JSON.
-            space: of the search.
-            seed: of the proposals.
+            name: name of the study.
+            storage: URL of a database; None keeps the study in a file.
+            folder: folder of such files.
+            identity: facts that must be equal for stored points to be reused, as plain JSON.
+            space: the space that is searched.
+            seed: random seed of the proposals, if the study is new.
 
         Raises:
-            StudyError: the storage can't be used, or the study is of another search.
+            StudyError: the storage can't be used, or the study belongs to another search.
         """
         import optuna
 
@@ -133,7 +133,7 @@ class Study:
                 "another one with --study, or leave --study out"
             )
         seed = int(study.user_attrs.get("seed", seed))
-        # Workers that open it later sample other points.
+        # The number of trials in the seed makes workers that join later sample other points.
         study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(study.get_trials(deepcopy=False)), n_startup_trials=4
         )
@@ -146,7 +146,7 @@ class Study:
 
     def points(self) -> list[Point]:
         """Return all finished points, in order."""
-        return [point for one in self._trials() if (point := _point_of(one)) is not None]
+        return [point for trial in self._trials() if (point := _point_of(trial)) is not None]
 
     def running(self) -> list[dict[str, Any]]:
         """Return the settings that workers are measuring now."""
@@ -154,63 +154,63 @@ class Study:
 
         states = (TrialState.RUNNING, TrialState.WAITING)
         return [
-            one.user_attrs[_PROPOSED]
-            for one in self._trials()
-            if one.state in states and _PROPOSED in one.user_attrs and _POINT not in one.user_attrs
+            t.user_attrs[_PROPOSED]
+            for t in self._trials()
+            if t.state in states and _PROPOSED in t.user_attrs and _POINT not in t.user_attrs
         ]
 
     def recover(self) -> int:
-        """Close the trials of workers that are gone, and propose them again; return how many."""
+        """Close the trials of workers that are gone; return how many were proposed again."""
         from optuna.trial import TrialState
 
         count = 0
-        for one in self._trials():
-            if one.state is not TrialState.RUNNING or _is_at_work(one):
+        for trial in self._trials():
+            if trial.state is not TrialState.RUNNING or _is_at_work(trial):
                 continue
-            if (point := _point_of(one)) is not None:
-                self._tell(one.number, point)
+            if (point := _point_of(trial)) is not None:
+                self._tell(trial.number, point)
                 continue
             with contextlib.suppress(ValueError, RuntimeError):  # another worker was faster
-                self._study.tell(one.number, state=TrialState.FAIL)
-                if _PROPOSED in one.user_attrs:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                if _PROPOSED in trial.user_attrs:
                     kept = (_PROPOSED, _ORIGIN, _PHASE)
-                    attributes = {key: one.user_attrs[key] for key in kept if key in one.user_attrs}
-                    self._enqueue(dict(one.params), attributes)
+                    attributes = {k: trial.user_attrs[k] for k in kept if k in trial.user_attrs}
+                    self._enqueue(dict(trial.params), attributes)
                     count += 1
         return count
 
     def ask(self, proposal: Proposal, phase: Phase) -> StartedTrial:
-        """Start the trial of a proposal, or one that another worker has left behind."""
+        """Start a trial for a proposal, or a waiting trial that another worker left behind."""
         attributes = {_PROPOSED: dict(proposal.whole), _ORIGIN: proposal.origin, _PHASE: phase}
         self._enqueue(self._encoded(proposal.whole), attributes)
         return self._started(phase)
 
     def ask_left_behind(self, phase: Phase) -> StartedTrial | None:
-        """Start a trial that waits in the study; None if none does."""
+        """Start a trial that is waiting in the study; None if there is none."""
         from optuna.trial import TrialState
 
-        waiting = any(one.state is TrialState.WAITING for one in self._trials())
+        waiting = any(trial.state is TrialState.WAITING for trial in self._trials())
         return self._started(phase) if waiting else None
 
     def sample(
         self, phase: Phase, is_new: Callable[[Mapping[str, Any]], bool]
     ) -> StartedTrial | None:
-        """Start a trial that the sampler proposes; None if it repeats what was tried.
+        """Start a trial that the sampler proposes; None if it only repeats earlier settings.
 
-        ``is_new``: whether whole settings are worth trying.
+        ``is_new`` tells whether settings, as the values of all keys, are worth trying.
         """
         from optuna.trial import TrialState
 
         for _ in range(_REPEATS):
-            asked = self._started(phase)
-            # What another worker proposes at this moment is not to be lost.
-            if asked.origin != SAMPLER or is_new(asked.whole):
-                return asked
-            self._study.tell(asked.trial, state=TrialState.FAIL)
+            started = self._started(phase)
+            # A trial that another worker has just proposed must not be dropped.
+            if started.origin != SAMPLER or is_new(started.whole):
+                return started
+            self._study.tell(started.trial, state=TrialState.FAIL)
         return None
 
     def finish(self, asked: StartedTrial, point: Point) -> None:
-        """Keep a finished point."""
+        """Store a finished point."""
         asked.trial.set_user_attr(_POINT, dump(point))
         self._tell(asked.trial.number, point)
 
@@ -218,22 +218,22 @@ class Study:
         with quiet():
             trial = self._study.ask()
             trial.set_user_attr(_WORKER, _this_worker())
-            known = trial.user_attrs
-            whole = known.get(_PROPOSED)
-            # Settings between the choices have no parameters that the sampler could learn from.
+            attrs = trial.user_attrs
+            whole = attrs.get(_PROPOSED)
+            # Settings between the choices can't be encoded as parameters for the sampler.
             if whole is None or self._encoded(whole):
                 params = self._suggested(trial)
             if whole is None:
                 whole = self._space.repaired(self._decoded(params))
                 trial.set_user_attr(_PROPOSED, whole)
-        return StartedTrial(trial, whole, known.get(_ORIGIN, SAMPLER), known.get(_PHASE, phase))
+        return StartedTrial(trial, whole, attrs.get(_ORIGIN, SAMPLER), attrs.get(_PHASE, phase))
 
     def _suggested(self, trial: Trial) -> dict[str, Any]:
-        """Return a trial's parameters: those it was proposed with, else the sampler's."""
+        """Return a trial's parameters: the enqueued ones, otherwise those the sampler chooses."""
         return {
             key: trial.suggest_int(key, 0, len(values) - 1)
             if _is_ordered(values)
-            else trial.suggest_categorical(key, [json.dumps(one) for one in values])
+            else trial.suggest_categorical(key, [json.dumps(value) for value in values])
             for key, values in self._space.choices.items()
         }
 
@@ -254,14 +254,14 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _encoded(self, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values as parameters; {} if one is none of the choices."""
-        found: dict[str, Any] = {}
+        """Return the values as parameters; {} if a value is not among the choices."""
+        params: dict[str, Any] = {}
         for key, values in self._space.choices.items():
             if "model_path" in whole or whole[key] not in values:
                 return {}
-            place = values.index(whole[key])
-            found[key] = place if _is_ordered(values) else json.dumps(values[place])
-        return found
+            index = values.index(whole[key])
+            params[key] = index if _is_ordered(values) else json.dumps(values[index])
+        return params
 
     def _decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -272,7 +272,7 @@ class Study:
 
 def _is_ordered(values: Sequence[Any]) -> bool:
     return len(values) > 2 and all(
-        isinstance(one, int) and not isinstance(one, bool) for one in values
+        isinstance(value, int) and not isinstance(value, bool) for value in values
     )
 
 
@@ -283,7 +283,7 @@ def _point_of(trial: FrozenTrial) -> Point | None:
     try:
         return replace(read(Point, stored), number=trial.number + 1)
     except ShapeError:
-        return None  # of another version
+        return None  # stored by another version
 
 
 def _this_worker() -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _this_worker() -> dict[str, Any]:
 
 
 def _is_at_work(trial: FrozenTrial) -> bool:
-    """Whether the worker of a running trial still lives, as far as it can be known here."""
+    """Whether the worker of a running trial is still alive, as far as this machine can tell."""
     import psutil
 
     worker = trial.user_attrs.get(_WORKER)
@@ -314,5 +314,5 @@ def _is_at_work(trial: FrozenTrial) -> bool:
 
 
 def _differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    found = [key for key in now if known.get(key) != json.loads(json.dumps(now[key]))]
-    return "another " + ", ".join(found or ["identity"])
+    keys = [key for key in now if known.get(key) != json.loads(json.dumps(now[key]))]
+    return "another " + ", ".join(keys or ["identity"])

@@ -1,4 +1,4 @@
-"""Lets the tests import the simulation, which is a script and its helpers."""
+"""The simulation, a script and its helpers, on the import path of its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation of the gate: its noise, and that it judges as the gate does."""
+"""The simulation of the gate: its noise, and its agreement with the gate."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_bursts_last_as_long_as_stated(rng: np.random.Generator) -> None:
 
 def test_a_burst_can_hit_both_processes_of_a_pair(rng: np.random.Generator) -> None:
     medians = np.median(in_time_order(rng, BURSTY, 3000, 2, 3), axis=-1) > 0.2
-    both, one = float(medians.all(axis=1).mean()), float(medians[:, 0].mean())
-    assert both > 5 * one**2
+    both, single = float(medians.all(axis=1).mean()), float(medians[:, 0].mean())
+    assert both > 5 * single**2
 
 
 def test_sessions_have_a_level_of_their_own(rng: np.random.Generator) -> None:
@@ -129,8 +129,8 @@ def test_decisions_of_a_batch_with_a_threshold_each() -> None:
     d = d + np.linspace(-0.02, 0.02, 6)
     seen = look(d, ZONE)
     alarm = np.array([4.6, 4.6, 50.0])
-    made = decide(seen, seen.log_worse, seen.log_fine, alarm, math.log(20), ZONE)
-    assert made.tolist() == [
+    rulings = decide(seen, seen.log_worse, seen.log_fine, alarm, math.log(20), ZONE)
+    assert rulings.tolist() == [
         Ruling.WORSE,
         Ruling.FINE,
         Ruling.UNDECIDED,
@@ -146,10 +146,10 @@ def test_judges_each_check_as_a_path_of_looks_does(rng: np.random.Generator, eff
         for n in range(FIRST, MAX + 1):
             seen = look(row[:n], ZONE)
             worse, fine = max(worse, float(seen.log_worse)), max(fine, float(seen.log_fine))
-            said = Ruling(int(decide(seen, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
-            if said is not Ruling.UNDECIDED:
+            ruling = Ruling(int(decide(seen, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
+            if ruling is not Ruling.UNDECIDED:
                 break
-        assert (said, n) == (decision, pairs)
+        assert (ruling, n) == (decision, pairs)
 
 
 def test_the_largest_evidence_so_far_counts() -> None:
@@ -182,27 +182,27 @@ def test_a_cell_does_not_depend_on_what_ran_before() -> None:
 @pytest.mark.parametrize("source", [independent, correlated])
 def test_an_unchanged_session_is_green(rng: np.random.Generator, source: object) -> None:
     assert callable(source)
-    done = simulate(rng, source(GPU, 3), np.zeros(CHECKS), 30)
-    assert done.all_fine() == Rate(30, 30)
-    assert done.any_worse() == Rate(0, 30)
+    simulated = simulate(rng, source(GPU, 3), np.zeros(CHECKS), 30)
+    assert simulated.all_fine() == Rate(30, 30)
+    assert simulated.any_worse() == Rate(0, 30)
 
 
 def test_the_slow_check_of_a_session_is_called(rng: np.random.Generator) -> None:
     effects = np.zeros(CHECKS)
     effects[7] = math.log1p(0.10)
-    done = simulate(rng, independent(QUIET, 3), effects, 30)
-    assert (done.decision[:, 7] == Ruling.WORSE).all()
-    assert done.any_worse(effects == 0.0) == Rate(0, 30)
-    assert (done.since <= done.pairs).all()
+    simulated = simulate(rng, independent(QUIET, 3), effects, 30)
+    assert (simulated.decision[:, 7] == Ruling.WORSE).all()
+    assert simulated.any_worse(effects == 0.0) == Rate(0, 30)
+    assert (simulated.since <= simulated.pairs).all()
 
 
 def test_a_test_is_measured_until_all_its_checks_are_decided(rng: np.random.Generator) -> None:
     effects = np.zeros(CHECKS)
     effects[0] = math.log1p(0.05)
-    done = simulate(rng, independent(QUIET, 3), effects, 30)
-    tests = done.pairs.reshape(30, -1, METRICS)
+    simulated = simulate(rng, independent(QUIET, 3), effects, 30)
+    tests = simulated.pairs.reshape(30, -1, METRICS)
     assert (tests == tests[..., :1]).all()
-    assert (tests[:, 0, 0] >= done.since[:, :METRICS].max(axis=1)).all()
+    assert (tests[:, 0, 0] >= simulated.since[:, :METRICS].max(axis=1)).all()
 
 
 def test_a_check_alone_needs_less_evidence_than_one_of_sixty(rng: np.random.Generator) -> None:
@@ -220,17 +220,17 @@ def test_what_is_not_in_question_is_neither_judged_nor_measured(rng: np.random.G
     asked[:, 0] = True
     effects = np.zeros(CHECKS)
     effects[0] = math.log1p(0.10)
-    done = simulate(rng, independent(QUIET, 3), effects, 20, in_question=asked)
-    assert (done.decision[:, 0] == Ruling.WORSE).all()
+    simulated = simulate(rng, independent(QUIET, 3), effects, 20, in_question=asked)
+    assert (simulated.decision[:, 0] == Ruling.WORSE).all()
     # The other metrics of its test are measured with it, and still not judged.
-    assert (done.decision[:, 1:] == Ruling.UNDECIDED).all()
-    assert (done.pairs[:, 1:] == 0).all()
+    assert (simulated.decision[:, 1:] == Ruling.UNDECIDED).all()
+    assert (simulated.pairs[:, 1:] == 0).all()
 
 
 def test_evidence_of_a_small_slowdown_is_no_alarm(rng: np.random.Generator) -> None:
     small = np.full(CHECKS, math.log1p(0.036))
-    done = simulate(rng, independent(Regime("steady", 0.0, 0.001, 0.001), 3), small, 20)
-    assert done.any_worse() == Rate(0, 20)
+    simulated = simulate(rng, independent(Regime("steady", 0.0, 0.001, 0.001), 3), small, 20)
+    assert simulated.any_worse() == Rate(0, 20)
 
 
 def test_checks_of_one_test_share_noise_where_they_are_correlated(

@@ -1,4 +1,4 @@
-"""Other tools' rules beside the gate: by their own code, and named where they are missing."""
+"""Rules of other tools, run by their own code; tools that are not installed are named."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ if "benchmatrix 5%, BCa" in INSTALLED:
     def test_a_tool_that_corrects_for_many_checks_asks_for_more(rng: np.random.Generator) -> None:
         peer = rule("benchmatrix 5%, BCa")
         base, candidate = np.exp(rng.normal(0.0, 0.01, (2, 200, 5, 3)))
-        one, many = peer.in_session(1), peer.in_session(1000)
+        single, many = peer.in_session(1), peer.in_session(1000)
         pairs = list(zip(base[:40], candidate[:40] * 1.07, strict=True))
-        assert sum(many(a, b) for a, b in pairs) < sum(one(a, b) for a, b in pairs)
+        assert sum(many(a, b) for a, b in pairs) < sum(single(a, b) for a, b in pairs)
 
 
 def test_a_tool_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

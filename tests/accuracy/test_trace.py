@@ -1,4 +1,4 @@
-"""Recorded traces: read with care, resampled in blocks, written one process a line."""
+"""Recorded traces: validated, resampled in blocks, written with one process per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas of registered metrics that fail: what has a target on them is an error."""
+"""Formulas of registered metrics that fail: a target on one makes the verdict ``error``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring without pytest: what the page on it shows runs as it stands, and decides."""
+"""Measuring without pytest: the examples in docs/python-api.md run as shown and give verdicts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
-#: Two processes: what is decided is not the point, but that it comes to a verdict. One process
-#: follows the other, which with such a model is the fastest way.
+#: Two processes: tests need a verdict, whichever it is. One process follows the other, which is
+#: the fastest way with such a small model.
 QUICK = {
     "processes": 2,
     "max_processes": 5,
@@ -46,7 +46,7 @@ QUICK = {
 
 @pytest.fixture(autouse=True)
 def _project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder of its own, on a machine that nobody else seems to use."""
+    """Work in a temporary folder, on a machine that nobody else seems to use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
@@ -74,8 +74,8 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 5
     code = "\n".join(blocks)
-    # Word for word but for the model, how often it is measured, and threads: beside other tests
-    # those of one engine wait for each other.
+    # Word for word except for the model, the numbers of samples, and threads: while other tests
+    # run, the threads of one engine wait for each other.
     for shown, here in (
         ('"smollm2-135m"', repr(str(tiny_llama()))),
         ('"budget": "30s"', f'"budget": "30s", **{QUICK}'),
@@ -158,7 +158,7 @@ def test_arguments_that_would_mean_nothing_are_refused() -> None:
 
 
 def test_the_table_names_no_option_of_pytest() -> None:
-    """Next steps are Python's and llmperf's, whatever the verdicts are."""
+    """Next steps are Python calls and llmperf commands, whatever the verdicts are."""
     result = perf.measure_workload(tiny(), "a", max_tokens=4)
     (test,) = result.tests
     assert "measure_workload(..., name=..., record=True)" in perf.table(result)
@@ -245,8 +245,8 @@ def test_a_session_measures_once_and_only_with_its_base() -> None:
 
 def test_the_core_does_without_pytest() -> None:
     code = "import sys, pytest_llmperf.api; print(*({'pytest', '_pytest'} & sys.modules.keys()))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == []
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_an_engine_that_is_kept_or_used_is_closed_first() -> None:

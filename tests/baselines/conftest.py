@@ -80,7 +80,7 @@ def store(tmp_path: Path) -> BaselineStore:
 
 @pytest.fixture
 def bad_file(store: BaselineStore, make_record: MakeRecord) -> Callable[..., Path]:
-    """Put a file with this content into the store's folder of the records' machine."""
+    """Put a file with the given content into the machine's folder of the store."""
 
     def put(content: str | bytes, name: str = "20260101T000000Z_bad.json") -> Path:
         path = store.root / MACHINE.key / name

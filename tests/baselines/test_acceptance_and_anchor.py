@@ -1,4 +1,4 @@
-"""Which sessions judge after an acceptance, and which are the anchor."""
+"""Which sessions judge after a level was accepted, and which are the anchor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Find = Callable[..., BaselineSamples]
 
 @pytest.fixture
 def sessions(make_record: Any) -> Callable[..., list[StoredRecord]]:
-    """Build one session a day at noon; session 1 measured 1 s, session 2 2 s, and so on."""
+    """Build one session a day at noon: session 1 measured 1 s, session 2 measured 2 s, ..."""
 
     def build(number: int, **changes: dict[str, Any]) -> list[StoredRecord]:
         stored = []
@@ -35,7 +35,7 @@ def sessions(make_record: Any) -> Callable[..., list[StoredRecord]]:
 
 
 def accept(day: int, session: int, kind: str = "accept", **changes: Any) -> StoredDecision:
-    """Decide in the evening of ``day`` about a session."""
+    """Return a decision about a session, made in the evening of ``day``."""
     facts: dict[str, Any] = {
         "kind": kind,
         "decided": f"2026-11-{day:02}T20:00:00.000Z",
@@ -105,10 +105,10 @@ def test_a_decision_about_a_session_that_does_not_match_changes_nothing(sessions
 
 
 def test_the_anchor_is_the_oldest_three_sessions(sessions: Any) -> None:
-    found = evidence(sessions(14))
-    assert anchored(found) == [1, 2, 3]
-    assert [one.path.name for one in found.anchor_records] == ["1.json", "2.json", "3.json"]
-    assert window(found) == list(range(5, 15))
+    samples = evidence(sessions(14))
+    assert anchored(samples) == [1, 2, 3]
+    assert [s.path.name for s in samples.anchor_records] == ["1.json", "2.json", "3.json"]
+    assert window(samples) == list(range(5, 15))
 
 
 def test_fewer_sessions_are_all_anchor(sessions: Any) -> None:
@@ -135,9 +135,9 @@ def test_the_anchor_decided_last_counts(sessions: Any) -> None:
 def test_an_anchor_older_than_the_accepted_level_holds_if_it_was_chosen_later(
     sessions: Any,
 ) -> None:
-    found = evidence(sessions(9), accept(8, 7), anchor(9, 2))
-    assert anchored(found) == [2]
-    assert window(found) == [7, 8, 9]
+    samples = evidence(sessions(9), accept(8, 7), anchor(9, 2))
+    assert anchored(samples) == [2]
+    assert window(samples) == [7, 8, 9]
 
 
 def test_accepting_a_level_later_moves_the_anchor_to_it(sessions: Any) -> None:
@@ -155,20 +155,20 @@ def test_anchoring_a_session_in_which_the_test_was_invalid_changes_nothing(sessi
 
 
 def test_a_metric_the_chosen_anchor_does_not_hold_falls_back_to_the_oldest(sessions: Any) -> None:
-    both = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
-    records = sessions(6, s3={"metrics": both}, s5={"metrics": both})
-    found = evidence(records, anchor(6, 4), metric="inter_token")
-    assert [one.path.name for one in found.anchor_records] == ["3.json", "5.json"]
+    metrics = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
+    records = sessions(6, s3={"metrics": metrics}, s5={"metrics": metrics})
+    samples = evidence(records, anchor(6, 4), metric="inter_token")
+    assert [s.path.name for s in samples.anchor_records] == ["3.json", "5.json"]
 
 
 def test_a_metric_recorded_only_lately_is_anchored_where_it_began(sessions: Any) -> None:
-    both = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
-    records = sessions(12, **{f"s{day}": {"metrics": both} for day in range(8, 13)})
-    found = evidence(records, metric="inter_token")
-    assert [one.path.name for one in found.anchor_records] == ["8.json", "9.json", "10.json"]
+    metrics = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
+    records = sessions(12, **{f"s{day}": {"metrics": metrics} for day in range(8, 13)})
+    samples = evidence(records, metric="inter_token")
+    assert [s.path.name for s in samples.anchor_records] == ["8.json", "9.json", "10.json"]
 
 
 def test_without_a_baseline_there_is_no_anchor(sessions: Any) -> None:
-    found = evidence(sessions(3), metric="prefill_tokens_per_sec")
-    assert found.status == "missing"
-    assert found.anchor == ()
+    samples = evidence(sessions(3), metric="prefill_tokens_per_sec")
+    assert samples.status == "missing"
+    assert samples.anchor == ()

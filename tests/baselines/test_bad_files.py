@@ -1,4 +1,4 @@
-"""Files that cannot be used: each is named with its path, the line where possible, and a remedy."""
+"""Unusable files: each is named with its path, the line where possible, and a remedy."""
 
 from __future__ import annotations
 
@@ -176,11 +176,11 @@ def test_a_link_to_a_record_is_read(store: Any, make_record: Any, tmp_path: Path
 
 
 def test_every_bad_file_is_listed_at_once(store: Any, bad_file: Any) -> None:
-    one, other = bad_file("", "a.json"), bad_file("{", "b.json")
+    first, second = bad_file("", "a.json"), bad_file("{", "b.json")
     message = complaint(store)
     assert message.startswith("2 baseline files cannot be used:")
-    assert str(one) in message
-    assert str(other) in message
+    assert str(first) in message
+    assert str(second) in message
 
 
 def test_hidden_files_and_other_kinds_are_left_alone(store: Any, bad_file: Any) -> None:
@@ -191,9 +191,9 @@ def test_hidden_files_and_other_kinds_are_left_alone(store: Any, bad_file: Any) 
 
 def test_a_record_in_another_machines_folder_is_refused(store: Any, make_record: Any) -> None:
     written = store.write(make_record())
-    other = store.root / "other-4c_cpu"
-    other.mkdir()
-    moved = written.rename(other / written.name)
+    other_folder = store.root / "other-4c_cpu"
+    other_folder.mkdir()
+    moved = written.rename(other_folder / written.name)
     message = complaint(store)
     assert message.startswith(f"{moved}: a record of machine xeon-sapphire-rapids-2c_cpu")
 

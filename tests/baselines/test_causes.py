@@ -1,4 +1,4 @@
-"""What the commit or the configuration did to the engine since the baseline, in words."""
+"""Causes in words: how commit or configuration changed the engine since the baseline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILD = "CPU : SSE3 = 1 | AVX2 = 1 | REPACK = 1 | CUDA : ARCHS = 890 | "
 
 
 def info(offloaded: int | None, *, asked: int = -1, build: str = BUILD) -> EngineInfo:
-    """An engine with so many of 31 layers on the GPU; None is a build without GPU code."""
+    """Return an engine with ``offloaded`` of 31 layers on the GPU; None: built without GPU code."""
     lines = [] if offloaded is None else [f"load_tensors: offloaded {offloaded}/31 layers to GPU"]
     report = read_load_report(lines, asked=asked, supports_gpu=offloaded is not None, n_layer=30)
     return EngineInfo("llama_cpp", "0.3.36", "m", build_flags=build, gpu=report)
@@ -82,8 +82,8 @@ def test_what_an_application_computes_on_is_not_compared() -> None:
 
 def test_other_thread_counts_are_named() -> None:
     assert found(side(n_threads=2), side()) == {"other_threads": "llm.n_threads 4 → 2"}
-    both = found(side(n_threads=2, n_threads_batch=1), side())
-    assert both == {"other_threads": "llm.n_threads 4 → 2, llm.n_threads_batch 4 → 1"}
+    texts = found(side(n_threads=2, n_threads_batch=1), side())
+    assert texts == {"other_threads": "llm.n_threads 4 → 2, llm.n_threads_batch 4 → 1"}
 
 
 def test_other_build_flags_are_named() -> None:
@@ -117,11 +117,11 @@ def test_of_an_engine_that_said_nothing_no_layers_are_compared() -> None:
     ],
 )
 def test_threads_beyond_the_cores_are_named(threads: int, batch: int, text: str | None) -> None:
-    told = beyond_cores({"n_threads": threads, "n_threads_batch": batch}, 2)
+    findings = beyond_cores({"n_threads": threads, "n_threads_batch": batch}, 2)
     if text is None:
-        assert told == []
+        assert findings == []
     else:
-        (finding,) = told
+        (finding,) = findings
         assert finding.text.startswith(text)
         assert (finding.name, finding.severity) == ("threads_beyond_cores", "warn")
 

@@ -1,4 +1,4 @@
-"""Which commit was measured, asked of a real git."""
+"""Which commit was measured, according to real git."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 @pytest.fixture(autouse=True)
 def clean_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the user's settings, and a hook that runs these tests, out of it."""
+    """Shield git from the user's settings, and from the variables of a hook that runs tests."""
     for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)

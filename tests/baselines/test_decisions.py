@@ -1,4 +1,4 @@
-"""Decision files: what they hold, how they are written, and what is told of a bad one."""
+"""Decision files: their content, how they are written, and the errors about bad ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def decided(store: Any, make_record: Any, make_decision: Any) -> Callable[..., P
 
 @pytest.fixture
 def edited(decided: Any) -> Callable[..., Path]:
-    """Write a decision and then change items of its file behind the plugin's back."""
+    """Write a decision, then change items in its file by hand."""
 
     def edit(**items: Any) -> Path:
         path = decided()
@@ -64,8 +64,8 @@ def test_a_decision_lies_under_its_machine_by_time_and_kind(decided: Any, store:
 
 def test_a_decision_survives_the_round_trip(decided: Any, store: Any, make_decision: Any) -> None:
     decided(reason="ünï: “quoted”\nand a second line")
-    (found,) = store.read_shelf("xeon-sapphire-rapids-2c_cpu").decisions
-    assert found.decision == make_decision(reason="ünï: “quoted”\nand a second line")
+    (stored,) = store.read_shelf("xeon-sapphire-rapids-2c_cpu").decisions
+    assert stored.decision == make_decision(reason="ünï: “quoted”\nand a second line")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -98,8 +98,8 @@ def test_decisions_come_back_in_the_order_they_were_made(decided: Any, store: An
     times = ["2026-11-23T08:00:00.5Z", "2026-11-23T08:00:00Z", "2026-11-23T08:00:00.25Z"]
     for time in times:
         decided(decided=time)
-    found = store.read_shelf("xeon-sapphire-rapids-2c_cpu").decisions
-    assert [one.decision.decided for one in found] == [times[1], times[2], times[0]]
+    decisions = store.read_shelf("xeon-sapphire-rapids-2c_cpu").decisions
+    assert [stored.decision.decided for stored in decisions] == [times[1], times[2], times[0]]
 
 
 def test_a_lookup_returns_the_machines_decisions(
@@ -107,9 +107,9 @@ def test_a_lookup_returns_the_machines_decisions(
 ) -> None:
     path = decided()
     record = make_record()
-    assert [one.path for one in find_baseline(store, record.machine, record.model).decisions] == [
-        path
-    ]
+    assert [
+        stored.path for stored in find_baseline(store, record.machine, record.model).decisions
+    ] == [path]
 
 
 def test_a_name_that_is_taken_is_never_overwritten(decided: Any) -> None:
@@ -144,7 +144,7 @@ def test_two_who_decide_at_once_lose_nothing(
         names += writer.communicate(timeout=120)[0].split()
         assert writer.returncode == 0
     assert len(set(names)) == 30
-    assert {one.path.name for one in store.read_shelf(key).decisions} == set(names)
+    assert {stored.path.name for stored in store.read_shelf(key).decisions} == set(names)
     assert [p for p in (store.root / key / "decisions").iterdir() if p.name.startswith(".")] == []
 
 
@@ -155,13 +155,13 @@ def test_a_read_only_folder_is_named(make_record: Any, make_decision: Any) -> No
         store = BaselineStore(Path(root) / "perf_baselines")
         folder = store.write(make_record()).parent
         folder.chmod(0o555)
-        superuser = os.geteuid() == 0  # who may write anywhere: be nobody for a moment
+        superuser = os.geteuid() == 0  # root may write anywhere: be nobody for a moment
         if superuser:
             os.seteuid(65534)
         try:
-            with pytest.raises(BaselineError, match="the decision could not be recorded") as told:
+            with pytest.raises(BaselineError, match="the decision could not be recorded") as caught:
                 store.write_decision(folder.name, make_decision())
-            assert "make the folder writable" in str(told.value)
+            assert "make the folder writable" in str(caught.value)
         finally:
             if superuser:
                 os.seteuid(0)
@@ -288,11 +288,11 @@ def test_a_decision_about_a_test_its_session_does_not_hold_names_all_three(
 def test_bad_records_and_bad_decisions_are_listed_together(
     store: Any, edited: Any, bad_file: Any
 ) -> None:
-    other, one = edited(kind="forget"), bad_file("")
+    decision, record = edited(kind="forget"), bad_file("")
     message = complaint(store)
     assert message.startswith("2 baseline files cannot be used:")
-    assert str(one) in message
-    assert str(other) in message
+    assert str(record) in message
+    assert str(decision) in message
 
 
 def test_a_file_in_the_decisions_place_is_named(store: Any, make_record: Any) -> None:

@@ -15,7 +15,7 @@ from pytest_llmperf.baselines.window import WINDOW
 
 @pytest.fixture
 def history(make_record: Any) -> Any:
-    """Build stored sessions, oldest first, from what differs in each one's test."""
+    """Build stored sessions, oldest first, from the changed parts of each session's test."""
 
     def build(*tests: dict[str, Any]) -> list[StoredRecord]:
         return [
@@ -39,61 +39,61 @@ def numbered(value: float) -> dict[str, Any]:
 
 
 def test_a_sessions_samples_are_returned_by_process(history: Any) -> None:
-    found = of(history({}))
-    assert found.status == "ok"
-    assert found.sessions == (((0.41, 0.42), (0.4, 0.43)),)
-    assert found.paths == (Path("0.json"),)
+    samples = of(history({}))
+    assert samples.status == "ok"
+    assert samples.sessions == (((0.41, 0.42), (0.4, 0.43)),)
+    assert samples.paths == (Path("0.json"),)
 
 
 def test_only_the_newest_sessions_count(history: Any) -> None:
-    found = of(history(*(numbered(1.0 + index) for index in range(WINDOW + 3))))
-    assert [session[0][0] for session in found.sessions] == [4.0 + i for i in range(WINDOW)]
-    assert found.paths[0] == Path("3.json")
+    samples = of(history(*(numbered(1.0 + index) for index in range(WINDOW + 3))))
+    assert [session[0][0] for session in samples.sessions] == [4.0 + i for i in range(WINDOW)]
+    assert samples.paths[0] == Path("3.json")
 
 
 def test_invalid_sessions_are_skipped_counted_and_replaced_by_older_ones(history: Any) -> None:
     tests = [numbered(1.0 + index) for index in range(WINDOW + 2)]
     tests[-1]["invalid"] = ("process 4242 (stress) used 1.9 of 2 cores",)
-    found = of(history(*tests))
-    assert [session[0][0] for session in found.sessions] == [2.0 + i for i in range(WINDOW)]
-    assert found.skipped_invalid == 1
+    samples = of(history(*tests))
+    assert [session[0][0] for session in samples.sessions] == [2.0 + i for i in range(WINDOW)]
+    assert samples.skipped_invalid == 1
 
 
 def test_a_test_whose_every_session_is_invalid_is_missing_and_says_so(history: Any) -> None:
-    found = of(history({"invalid": ("swapping",)}))
-    assert found.status == "missing"
-    assert found.skipped_invalid == 1
-    assert "invalid" in found.detail
+    samples = of(history({"invalid": ("swapping",)}))
+    assert samples.status == "missing"
+    assert samples.skipped_invalid == 1
+    assert "invalid" in samples.detail
 
 
 def test_a_test_that_was_never_recorded_is_missing(history: Any) -> None:
-    found = evidence_for(history({}), "test_new", "w1", "first_token")
-    assert found.status == "missing"
-    assert found.detail == "this test is in none of the baselines"
+    samples = evidence_for(history({}), "test_new", "w1", "first_token")
+    assert samples.status == "missing"
+    assert samples.detail == "this test is in none of the baselines"
 
 
 def test_a_metric_that_was_never_recorded_is_missing(history: Any) -> None:
-    found = of(history({}), metric="inter_token")
-    assert found.status == "missing"
-    assert "inter_token" in found.detail
+    samples = of(history({}), metric="inter_token")
+    assert samples.status == "missing"
+    assert "inter_token" in samples.detail
 
 
 def test_no_records_at_all_are_missing_without_a_detail() -> None:
-    found = evidence_for([], "test_new", "w1", "first_token")
-    assert (found.status, found.detail) == ("missing", "")
+    samples = evidence_for([], "test_new", "w1", "first_token")
+    assert (samples.status, samples.detail) == ("missing", "")
 
 
 def test_another_workload_is_never_compared(history: Any) -> None:
-    found = of(history({}), workload="w2")
-    assert found.status == "workload changed"
-    assert found.sessions == ()
-    assert "the baseline measured 1 request, 38 tokens in, 64 out" in found.detail
+    samples = of(history({}), workload="w2")
+    assert samples.status == "workload changed"
+    assert samples.sessions == ()
+    assert "the baseline measured 1 request, 38 tokens in, 64 out" in samples.detail
 
 
 def test_sessions_of_the_same_workload_count_past_those_of_another(history: Any) -> None:
-    found = of(history(numbered(1.0), {"workload": "w2", **numbered(2.0)}))
-    assert found.status == "ok"
-    assert [session[0][0] for session in found.sessions] == [1.0]
+    samples = of(history(numbered(1.0), {"workload": "w2", **numbered(2.0)}))
+    assert samples.status == "ok"
+    assert [session[0][0] for session in samples.sessions] == [1.0]
 
 
 def test_sessions_before_an_accepted_one_no_longer_judge(history: Any) -> None:
@@ -106,5 +106,5 @@ def test_sessions_before_an_accepted_one_no_longer_judge(history: Any) -> None:
 
 
 def test_an_invalid_session_accepts_nothing(history: Any) -> None:
-    spoilt = {**numbered(2.0), "accepted": "why", "invalid": ("throttled",)}
-    assert [session[0][0] for session in of(history(numbered(1.0), spoilt)).sessions] == [1.0]
+    invalid = {**numbered(2.0), "accepted": "why", "invalid": ("throttled",)}
+    assert [session[0][0] for session in of(history(numbered(1.0), invalid)).sessions] == [1.0]

@@ -20,10 +20,10 @@ def machine_with(machine: Any, key: str | None = None, **strict: Any) -> Any:
 def test_the_same_machine_and_model_match(store: Any, make_record: Any) -> None:
     record = make_record()
     path = store.write(record)
-    found = find_baseline(store, record.machine, record.model)
-    assert [stored.path for stored in found.records] == [path]
-    assert found.refused == ()
-    assert found.near is None
+    baseline = find_baseline(store, record.machine, record.model)
+    assert [stored.path for stored in baseline.records] == [path]
+    assert baseline.refused == ()
+    assert baseline.near is None
 
 
 def test_another_machine_under_the_same_key_is_refused_with_both_values(
@@ -32,9 +32,9 @@ def test_another_machine_under_the_same_key_is_refused_with_both_values(
     record = make_record()
     path = store.write(record)
     current = machine_with(record.machine, backend="vulkan", **{"usable cores": 4})
-    found = find_baseline(store, current, record.model)
-    assert found.records == ()
-    (refused,) = found.refused
+    baseline = find_baseline(store, current, record.model)
+    assert baseline.records == ()
+    (refused,) = baseline.refused
     assert refused.path == path
     assert [str(difference) for difference in refused.differences] == [
         "backend: baseline cpu, now vulkan",
@@ -45,8 +45,8 @@ def test_another_machine_under_the_same_key_is_refused_with_both_values(
 def test_another_model_is_refused_with_both_checksums(store: Any, make_record: Any) -> None:
     record = make_record()
     store.write(record)
-    other = ModelIdentity("smollm2-135m", "c2" * 32)
-    (refused,) = find_baseline(store, record.machine, other).refused
+    other_model = ModelIdentity("smollm2-135m", "c2" * 32)
+    (refused,) = find_baseline(store, record.machine, other_model).refused
     assert str(refused.differences[0]) == (
         f"model: baseline smollm2-135m (SHA-256 {'b1' * 6}), now smollm2-135m (SHA-256 {'c2' * 6})"
     )
@@ -63,18 +63,18 @@ def test_without_a_checksum_the_models_name_decides(store: Any, make_record: Any
     record = make_record(model=ModelIdentity("myapp.rag:answer", None))
     store.write(record)
     assert find_baseline(store, record.machine, record.model).records
-    other = ModelIdentity("myapp.rag:other", None)
-    assert find_baseline(store, record.machine, other).refused
+    other_model = ModelIdentity("myapp.rag:other", None)
+    assert find_baseline(store, record.machine, other_model).refused
 
 
 def test_matching_and_refused_records_stand_side_by_side(store: Any, make_record: Any) -> None:
     record = make_record()
     store.write(make_record(machine=machine_with(record.machine, backend="vulkan")))
     path = store.write(record)
-    found = find_baseline(store, record.machine, record.model)
-    assert [stored.path for stored in found.records] == [path]
-    assert len(found.refused) == 1
-    assert found.near is None
+    baseline = find_baseline(store, record.machine, record.model)
+    assert [stored.path for stored in baseline.records] == [path]
+    assert len(baseline.refused) == 1
+    assert baseline.near is None
 
 
 def test_the_nearest_other_machine_is_named_when_nothing_matches(
@@ -85,15 +85,15 @@ def test_the_nearest_other_machine_is_named_when_nothing_matches(
     near = machine_with(record.machine, "b-near-8c_cpu", **{"usable cores": 8})
     store.write(make_record(machine=far))
     path = store.write(make_record(machine=near))
-    found = find_baseline(store, record.machine, record.model).near
-    assert found is not None
-    assert (found.key, found.path) == ("b-near-8c_cpu", path)
-    assert [str(d) for d in found.differences] == ["usable cores: baseline 8, now 2"]
+    nearest = find_baseline(store, record.machine, record.model).near
+    assert nearest is not None
+    assert (nearest.key, nearest.path) == ("b-near-8c_cpu", path)
+    assert [str(d) for d in nearest.differences] == ["usable cores: baseline 8, now 2"]
 
 
 def test_an_empty_store_has_nothing_near(store: Any, make_record: Any) -> None:
-    found = find_baseline(store, make_record().machine, make_record().model)
-    assert (found.records, found.refused, found.near) == ((), (), None)
+    baseline = find_baseline(store, make_record().machine, make_record().model)
+    assert (baseline.records, baseline.refused, baseline.near) == ((), (), None)
 
 
 def test_a_bad_file_is_never_skipped(store: Any, make_record: Any, bad_file: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which sessions nobody needs any more, and that removing them changes no verdict."""
+"""Sessions that are no longer needed, and whose removal changes no verdict."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def decide(store: BaselineStore, kind: Any, session: Path, day: int = 30) -> Pat
 
 
 def going(store: BaselineStore, keep: int = MIN_KEEP) -> list[int]:
-    """The days of the sessions that may go."""
+    """Return the days of the sessions that may be removed."""
     return [int(s.path.name[6:8]) for s in unneeded(store.read_shelf(KEY), keep)]
 
 
@@ -203,8 +203,8 @@ def test_a_file_that_can_not_be_removed_is_named(
 
 
 def all_evidence(store: BaselineStore) -> dict[Any, BaselineSamples]:
-    """What judges every test and metric of every model, as of the newest workload."""
-    found = {}
+    """Return the samples that judge each test and metric of each model, at its newest workload."""
+    evidence = {}
     shelf = store.read_shelf(KEY)
     for group in alike(shelf.records):
         model = group[-1].record.model
@@ -212,14 +212,14 @@ def all_evidence(store: BaselineStore) -> dict[Any, BaselineSamples]:
         for nodeid in {name for s in group for name in s.record.tests}:
             newest = [s for s in group if nodeid in s.record.tests][-1].record.tests[nodeid]
             for metric in ("first_token", "inter_token"):
-                found[model.name, nodeid, metric] = evidence_for(
+                evidence[model.name, nodeid, metric] = evidence_for(
                     matching.records,
                     nodeid,
                     newest.workload,
                     metric,
                     decisions=matching.decisions,
                 )
-    return found
+    return evidence
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -242,8 +242,8 @@ def test_no_verdict_changes(store: Any, record_day: Any, make_record: Any, seed:
     before = all_evidence(store)
     removed = list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
     after = all_evidence(store)
-    for key, one in before.items():
-        assert (one.status, one.records, one.anchor_records) == (
+    for key, samples in before.items():
+        assert (samples.status, samples.records, samples.anchor_records) == (
             after[key].status,
             after[key].records,
             after[key].anchor_records,

@@ -40,12 +40,12 @@ def test_the_reason_of_an_accepted_level_is_kept(make_record: Any) -> None:
 
 
 def test_what_can_be_told_of_a_prompt_is_kept_in_a_line_each(make_record: Any) -> None:
-    one = RequestDigest("token", 14, 14, 8, "5f3a9c21", 4, "0b7", {"seed": 1})
-    text = to_text(make_record(test={"requests": (one, one)}))
+    digest = RequestDigest("token", 14, 14, 8, "5f3a9c21", 4, "0b7", {"seed": 1})
+    text = to_text(make_record(test={"requests": (digest, digest)}))
     assert text.count('["token", 14, 14, 8, "5f3a9c21", 4, "0b7", "{\\"seed\\": 1}"]') == 2
     data = json.loads(text)
     (test,) = from_json(data).tests.values()
-    assert test.requests == (one, one)
+    assert test.requests == (digest, digest)
     (stored,) = data["tests"].values()
     stored["requests"][1] = ["token"]
     with pytest.raises(
@@ -84,16 +84,16 @@ def test_any_test_and_samples_survive_the_round_trip(
 ) -> None:
     record = make_record()
     (test,) = record.tests.values()
-    metric = MetricRecord("s", tuple(tuple(one) for one in samples))
+    metric = MetricRecord("s", tuple(tuple(process) for process in samples))
     changed = make_record(test={"metrics": {"first_token": metric}})
     text = to_text(type(record)(**{**vars(changed), "tests": {nodeid: test}}))
-    again = from_json(json.loads(text.encode("utf-8", "strict").decode()))
-    assert list(again.tests) == [nodeid]
-    assert to_text(again) == text
+    reread = from_json(json.loads(text.encode("utf-8", "strict").decode()))
+    assert list(reread.tests) == [nodeid]
+    assert to_text(reread) == text
     stored = from_json(json.loads(to_text(changed)))
     (values,) = [t.metrics["first_token"].samples for t in stored.tests.values()]
-    for one, other in zip(values, samples, strict=True):
-        assert one == pytest.approx(other, rel=1e-8)
+    for read, expected in zip(values, samples, strict=True):
+        assert read == pytest.approx(expected, rel=1e-8)
 
 
 def test_each_process_is_one_line(make_record: Any) -> None:
@@ -103,10 +103,10 @@ def test_each_process_is_one_line(make_record: Any) -> None:
 
 def test_the_order_of_keys_does_not_depend_on_the_order_of_tests(make_record: Any) -> None:
     (test,) = make_record().tests.values()
-    one = make_record(tests={"a": test, "b": test})
-    other = make_record(tests={"b": test, "a": test})
-    assert to_text(one) == to_text(other)
-    assert list(json.loads(to_text(one))) == [
+    record = make_record(tests={"a": test, "b": test})
+    reordered = make_record(tests={"b": test, "a": test})
+    assert to_text(record) == to_text(reordered)
+    assert list(json.loads(to_text(record))) == [
         "schema", "recorded", "provenance", "model", "config", "machine", "session", "tests",
     ]  # fmt: skip
 

@@ -24,7 +24,7 @@ def with_extra(record: Any, extra: dict[str, Any]) -> Any:
 
 
 def noted(stored: Any, record: Any, extra: dict[str, Any]) -> list[str]:
-    """What a session with these arguments says of a stored one."""
+    """Return the items that differ between a stored session and one with these arguments."""
     config = {**record.config, "extra": extra}
     found = notes(StoredRecord(Path("x.json"), stored), record.machine, record.provenance, config)
     return [difference.item for difference in found]
@@ -44,9 +44,9 @@ def test_a_calibration_holds_the_keys_and_no_value(tmp_path: Path) -> None:
     path = write_calibration(tmp_path, "2026-11-23T04:00:00Z", data)
     assert SECRET not in path.read_text()
     assert PRIVATE not in path.read_text()
-    (found,), _ = read_calibrations(tmp_path)
-    assert found.is_of("m", {"n_ctx": 64, "extra": EXTRA})
-    assert not found.is_of("m", {"n_ctx": 64, "extra": {**EXTRA, "api_key": "another"}})
+    (calibration,), _ = read_calibrations(tmp_path)
+    assert calibration.is_of("m", {"n_ctx": 64, "extra": EXTRA})
+    assert not calibration.is_of("m", {"n_ctx": 64, "extra": {**EXTRA, "api_key": "another"}})
 
 
 def test_a_changed_value_is_named_by_its_key(make_record: Any) -> None:
@@ -60,11 +60,11 @@ def test_a_changed_value_is_named_by_its_key(make_record: Any) -> None:
 
 
 def test_two_configurations_differ_without_their_values() -> None:
-    here, there = ({"model_path": "m", "extra": {"api_key": key}} for key in (SECRET, "another"))
-    (found,) = setting_differences(here, there)
-    assert found.item == "llm.extra.api_key"
-    assert SECRET not in str(found)
-    assert "another" not in str(found)
+    first, second = ({"model_path": "m", "extra": {"api_key": key}} for key in (SECRET, "another"))
+    (difference,) = setting_differences(first, second)
+    assert difference.item == "llm.extra.api_key"
+    assert SECRET not in str(difference)
+    assert "another" not in str(difference)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The formats on disk: files come back byte for byte."""
+"""The formats on disk: files that are read and written again are the same byte for byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.stored_json import ShapeError, read
 
 STORED = Path(__file__).parent / "stored"
-#: Sessions of this repository.
+#: Sessions recorded in this repository.
 RECORDED = sorted(Path(__file__).parents[2].glob("perf_baselines/*/*.json"))
 
 
@@ -35,8 +35,8 @@ def test_a_session_of_a_search_is_written_as_it_was_read(tmp_path: Path) -> None
     text = (STORED / "bisect_session.json").read_text(encoding="utf-8")
     with BisectEvidence(tmp_path, ["any"]) as evidence:
         evidence.keep(read(BisectSession, json.loads(text)))
-        (kept,) = evidence.folder.glob("*.session.json")
-        assert kept.read_text(encoding="utf-8") == text
+        (file,) = evidence.folder.glob("*.session.json")
+        assert file.read_text(encoding="utf-8") == text
 
 
 def test_a_pair_is_written_as_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_a_pair_is_written_as_it_was_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert file.read_text(encoding="utf-8") == text
 
 
-#: What its dataclass has a default for, and every version wrote.
+#: Items that have a default in their dataclass, yet were written by every version.
 NEEDED = {
     record.BaselineRecord: [
         ("complete.json", path)
@@ -63,10 +63,10 @@ NEEDED = {
 def test_a_damaged_file_does_not_pass_for_a_whole_one(kind: type[Any]) -> None:
     for name, path in NEEDED[kind]:
         data = json.loads((STORED / name).read_text(encoding="utf-8"))
-        *way, last = path.split(".")
-        inside = data
-        for key in way:
-            inside = inside[key]
-        del inside[last]
+        *parents, last = path.split(".")
+        parent = data
+        for key in parents:
+            parent = parent[key]
+        del parent[last]
         with pytest.raises(ShapeError, match=f"^{path}: missing$"):
             read(kind, data)

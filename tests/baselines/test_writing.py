@@ -1,4 +1,4 @@
-"""Writing records: names, many writers at once, kill -9 at any point, and disks that refuse."""
+"""Writing records: names, many writers at once, kill -9 at any point, and failing disks."""
 
 from __future__ import annotations
 
@@ -122,17 +122,17 @@ def test_a_writer_killed_at_any_point_leaves_only_whole_records(
         assert process.stdout.readline() == "ready\n"
         time.sleep(moment.uniform(0, 0.03))
         process.kill()
-        told = process.stdout.read().split("\n")[:-1]
+        announced = process.stdout.read().split("\n")[:-1]
         process.wait()
         process.stdout.close()
-        # Whatever it had announced is there, and everything there is whole.
-        assert set(told) <= {path.name for path in visible(store)}
+        # Every file announced exists, and every file that exists is complete.
+        assert set(announced) <= {path.name for path in visible(store)}
         store.check_all()
     store.write(make_record())
     assert [path for path in hidden(store) if path.suffix == ".tmp"] == []
 
 
-#: Every step of a write at which a kill could strike, by the function that takes it.
+#: Every step of a write that a kill could interrupt: a function, and its calls to skip.
 STEPS = [
     ("os.open", 0), ("os.write", 0), ("os.fsync", 0), ("os.link", 0), ("os.fsync", 1),
     ("Path.unlink", 0),
@@ -183,9 +183,9 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_folder_that_cannot_be_made_is_named(make_record: Any) -> None:
-    with pytest.raises(BaselineError, match=r"^/proc/llmperf/xeon.*could not be recorded") as told:
+    with pytest.raises(BaselineError, match=r"^/proc/llmperf/xeon.*could not be recorded") as info:
         BaselineStore(Path("/proc/llmperf")).write(make_record())
-    assert "perf.baselines" in str(told.value)
+    assert "perf.baselines" in str(info.value)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions there")
@@ -196,7 +196,7 @@ def test_a_read_only_folder_is_named(make_record: Any) -> None:
         store = BaselineStore(Path(root) / "perf_baselines")
         folder = store.write(record).parent
         folder.chmod(0o555)
-        superuser = os.geteuid() == 0  # who may write anywhere: be nobody for a moment
+        superuser = os.geteuid() == 0  # root may write anywhere: be nobody for a moment
         if superuser:
             os.seteuid(65534)
         try:
@@ -237,17 +237,17 @@ def test_a_living_writers_temporary_file_is_left_alone(
     prelude = (
         "import time; folder._claim = lambda *_: (print('waiting', flush=True), time.sleep(600))"
     )
-    other = start(writer(1, prelude))
+    writing = start(writer(1, prelude))
     try:
-        assert other.stdout is not None
-        assert [other.stdout.readline() for _ in range(2)] == ["ready\n", "waiting\n"]
+        assert writing.stdout is not None
+        assert [writing.stdout.readline() for _ in range(2)] == ["ready\n", "waiting\n"]
         store.write(make_record())
         assert len(hidden(store)) == 1
     finally:
-        other.kill()
-        other.wait()
-        assert other.stdout is not None
-        other.stdout.close()
+        writing.kill()
+        writing.wait()
+        assert writing.stdout is not None
+        writing.stdout.close()
 
 
 def test_an_abandoned_file_of_an_unknown_writer_is_removed_after_a_day(

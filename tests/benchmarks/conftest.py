@@ -1,4 +1,4 @@
-"""Lets the tests import the benchmarks, which are scripts and their helpers."""
+"""The benchmarks, which are scripts and their helpers, on the import path of their tests."""
 
 from __future__ import annotations
 

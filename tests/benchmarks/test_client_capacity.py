@@ -1,4 +1,4 @@
-"""When the benchmark of the client says that it sustains too little."""
+"""When the client benchmark calls our client too slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of single answers, as measured here, stated by the server and by another tool."""
+"""Figures of single answers: measured here, stated by the server, measured by another tool."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_a_server_without_timings_is_refused(timings):
 
 
 def test_prompts_differ_and_are_of_one_length():
-    found = list(prompts(random.Random(1), 20, 100))
-    assert len(set(found)) == 20
-    assert {len(one) for one in found} == {100}
+    drawn = list(prompts(random.Random(1), 20, 100))
+    assert len(set(drawn)) == 20
+    assert {len(prompt) for prompt in drawn} == {100}
 
 
 def test_a_row_has_the_ratio_of_pairs():
@@ -51,8 +51,8 @@ def results(**requests: Any) -> Any:
 
 
 def test_guidellms_figures_are_those_of_single_requests():
-    one = {"time_to_first_token_ms": 50.0, "inter_token_latency_ms": 2.0}
-    assert latencies_of(results(successful=[one])) == Latencies((0.05,), (0.002,))
+    request = {"time_to_first_token_ms": 50.0, "inter_token_latency_ms": 2.0}
+    assert latencies_of(results(successful=[request])) == Latencies((0.05,), (0.002,))
 
 
 @pytest.mark.parametrize("failed", [{}, {"successful": [{}], "errored": [{}]}])
@@ -62,7 +62,7 @@ def test_failed_requests_are_not_compared(failed):
 
 
 def test_guidellm_is_asked_for_the_same(tmp_path):
-    asked = specification("http://h:1", "m", tmp_path / "requests.json", 8, tmp_path / "out.json")
-    assert asked["profile"] == {"kind": "synchronous"}
-    assert asked["constraints"] == [{"kind": "max_requests", "count": 8}]
-    assert asked["backend"]["extras"]["body"]["cache_prompt"] is False
+    spec = specification("http://h:1", "m", tmp_path / "requests.json", 8, tmp_path / "out.json")
+    assert spec["profile"] == {"kind": "synchronous"}
+    assert spec["constraints"] == [{"kind": "max_requests", "count": 8}]
+    assert spec["backend"]["extras"]["body"]["cache_prompt"] is False

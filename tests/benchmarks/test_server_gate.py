@@ -1,4 +1,4 @@
-"""What a benchmark of sessions with servers counts, and how it shows it."""
+"""The server gate benchmark: the sessions and checks it counts, and the rows it prints."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def outcome(verdict: str, *metrics: Any, pairs: int = 6, processes: int = 6) -> 
 
 
 def test_only_gated_checks_are_called():
-    found = outcome(
+    counted = outcome(
         "regressed",
         metric("tokens_per_sec", "regressed", 0.07),
         metric("inter_token", "regressed", gated=False),
         metric("first_token", "pass"),
     )
-    assert (found["verdict"], found["called"]) == ("regressed", ["tokens_per_sec"])
-    assert found["changes"] == {"tokens_per_sec": 0.07, "first_token": 0.01}
+    assert (counted["verdict"], counted["called"]) == ("regressed", ["tokens_per_sec"])
+    assert counted["changes"] == {"tokens_per_sec": 0.07, "first_token": 0.01}
 
 
 def test_blocks_count_where_there_are_no_pairs():

@@ -1,4 +1,4 @@
-"""Where the benchmark of true figures finds the time that a request and its answer took."""
+"""The server truth benchmark: delays of requests and chunks, and which requests show a stop."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_both_ways_of_a_request_are_told_apart_whatever_the_order():
         {"number": 1, "received": 2.002, "chunks": [(2.499, 1), (2.6, 1)]},
         {"number": 0, "received": 1.001, "chunks": [(1.247, 1), (1.3, 1)]},
     ]
-    found = [way for both in delays(result, truths) for way in both]
-    assert found == pytest.approx([0.001, 0.003, 0.002, 0.001])
+    seconds = [way for both in delays(result, truths) for way in both]
+    assert seconds == pytest.approx([0.001, 0.003, 0.002, 0.001])
 
 
 def test_requests_are_in_step_only_where_that_is_asked_for():

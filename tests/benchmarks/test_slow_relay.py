@@ -1,4 +1,4 @@
-"""The relay that makes a server slower by a known share: what it holds, and what it notes."""
+"""The relay that makes a server slower by a known share: its delays and its notes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ END = b"0\r\n\r\n"
 
 
 def paced(pace: Pace, *arrivals: tuple[bytes, float]) -> tuple[list[float], list[Any]]:
-    """Return when each read may go on, and what was noted; reads leave when they may."""
+    """Return when each read may leave, and the notes taken; each read leaves at that time."""
     due, noted = [], []
     for data, at in arrivals:
         due.append(pace.due(data, at))
         noted.append(pace.left(data, at, due[-1]))
-    return due, [one for one in noted if one is not None]
+    return due, [note for note in noted if note is not None]
 
 
 def test_the_time_since_the_first_chunk_grows_by_the_share():
@@ -46,7 +46,7 @@ def test_the_next_answer_of_a_connection_begins_anew():
 
 def test_an_end_that_comes_in_pieces_is_seen():
     _, noted = paced(Pace(0.0), (CHUNK, 1.0), (CHUNK + b"0\r", 2.0), (b"\n\r\n", 2.0))
-    assert [one["chunks"] for one in noted] == [2]
+    assert [note["chunks"] for note in noted] == [2]
 
 
 def test_what_is_no_stream_is_not_an_answer():
@@ -71,17 +71,17 @@ def test_answers_pass_as_they_are_and_take_as_much_longer_as_noted():
         async with ServerSimulator(Plan(gap=0.005)) as server:
             relay = Relay(0, int(server.url.rpartition(":")[2]), 0.5, noted.append)
             async with ServerClient(ServerSettings(f"http://127.0.0.1:{relay.port}")) as client:
-                asked = [await client.ask(ServerRequest("hi", max_tokens=8)) for _ in range(3)]
+                received = [await client.ask(ServerRequest("hi", max_tokens=8)) for _ in range(3)]
             # An answer is noted after its last chunk has left.
-            while len(noted) < len(asked):
+            while len(noted) < len(received):
                 await asyncio.sleep(0.01)
             relay.close()
-            return asked
+            return received
 
     answers = asyncio.run(asyncio.wait_for(ask(), 20))
-    assert [one.output_tokens for one in answers] == [8] * 3
+    assert [answer.output_tokens for answer in answers] == [8] * 3
     # Before its last chunk a read may hold several of them.
-    assert [one["share"] for one in noted] == [0.5] * 3
+    assert [answer["share"] for answer in noted] == [0.5] * 3
     slowed = true_slowdown(noted)
     assert slowed is not None
     # No chunk leaves early, however late the machine is.

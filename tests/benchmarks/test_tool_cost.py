@@ -1,4 +1,4 @@
-"""What a load tool is said to cost, and what GuideLLM says of requests that had their own times."""
+"""The measured cost of a load tool, and GuideLLM's figures for requests with due times."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_a_tool_that_fails_is_told_by_its_last_lines(tmp_path: Path, code: str, 
 
 def test_guidellms_requests_have_a_due_time_of_their_own():
     timings = {"targeted_start": 100.0, "request_start": 101.5}
-    one: dict[str, Any] = {"info": {"timings": timings}, "time_to_first_token_ms": 250.0}
-    found = paced_of({"benchmarks": [{"requests": {"successful": [one], "errored": []}}]})
-    assert found == [Paced(100.0, 101.5, 101.75)]
+    request: dict[str, Any] = {"info": {"timings": timings}, "time_to_first_token_ms": 250.0}
+    paced = paced_of({"benchmarks": [{"requests": {"successful": [request], "errored": []}}]})
+    assert paced == [Paced(100.0, 101.5, 101.75)]
 
 
 def test_a_stop_is_shown_by_latencies_of_at_least_its_rest():

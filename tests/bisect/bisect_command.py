@@ -1,4 +1,4 @@
-"""A small application in a repository, and ``llmperf bisect`` called there as a user calls it."""
+"""A small application in a repository, and ``llmperf bisect`` run there as a user runs it."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ FILES = {
     "toy.py": APP.format(seconds=0.003),
     "tests/perf/test_it.py": TEST,
     "config.yaml": CONFIG,
-    # What else ran on the machine voids no sample here.
+    # Other load on the machine voids no sample here.
     "conftest.py": (
         "from pytest_llmperf.session import machine_watch\nmachine_watch.judge = lambda *_: []\n"
     ),
     "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n",
     ".gitignore": "__pycache__/\n",
 }
-#: So much slower that no neighbour hides it.
+#: So much slower that no other load can hide it.
 SLOW = APP.format(seconds=0.012)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
 class Command:
-    """A project's folder, and the command called in it.
+    """A project's folder, and the command that runs in it.
 
     Attributes:
-        root: the project's.
-        home: beside it: the cache, and what is written.
-        plugins: environment that says which plugins its sessions load.
+        root: the project's folder.
+        home: a folder beside it, for the cache and the files that are written.
+        plugins: environment variables that say which plugins its sessions load.
     """
 
     root: Path
@@ -101,7 +101,7 @@ class Command:
         )
 
     def run(self, *words: str, cwd: str = ".") -> Said:
-        """Call it; ``--json`` is read."""
+        """Run the command, and read the file of its ``--json``."""
         process = self.start("--json", str(self.home / "out.json"), *words, cwd=cwd)
         out, err = process.communicate(timeout=300)
         report = self.home / "out.json"
@@ -109,7 +109,7 @@ class Command:
         return Said(process.returncode, out, err, data)
 
     def left(self) -> list[Path]:
-        """Return what is left of checkouts."""
+        """Return the checkouts that were left behind."""
         return list((self.home / "cache" / "worktrees").glob("*/*"))
 
 
@@ -124,5 +124,5 @@ class Said:
 
     @property
     def words(self) -> str:
-        """All output, its white space as one space."""
+        """All output, with every run of white space as one space."""
         return " ".join(f"{self.out} {self.err}".split())

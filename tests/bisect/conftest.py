@@ -1,4 +1,4 @@
-"""A search in a repository made by the test, out of reach of the user's own settings."""
+"""Fixtures for searches in a repository of the test, isolated from the user's git settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.bisect.evidence import BisectEvidence
 
 @pytest.fixture(autouse=True)
 def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the user's settings, and a hook that runs these tests, out of it."""
+    """Isolate git from the user's settings and from a hook that runs these tests."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
     for name in list(os.environ):
@@ -29,7 +29,7 @@ def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Where a test makes its repository."""
+    """Return the folder in which a test makes its repository."""
     return tmp_path / "a project"
 
 
@@ -46,12 +46,12 @@ def evidence(cache: Path) -> Iterator[BisectEvidence]:
 
 @pytest.fixture
 def command(root: Path, tmp_path: Path) -> Command:
-    """A repository with one commit of the small application."""
+    """Return the command in a repository with one commit of the small application."""
     root.mkdir()
     git(root, "init", "--quiet", "-b", "main")
-    made = Command(root, tmp_path / "home")
-    made.home.mkdir()
+    project = Command(root, tmp_path / "home")
+    project.home.mkdir()
     for name, content in FILES.items():
-        made.write(name, content)
-    made.commit("the first one")
-    return made
+        project.write(name, content)
+    project.commit("the first one")
+    return project

@@ -1,4 +1,4 @@
-"""Real repositories whose commits say themselves how fast they are, and an oracle that reads it."""
+"""Real repositories whose commits state how fast they are, and an oracle that reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ISOLATED = {
     "GIT_COMMITTER_EMAIL": "t@example.org",
 }
 RATES = Rates(false_alarm=0.01, false_pass=0.05, tolerance=0.05)
-#: What one letter of a history stands for.
+#: The state that each letter of a history stands for.
 LETTERS = {
     "f": {"decode": "pass"},
     "s": {"decode": "regressed"},
@@ -47,7 +47,7 @@ def git(cwd: Path, *arguments: str) -> str:
 
 
 def add(root: Path, letter: str, message: str = "") -> str:
-    """Commit a state, and a file that no other commit has so; return the hash."""
+    """Commit a state, and a file with unique content; return the hash."""
     (root / "state").write_text(json.dumps(LETTERS[letter]))
     (root / "number").write_text(os.urandom(8).hex())
     git(root, "add", "--all")
@@ -56,7 +56,7 @@ def add(root: Path, letter: str, message: str = "") -> str:
 
 
 def history(root: Path, letters: str, same: Collection[int] = ()) -> list[str]:
-    """Make a repository of one line of commits; return their hashes, oldest first.
+    """Make a repository with a linear history; return the hashes, oldest first.
 
     ``same``: the commits, counted from 0, that change nothing but a recorded session.
     """
@@ -65,10 +65,10 @@ def history(root: Path, letters: str, same: Collection[int] = ()) -> list[str]:
     stream = []
     for number, letter in enumerate(letters):
         state, message = json.dumps(LETTERS[letter]), f"state {letter}"
-        who = f"t <t@example.org> {1_700_000_000 + 60 * number} +0000"
+        identity = f"t <t@example.org> {1_700_000_000 + 60 * number} +0000"
         stream += [
             "commit refs/heads/main",
-            *(f"author {who}", f"committer {who}"),
+            *(f"author {identity}", f"committer {identity}"),
             *(f"data {len(message)}", message),
             "M 100644 inline state",
             *(f"data {len(state)}", state),
@@ -86,9 +86,9 @@ def history(root: Path, letters: str, same: Collection[int] = ()) -> list[str]:
 
 
 class Oracle:
-    """Asks git, in a process of its own, what a commit says; remembers what was asked.
+    """An oracle that reads a commit's state with git, and remembers the questions.
 
-    BaseSide a parent that is as slow, nothing is regressed.
+    Compared with its own parent, a commit that is as slow is not regressed.
     """
 
     def __init__(self, root: Path, machine: str = "m1") -> None:

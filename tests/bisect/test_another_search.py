@@ -1,4 +1,4 @@
-"""What makes a search another one: what was measured in other circumstances does not count."""
+"""Which changes make a bisection another search, for which earlier sessions don't count."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def install(site: Path, version: str, files: str, source: Path | None = None) ->
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of installed packages, with one in it."""
+    """Return a folder of installed packages that holds one package."""
     folder = tmp_path / "site"
     monkeypatch.setattr(fingerprint, "installed_here", lambda: Installed([folder]))
     install(folder, "1.0", "engine.so,sha256=a,1")

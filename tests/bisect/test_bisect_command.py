@@ -1,4 +1,4 @@
-"""``llmperf bisect`` as a user calls it: real sessions of a small application, and what it says."""
+"""``llmperf bisect`` as a user runs it: real sessions of a small application, and its output."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: 
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
     culprit = command.commit("Slower tokens", toy__py=SLOW)
     command.write("toy.py", "raise SystemExit('uncommitted, and not what is asked about')\n")
-    # Once with every plugin that is installed, as a user's sessions have them.
+    # Once with all installed plugins, as in a user's sessions.
     command.plugins = {}
-    said = command.run("HEAD~2", "HEAD", "tests/perf")
-    assert (said.status, said.err) == (0, "")
-    assert "2 commits: at most 3 sessions, each measuring for at most 10 min" in said.words
-    assert f"first bad commit: {culprit}" in said.words
-    assert "the chance that this commit itself is no slower is at most 1%" in said.words
-    assert max(map(len, said.out.splitlines())) <= 80 or "/" in said.out
-    assert said.data["kind"] == "found"
-    assert said.data["first"]["hash"] == culprit
-    (effect,) = said.data["effects"]
+    result = command.run("HEAD~2", "HEAD", "tests/perf")
+    assert (result.status, result.err) == (0, "")
+    assert "2 commits: at most 3 sessions, each measuring for at most 10 min" in result.words
+    assert f"first bad commit: {culprit}" in result.words
+    assert "the chance that this commit itself is no slower is at most 1%" in result.words
+    assert max(map(len, result.out.splitlines())) <= 80 or "/" in result.out
+    assert result.data["kind"] == "found"
+    assert result.data["first"]["hash"] == culprit
+    (effect,) = result.data["effects"]
     assert effect["test"] == "tests/perf/test_it.py::test_a"
     assert 0.5 < effect["low"] <= effect["effect"] <= effect["high"]
-    assert [each["call"] for each in said.data["path"]] == ["good"]
+    assert [step["call"] for step in result.data["path"]] == ["good"]
     assert command.left() == []
     assert git(command.root, "status", "--porcelain") == "M toy.py"
 
-    # All of it is kept; from the folder of the tests, another search finds nothing of it.
+    # All sessions are kept, so the same search measures nothing again.
     again = command.run("HEAD~2", "HEAD", "tests/perf")
     assert again.status == 0
     assert "session 1:" not in again.out
-    assert again.data == said.data
+    assert again.data == result.data
 
 
 def test_a_commit_that_does_not_import_is_skipped_with_its_reason(command: Command) -> None:
     broken = command.commit("broken", toy__py="import nothing_of_that_name\n")
     slow = command.commit("slow", toy__py=SLOW)
-    said = command.run("HEAD~2", "HEAD", cwd="tests")
-    assert said.status == 3
-    assert said.data["kind"] == "range"
-    assert [each["hash"] for each in said.data["candidates"]] == [slow, broken]
-    assert [each["hash"] for each in said.data["skipped"]] == [broken]
-    assert "nothing_of_that_name" in (Path(said.data["path"][0]["log"]).read_text())
-    assert "the first bad commit is one of 2 commits" in said.words
-    assert "--retry-skipped" in said.words
+    result = command.run("HEAD~2", "HEAD", cwd="tests")
+    assert result.status == 3
+    assert result.data["kind"] == "range"
+    assert [commit["hash"] for commit in result.data["candidates"]] == [slow, broken]
+    assert [commit["hash"] for commit in result.data["skipped"]] == [broken]
+    assert "nothing_of_that_name" in (Path(result.data["path"][0]["log"]).read_text())
+    assert "the first bad commit is one of 2 commits" in result.words
+    assert "--retry-skipped" in result.words
 
 
 def test_the_work_trees_command_installs_every_commits_packages(
@@ -68,15 +68,15 @@ def test_the_work_trees_command_installs_every_commits_packages(
     command.commit("a version that can't be had", requirements__txt="iniconfig==0.0.1\n")
     slow = command.commit("slow", requirements__txt="iniconfig\n", toy__py=SLOW)
     command.write("config.yaml", f"{CONFIG}  base_install: '{{python}} -c \"pass\"'\n")
-    said = command.run("HEAD~1", "HEAD")
-    assert (said.status, said.data["first"]["hash"]) == (0, slow)
+    result = command.run("HEAD~1", "HEAD")
+    assert (result.status, result.data["first"]["hash"]) == (0, slow)
 
 
 def test_begun_anew_no_earlier_session_counts(command: Command) -> None:
     command.commit("slow", toy__py=SLOW)
-    # Two pairs decide nothing; they would count in later sessions.
+    # Two pairs decide nothing, but they would count in later sessions.
     settings = ("perf.accumulate=true", "perf.max_pairs=2")
-    asked = ("HEAD~1", "HEAD", "--", *(f"--llmperf-set={one}" for one in settings))
+    asked = ("HEAD~1", "HEAD", "--", *(f"--llmperf-set={setting}" for setting in settings))
     first = command.run(*asked)
     log = Path(first.data["end"]["log"])
     assert first.data["kind"] == "not slower"
@@ -121,9 +121,9 @@ def test_with_auto_every_commit_is_judged_by_the_work_trees_calibration(command:
     }
     file = path.parent.relative_to(command.root) / "calibrations" / "a.json"
     command.write(str(file), json.dumps(figure))
-    said = command.run("HEAD~1", "HEAD")
-    assert said.data["rates"]["tolerance"] is None
-    (measured,) = json.loads(Path(said.data["end"]["report"]).read_text())["tests"]
+    result = command.run("HEAD~1", "HEAD")
+    assert result.data["rates"]["tolerance"] is None
+    (measured,) = json.loads(Path(result.data["end"]["report"]).read_text())["tests"]
     (judged,) = [metric for metric in measured["metrics"] if metric["gated"]]
     assert (judged["tolerance"], judged["calibrated"]["calibration"]) == (
         0.4,
@@ -133,23 +133,23 @@ def test_with_auto_every_commit_is_judged_by_the_work_trees_calibration(command:
 
 def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> None:
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
-    said = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")
-    assert said.status == 2
-    assert said.data["kind"] == "not slower"
-    assert "so there is nothing to look for" in said.words
-    assert "pass: end to end" in said.words
+    result = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")
+    assert result.status == 2
+    assert result.data["kind"] == "not slower"
+    assert "so there is nothing to look for" in result.words
+    assert "pass: end to end" in result.words
 
 
 def test_a_test_that_is_not_there_says_so_with_the_sessions_output(command: Command) -> None:
     command.commit("another", toy__py=FILES["toy.py"] + "# a remark\n")
-    said = command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
-    assert said.status == 2
-    assert "could not be measured against HEAD~1" in said.words
-    assert "test_nothing.py" in said.words
+    result = command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
+    assert result.status == 2
+    assert "could not be measured against HEAD~1" in result.words
+    assert "test_nothing.py" in result.words
 
 
 def start_measuring(command: Command) -> tuple[subprocess.Popen[str], list[int]]:
-    """Start a search and wait for its first session; return all processes of that."""
+    """Start a search, wait for its first session; return the search and the session's processes."""
     command.commit("slow", toy__py=SLOW)
     process = command.start("HEAD~1", "HEAD")
     logs = command.home / "cache" / "bisect"
@@ -184,7 +184,7 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
         else ""
     )
     assert command.left() == []
-    # An engine that was just being started ends when it finds itself alone.
+    # An engine that was just starting ends when it finds that its parent is gone.
     wait_until(lambda: not alive(session))
     assert alive(session) == []
 
@@ -220,21 +220,21 @@ def test_what_cannot_be_searched_is_told_before_anything_runs(
     command: Command, words: tuple[str, ...], status: int, text: str
 ) -> None:
     command.commit("another")
-    said = command.run(*words)
-    assert (said.status, said.out) == (status, "")
-    assert said.err.startswith("llmperf: ")
-    assert text in said.words
+    result = command.run(*words)
+    assert (result.status, result.out) == (status, "")
+    assert result.err.startswith("llmperf: ")
+    assert text in result.words
 
 
 def test_what_a_commit_says_cannot_reach_the_terminal(command: Command) -> None:
     command.commit("red \x1b[31m\x1b]0;title\x07")
-    said = command.run("HEAD", "HEAD~1")
-    assert said.status == 2
-    assert "red \\x1b[31m\\x1b]0;title\\x07" in said.err
+    result = command.run("HEAD", "HEAD~1")
+    assert result.status == 2
+    assert "red \\x1b[31m\\x1b]0;title\\x07" in result.err
 
 
 def test_outside_of_a_repository_it_says_so(command: Command, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    said = Command(tmp_path / "plain", command.home).run("a", "b")
-    assert said.status == 1
-    assert "is in no git repository with a work tree" in said.words
+    result = Command(tmp_path / "plain", command.home).run("a", "b")
+    assert result.status == 1
+    assert "is in no git repository with a work tree" in result.words

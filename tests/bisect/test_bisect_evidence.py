@@ -1,4 +1,4 @@
-"""What was measured is kept: interrupted, killed, asked twice at once, begun anew."""
+"""Measured sessions are kept when a search is interrupted, killed, run twice or restarted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LETTERS = "ffffffssssssssss"
 
 
 class Interrupted(Oracle):
-    """Stops at the given session, as Ctrl-C would."""
+    """An oracle that stops at the given session, as Ctrl-C would."""
 
     def __init__(self, root: Path, at: int) -> None:
         super().__init__(root)
@@ -37,15 +37,15 @@ def test_an_interrupted_search_goes_on_where_it_was(
     root: Path, evidence: BisectEvidence, at: int
 ) -> None:
     commits = history(root, LETTERS)
-    whole = Oracle(root)
-    expected = bisection(root, evidence, whole, commits[0]).run()
+    complete = Oracle(root)
+    expected = bisection(root, evidence, complete, commits[0]).run()
     evidence.restart()
     first, second, events = Interrupted(root, at), Oracle(root), list[BisectEvent]()
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, first, commits[0]).run()
     outcome = bisection(root, evidence, second, commits[0], events=events).run()
     assert outcome == expected
-    assert first.asked + second.asked == whole.asked
+    assert first.asked + second.asked == complete.asked
     kept = [event for event in events if isinstance(event, Answered) and event.kept]
     assert len(kept) == at
 
@@ -97,7 +97,7 @@ def test_killed_again_and_again_it_ends_with_the_same_answer(
 ) -> None:
     commits = history(root, LETTERS)
     asked = tmp_path / "asked"
-    said = b""
+    output = b""
     for delay in (0.05, 0.15, 0.25, 0.3, 0.2, None):
         process = child(KILLED, root, cache, commits[0], asked, cwd=tmp_path)
         assert process.stdout is not None
@@ -105,9 +105,9 @@ def test_killed_again_and_again_it_ends_with_the_same_answer(
         if delay is not None:
             time.sleep(delay)
             os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate(timeout=60)
-    assert said.split() == [b"found", commits[6].encode()]
-    # A kill may fall between measuring and keeping: that one session is measured again.
+        output, _ = process.communicate(timeout=60)
+    assert output.split() == [b"found", commits[6].encode()]
+    # A kill between measuring and storing makes the search measure that session again.
     sessions = asked.read_text().splitlines()
     assert len(sessions) - len(set(sessions)) <= 5
     assert not list(cache.rglob("search.git"))
@@ -143,7 +143,7 @@ def test_skipped_commits_are_measured_again_only_when_asked(
 
 
 class Undecided(Oracle):
-    """Can't tell the answer from its parent, or can't measure it."""
+    """An oracle that can't tell the answer from its parent, or can't measure it."""
 
     def __init__(self, root: Path, verdict: str) -> None:
         super().__init__(root)
@@ -153,7 +153,7 @@ class Undecided(Oracle):
         session = super().__call__(question)
         if not question.fresh:
             return session
-        findings = tuple(replace(each, verdict=self.verdict) for each in session.findings)
+        findings = tuple(replace(finding, verdict=self.verdict) for finding in session.findings)
         return replace(session, findings=findings)
 
 
@@ -208,12 +208,12 @@ def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
     expected = bisection(root, evidence, Oracle(root), commits[0]).run()
     file, *_ = sorted(evidence.folder.glob("*.session.json"))
     whole = file.read_text()
-    for one in damaged(whole):
-        file.write_text(one.text)
+    for variant in damaged(whole):
+        file.write_text(variant.text)
         problems = evidence.problems()
         assert len(problems) + len(evidence.sessions()) == len(expected.path) + 2
         for problem in problems:
-            assert wrong_with("", problem, file.name, refused=True) == "", one.place
+            assert wrong_with("", problem, file.name, refused=True) == "", variant.place
     file.write_text(damage(whole, [("findings", 0, "effect")], "text"))
     events: list[BisectEvent] = []
     assert bisection(root, evidence, Oracle(root), commits[0], events=events).run() == expected
@@ -271,9 +271,9 @@ def test_begun_anew_it_knows_nothing_but_that(root: Path, evidence: BisectEviden
 
 def test_what_nobody_went_on_with_for_months_is_forgotten(cache: Path) -> None:
     for name in ("old", "new", "held"):
-        with BisectEvidence(cache, [name]) as kept:
-            kept.keep_log("a log")
-            os.utime(kept.folder, (time.time(), time.time() - KEPT_FOR * (name != "new") - 60))
+        with BisectEvidence(cache, [name]) as stored:
+            stored.keep_log("a log")
+            os.utime(stored.folder, (time.time(), time.time() - KEPT_FOR * (name != "new") - 60))
     with BisectEvidence(cache, ["held"]) as held:
         folder = held.folder
         os.utime(folder, (1, 1))

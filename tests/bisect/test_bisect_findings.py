@@ -1,4 +1,4 @@
-"""What a session's JSON report means to the search, and how sure an answer is."""
+"""How a search reads a session's JSON report, and how certain its answer is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEST = "test_it.py::test_x"
 
 
 def metric(**changes: Any) -> dict[str, Any]:
-    """A metric as ``--llmperf-json`` writes it, those keys that are read."""
+    """Return a metric as ``--llmperf-json`` writes it, with the keys that are read."""
     proof = {"effect": 0.1, "low": 0.08, "high": 0.12, "bound": 0.12}
     return {
         "name": "tokens_per_sec",
@@ -38,8 +38,8 @@ def metric(**changes: Any) -> dict[str, Any]:
 
 
 def one(**changes: Any) -> BisectFinding:
-    (found,) = findings_of(metric(**changes))
-    return found
+    (finding,) = findings_of(metric(**changes))
+    return finding
 
 
 def findings_of(*metrics: dict[str, Any]) -> tuple[BisectFinding, ...]:
@@ -59,7 +59,7 @@ def test_a_missed_target_is_not_what_is_asked() -> None:
         {"verdict": "pass", "strategy": "interleaved", "text": "as fast"},
     ]
     found = one(verdict="missed", strategy="target", reasons=reasons)
-    # The proof shown is the target's, so the interval is not the comparison's.
+    # The reported proof is that of the target, so the comparison has no interval.
     assert (found.verdict, found.text, found.effect, found.low) == ("pass", "as fast", 0.09, None)
 
 
@@ -136,7 +136,7 @@ def outcome(calls: str, confirmed: bool = True) -> BisectOutcome:
 
 
 def test_the_searchs_error_is_the_sum_of_its_calls_rates() -> None:
-    # The bad end is a call, too; what was skipped is none.
+    # The bad end is a call as well; a skipped commit is not.
     assert outcome("bgsg").search_error == pytest.approx(2 * 0.01 + 2 * 0.05)
 
 

@@ -21,9 +21,9 @@ def test_the_commit_that_made_the_projects_server_slower_is_named(command: Comma
     fast, slow = serve_script(0.003), serve_script(0.012)
     command.commit("served", config__yaml=CONFIG, serve__py=fast)
     culprit = command.commit("Slower tokens", serve__py=slow)
-    said = command.run("HEAD~1", "HEAD", "tests/perf")
-    assert (said.status, said.err) == (0, "")
-    assert said.data["kind"] == "found"
-    assert said.data["first"]["hash"] == culprit
-    (effect,) = said.data["effects"]
+    result = command.run("HEAD~1", "HEAD", "tests/perf")
+    assert (result.status, result.err) == (0, "")
+    assert result.data["kind"] == "found"
+    assert result.data["first"]["hash"] == culprit
+    (effect,) = result.data["effects"]
     assert 0.5 < effect["low"] <= effect["effect"]

@@ -1,4 +1,4 @@
-"""Which commit is named, over how many sessions, and what is said where none can be."""
+"""Which commit a search names, after how many sessions, and its message if it names none."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
     first, last = oracle.questions[0], oracle.questions[-1]
     assert (first.commit, first.against, first.tests) == (commits[5], commits[0], None)
     assert (last.commit, last.against, last.fresh) == (commits[3], commits[2], True)
-    assert all(each.against == commits[0] for each in oracle.questions[:-1])
+    assert all(question.against == commits[0] for question in oracle.questions[:-1])
     assert outcome.verification is not None
-    assert [each.effect for each in outcome.effects()] == [0.1]
+    assert [effect.effect for effect in outcome.effects()] == [0.1]
 
 
 @pytest.mark.parametrize("first", [1, 2, 5, 6, 7, 11])
 def test_a_commit_that_only_records_a_session_is_not_measured_again(
     root: Path, evidence: BisectEvidence, first: int
 ) -> None:
-    # One with the files of its parent says what that one said.
+    # A commit with the same files as its parent has the parent's answer.
     same = {3, 4, 8, 9, 10}
     commits = history(root, "f" * first + "s" * (12 - first), same)
     oracle, events = Oracle(root), list[BisectEvent]()
@@ -72,10 +72,10 @@ def test_a_commit_that_only_records_a_session_is_not_measured_again(
     assert outcome.kind == "found"
     assert outcome.first is not None
     assert outcome.first.hash == commits[first]
-    searched = [commits.index(each.commit) for each in oracle.questions[:-1]]
-    code = [max(n for n in range(at + 1) if n not in same) for at in searched]
+    searched = [commits.index(question.commit) for question in oracle.questions[:-1]]
+    code = [max(n for n in range(position + 1) if n not in same) for position in searched]
     assert len(code) == len(set(code))
-    alike = [each.session for each in outcome.path if each.session.same_as]
+    alike = [judged.session for judged in outcome.path if judged.session.same_as]
     assert outcome.calls("good") + outcome.calls("bad") == len(oracle.questions) - 1
     text = BisectText(bisect.good, bisect.bad, evidence.folder)
     lines = [line for event in events for line in text.event_lines(event, 80)]
@@ -109,13 +109,13 @@ def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
     commits = history(root, "ffss")
     oracle = Oracle(root)
     bisection(root, evidence, oracle, commits[0]).run()
-    assert {each.tests for each in oracle.questions[1:]} == {("test_it.py::test_x",)}
+    assert {question.tests for question in oracle.questions[1:]} == {("test_it.py::test_x",)}
 
 
 def test_what_was_fine_at_the_end_does_not_count_between(
     root: Path, evidence: BisectEvidence
 ) -> None:
-    # Prefill was slow for a while, and is not at the end; decode is what is looked for.
+    # Prefill was slow for a while, but not at the end; the search is for decode.
     commits = history(root, "FFpppsss")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.first is not None
@@ -140,8 +140,8 @@ def test_what_is_not_decided_for_all_that_counts_is_skipped(
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.kind == "range"
     assert outcome.first is None
-    assert [each.hash for each in outcome.candidates] == [commits[2], commits[1]]
-    assert [each.hash for each in outcome.skipped] == [commits[1]]
+    assert [commit.hash for commit in outcome.candidates] == [commits[2], commits[1]]
+    assert [commit.hash for commit in outcome.skipped] == [commits[1]]
     assert outcome.path[0].judgement.reason
 
 
@@ -168,8 +168,8 @@ def test_where_only_skipped_commits_are_left_they_and_the_bad_one_are_named(
     commits = history(root, "ff??sss")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.kind == "range"
-    assert {each.hash for each in outcome.candidates} == set(commits[2:5])
-    assert {each.hash for each in outcome.skipped} == set(commits[2:4])
+    assert {commit.hash for commit in outcome.candidates} == set(commits[2:5])
+    assert {commit.hash for commit in outcome.skipped} == set(commits[2:4])
     assert outcome.verification is None
 
 
@@ -190,13 +190,13 @@ def test_an_end_that_cannot_be_measured_says_so(root: Path, evidence: BisectEvid
 
 
 class Unsure(Oracle):
-    """Decides nothing about a commit and its own parent."""
+    """An oracle that can't decide between a commit and its own parent."""
 
     def __call__(self, question: Question) -> BisectSession:
         session = super().__call__(question)
         if not question.fresh:
             return session
-        undecided = [replace(each, verdict="inconclusive") for each in session.findings]
+        undecided = [replace(finding, verdict="inconclusive") for finding in session.findings]
         return replace(session, findings=tuple(undecided))
 
 
@@ -212,7 +212,7 @@ def test_an_answer_that_its_parent_alone_does_not_confirm_is_told_apart(
 
 
 def merged(root: Path) -> dict[str, str]:
-    """A line of fast commits with a side branch that is slow, merged, and one commit after it."""
+    """Merge a side branch that became slow, and add a commit; return the hashes by name."""
     names = {"base": history(root, "f")[0]}
     git(root, "switch", "--quiet", "-c", "side")
     names["fast side"] = add(root, "f")
@@ -247,7 +247,7 @@ def test_by_first_parents_the_merge_is_named(root: Path, evidence: BisectEvidenc
 
 
 def optimised(root: Path) -> dict[str, str]:
-    """A side branch that left before what made the good commit fast, merged; then a slowdown."""
+    """Merge a side branch without the good commit's speedup, then slow down; return the hashes."""
     history(root, "s")
     git(root, "branch", "side")
     names = {"good": add(root, "f", "made fast")}
@@ -280,9 +280,9 @@ def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(
     names = optimised(root)
     search = bisection(root, evidence, Oracle(root), names["good"])
     text = BisectText(search.good, search.bad, evidence.folder)
-    said = " ".join(" ".join(text.outcome_lines(search.run(), 80)).split())
-    assert f"it does not descend from {names['good']}, and may be slower only for lack of" in said
-    assert "--first-parent treats each merge as one commit" in said
+    output = " ".join(" ".join(text.outcome_lines(search.run(), 80)).split())
+    assert f"it does not descend from {names['good']}, and may be slower only for lack of" in output
+    assert "--first-parent treats each merge as one commit" in output
 
 
 def test_a_detached_head_without_branches_is_no_obstacle(

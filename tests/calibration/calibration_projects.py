@@ -1,4 +1,4 @@
-"""A folder with one perf test of a small application, and what was calibrated there."""
+"""A project with one perf test of a small application, and the calibrations stored there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = """
 llm: {engine: app, target: "toy:answer", n_threads: 1, n_threads_batch: 1}
 perf: {tolerance: 50%, max_pairs: 12}
 """
-#: Where it is not the point what is decided.
+#: For tests in which the verdicts do not matter.
 FEW_PAIRS = CONFIG.replace("max_pairs: 12", "processes: 2, max_pairs: 2, warmup_max: 2")
 TEST = """
 import pytest
@@ -30,7 +30,7 @@ def test_short(llm_engine):
     llm_engine.generate("Hi", max_tokens=16)
 """
 
-#: What else runs on this machine is judged elsewhere, and voids no pair here.
+#: Other load on this machine voids no pair here; its checks have tests of their own.
 CONFTEST = """
 import pytest_llmperf.session.machine_watch as machine_watch
 
@@ -50,8 +50,8 @@ class Calibrated:
     """A folder in which ``llmperf calibrate`` has run.
 
     Attributes:
-        folder: the project's.
-        done: the command's outcome.
+        folder: the project's folder.
+        done: the finished command.
     """
 
     folder: Path
@@ -59,14 +59,14 @@ class Calibrated:
 
     @property
     def stored(self) -> list[dict[str, Any]]:
-        """What was kept beside the baselines, oldest first."""
+        """The calibrations stored beside the baselines, oldest first."""
         return stored(self.folder)
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
-    """Return what was kept beside a folder's baselines, oldest first."""
-    found = sorted(folder.glob("perf_baselines/*/calibrations/*.json"))
-    return [json.loads(path.read_text()) for path in found]
+    """Return the calibrations stored beside a folder's baselines, oldest first."""
+    paths = sorted(folder.glob("perf_baselines/*/calibrations/*.json"))
+    return [json.loads(path.read_text()) for path in paths]
 
 
 def write_project(folder: Path) -> None:

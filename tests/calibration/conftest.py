@@ -1,4 +1,4 @@
-"""A project of its own for every test, and one that is calibrated once and only read."""
+"""A project for every test, and a shared one that is calibrated once and only read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quick_sessions import OUR_PLUGIN_ALONE
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    # Sessions of this user outside the test hold the usual one.
+    # Sessions of this user outside the test hold the usual lock.
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
     for name, value in OUR_PLUGIN_ALONE.items():
         monkeypatch.setenv(name, value)
@@ -24,14 +24,14 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 @pytest.fixture
 def few_pairs(project: pytest.Pytester) -> pytest.Pytester:
-    """The project with calibrations that take a moment and decide nothing."""
+    """Return the project with settings for quick calibrations that decide nothing."""
     project.path.joinpath("config.yaml").write_text(FEW_PAIRS)
     return project
 
 
 @pytest.fixture(scope="session")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    """A project that was calibrated once, with every plugin that is installed."""
+    """Return a project that was calibrated once, with all installed plugins."""
     folder = tmp_path_factory.mktemp("calibrated")
     write_project(folder)
     done = subprocess.run(
@@ -48,6 +48,6 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 
 @pytest.fixture
 def later(few_pairs: pytest.Pytester, calibrated: Calibrated) -> pytest.Pytester:
-    """The project with the calibration of another session."""
+    """Return the project with the calibration of another session."""
     shutil.copytree(calibrated.folder / "perf_baselines", few_pairs.path / "perf_baselines")
     return few_pairs

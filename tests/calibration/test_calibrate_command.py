@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
 
 
 def recorded(project: pytest.Pytester, *arguments: str) -> dict[str, Any]:
-    """Record a session, and return what its file says of it."""
+    """Record a session and return its description in the recorded file."""
     project.runpytest_subprocess("-m", "perf", "--llmperf-record", *arguments, timeout=120)
     (path,) = project.path.glob("perf_baselines/*/*.json")
     session: dict[str, Any] = json.loads(path.read_text())["session"]
@@ -39,10 +39,10 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(calibrated: C
             "*perf.tolerance: auto takes this: tokens/s *%*",
         ]
     )
-    (kept,) = calibrated.stored
-    assert kept["plant"] == ""
-    assert [check["called"] for check in kept["checks"]] == [0, 0, 0]
-    assert all(check["between"] >= 0 for check in kept["checks"])
+    (calibration,) = calibrated.stored
+    assert calibration["plant"] == ""
+    assert [check["called"] for check in calibration["checks"]] == [0, 0, 0]
+    assert all(check["between"] >= 0 for check in calibration["checks"])
 
 
 def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester) -> None:
@@ -86,23 +86,23 @@ def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(later: pytes
 
 
 def test_settings_tolerances_and_invalid_pairs_are_kept(calibrated: Calibrated) -> None:
-    (kept,) = calibrated.stored
-    assert kept["config"]["target"] == "toy:answer"
-    assert kept["iterations"] == 3
-    assert [check["tolerance"] for check in kept["checks"]] == [0.5] * 3
-    assert kept["void_pairs"] == sum(run["void_pairs"] for run in kept["runs"])
+    (calibration,) = calibrated.stored
+    assert calibration["config"]["target"] == "toy:answer"
+    assert calibration["iterations"] == 3
+    assert [check["tolerance"] for check in calibration["checks"]] == [0.5] * 3
+    assert calibration["void_pairs"] == sum(run["void_pairs"] for run in calibration["runs"])
 
 
 def test_recorded_sessions_of_other_settings_are_no_noise_between_sessions(
     few_pairs: pytest.Pytester,
 ) -> None:
-    found = []
+    noises = []
     for settings in (("--llmperf-set", "llm.seed=256"), ()):
         few_pairs.runpytest_subprocess("-m", "perf", "--llmperf-record", *settings, timeout=120)
         few_pairs.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
-        kept = json.loads(few_pairs.path.joinpath("out.json").read_text())
-        found.append([check["sessions"] for check in kept["checks"]])
-    other, same = found
+        calibration = json.loads(few_pairs.path.joinpath("out.json").read_text())
+        noises.append([check["sessions"] for check in calibration["checks"]])
+    other, same = noises
     assert other == [None] * 3
     assert all(noise is not None for noise in same)
 
@@ -113,8 +113,8 @@ def test_levels_of_other_settings_are_no_noise_between_sessions(
     for setting in ("256", "256", "512"):
         seed = ("--llmperf-set", f"llm.seed={setting}")
         few_pairs.run(*COMMAND, "--sessions", "1", "--", *seed, timeout=120)
-    kept = stored(few_pairs.path)
-    first, second, other = ([check["sessions"] for check in one["checks"]] for one in kept)
+    calibrations = stored(few_pairs.path)
+    first, second, other = ([check["sessions"] for check in c["checks"]] for c in calibrations)
     assert first == other == [None] * 3
     assert all(noise is not None for noise in second)
 
@@ -125,17 +125,17 @@ def test_with_auto_each_calibration_is_judged_by_the_default_and_the_newest_coun
     auto = ("--llmperf-set", "perf.tolerance=auto", "--llmperf-set", "perf.max_pairs=3")
     for _ in range(2):
         project.run(*COMMAND, "--sessions", "1", "--", *auto, timeout=120)
-    kept = stored(project.path)
-    assert [[c["tolerance"] for c in one["checks"]] for one in kept] == [[0.05] * 3] * 2
+    calibrations = stored(project.path)
+    assert [[k["tolerance"] for k in c["checks"]] for c in calibrations] == [[0.05] * 3] * 2
     against = ("--llmperf-against-config", "config.yaml", "--llmperf-json", "out.json")
     project.runpytest_subprocess("-m", "perf", *auto, *against, timeout=120)
     (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
     newest = max(project.path.glob("perf_baselines/*/calibrations/*.json"))
-    found = {m["name"]: (m["tolerance"], m["calibrated"]) for m in test["metrics"] if m["gated"]}
-    figures = {check["metric"]: check["holds"]["300"] for check in kept[-1]["checks"]}
-    assert len(found) == len(figures) == 3
+    metrics = {m["name"]: (m["tolerance"], m["calibrated"]) for m in test["metrics"] if m["gated"]}
+    figures = {check["metric"]: check["holds"]["300"] for check in calibrations[-1]["checks"]}
+    assert len(metrics) == len(figures) == 3
     for name, holds in figures.items():
-        tolerance, calibrated = found[name]
+        tolerance, calibrated = metrics[name]
         assert tolerance == (0.05 if holds is None else max(holds, 0.02))
         assert (calibrated["holds"], Path(calibrated["calibration"]).name) == (holds, newest.name)
 
@@ -190,7 +190,7 @@ def test_told_to_end_it_ends_its_pytest_and_engines_too(project: pytest.Pytester
         _, alive = psutil.wait_procs(children, timeout=20)
         assert (bool(children), alive) == (True, [])
     finally:
-        # Or five hundred sessions would keep the device from every other test.
+        # Otherwise five hundred sessions would block the device for every other test.
         process.kill()
         for child in children:
             with suppress(psutil.NoSuchProcess):

@@ -10,7 +10,7 @@ from calibration_projects import CONFTEST
 from running_servers import simulated_servers
 
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
-#: A simulated server has nothing to recover from before a block.
+#: A simulated server needs no pause to recover before a block.
 QUICK_BLOCKS = """
 from pytest_llmperf.measure.replication import BLOCK
 
@@ -20,8 +20,8 @@ vars(BLOCK)["pause_seconds"] = 0.02
 
 @pytest.fixture(autouse=True)
 def _served(project: pytest.Pytester):
-    """The project's engine is a simulated server."""
-    # A first token that lasts: a busy machine adds milliseconds.
+    """Make a simulated server the project's engine."""
+    # A slow first token, as a busy machine adds milliseconds.
     with simulated_servers(first=0.05, gap=0.002, cached=0) as start:
         llm = {"engine": "server", "api": "completions", "url": start()}
         config = {"llm": llm, "perf": {"tolerance": "50%", "max_pairs": 8}}

@@ -28,8 +28,8 @@ OTHER = "tests/perf/test_chat.py::test_long"
 
 
 def check(minute: float | None, five: float | None, **fields: Any) -> StoredCheck:
-    known = {"nodeid": TEST, "metric": "end_to_end", "workload": "w1", "level": 1.0}
-    return StoredCheck(**{**known, "holds": {"60": minute, "300": five}, **fields})
+    defaults = {"nodeid": TEST, "metric": "end_to_end", "workload": "w1", "level": 1.0}
+    return StoredCheck(**{**defaults, "holds": {"60": minute, "300": five}, **fields})
 
 
 def calibration(*checks: StoredCheck, day: int = 1, **fields: Any) -> StoredCalibration:
@@ -65,14 +65,14 @@ def test_the_tests_of_a_calibration_shared_the_time_of_its_sessions() -> None:
 
 
 def test_a_test_has_its_share_of_the_budget_or_its_own_less() -> None:
-    known = [calibration(check(0.04, 0.025))]
+    calibrations = [calibration(check(0.04, 0.025))]
 
     def length(count: int, **perf: Any) -> float:
         tests = [
             recorded(),
             *(SimpleNamespace(**{**vars(recorded()), "nodeid": str(n)}) for n in range(count - 1)),
         ]
-        return tolerances_of(tests, PerfConfig(**perf), known)[TEST]["end_to_end"].seconds
+        return tolerances_of(tests, PerfConfig(**perf), calibrations)[TEST]["end_to_end"].seconds
 
     assert length(2, budget=600.0) == 300.0
     assert length(3, budget=600.0) == 60.0
@@ -92,13 +92,13 @@ def test_where_nothing_holds_it_stays_the_default() -> None:
 def test_the_newest_calibration_that_knows_the_check_counts() -> None:
     old = calibration(check(0.04, 0.04), check(0.1, 0.1, metric="first_token"), day=1)
     new = calibration(check(0.03, 0.03), day=2)
-    found = calibrated_tolerances([old, new], TEST, "w1", 600.0)
-    assert {name: one.tolerance for name, one in found.items()} == {
+    tolerances = calibrated_tolerances([old, new], TEST, "w1", 600.0)
+    assert {name: figure.tolerance for name, figure in tolerances.items()} == {
         "end_to_end": 0.03,
         "first_token": 0.1,
     }
-    assert found["end_to_end"].calibration == "calibrations/20261102T101500Z.json"
-    assert found["end_to_end"].recorded == "2026-11-02T10:15:00Z"
+    assert tolerances["end_to_end"].calibration == "calibrations/20261102T101500Z.json"
+    assert tolerances["end_to_end"].recorded == "2026-11-02T10:15:00Z"
 
 
 def test_another_workload_test_or_way_of_measuring_does_not_count() -> None:
@@ -106,24 +106,24 @@ def test_another_workload_test_or_way_of_measuring_does_not_count() -> None:
     assert calibrated_tolerances([calibration(check(0.03, 0.03))], OTHER, "w1", 600.0) == {}
     assert calibrated_tolerances([calibration(check(0, 0, holds={}))], TEST, "w1", 600.0) == {}
     perf = PerfConfig(iterations=5)
-    for fields, known in (
+    for fields, count in (
         ({"iterations": 5}, 1),
         ({"iterations": 3}, 0),
         ({"iterations": 5, "turns": "processes"}, 0),
     ):
-        found = tolerances_of([recorded()], perf, [calibration(check(0.03, 0.03), **fields)])
-        assert len(found[TEST]) == known
+        tolerances = tolerances_of([recorded()], perf, [calibration(check(0.03, 0.03), **fields)])
+        assert len(tolerances[TEST]) == count
 
 
 def test_a_cell_of_a_sweep_takes_only_the_figure_of_its_own_settings() -> None:
-    known = [
+    calibrations = [
         calibration(check(0.1, 0.1), day=1),
         calibration(check(0.03, 0.03, settings={"n_batch": 512, "n_ubatch": 512}), day=2),
     ]
 
     def holds(settings: dict[str, Any]) -> list[float | None]:
-        found = tolerances_of([recorded(identity=settings)], PerfConfig(), known)[TEST]
-        return [one.holds for one in found.values()]
+        tolerances = tolerances_of([recorded(identity=settings)], PerfConfig(), calibrations)[TEST]
+        return [figure.holds for figure in tolerances.values()]
 
     assert holds({"n_batch": 512, "n_ubatch": 512}) == [0.03]
     assert holds({"n_batch": 256}) == []
@@ -133,12 +133,12 @@ def test_a_cell_of_a_sweep_takes_only_the_figure_of_its_own_settings() -> None:
 def test_it_is_for_checks_that_ask_and_against_stored_sessions_never_below_the_default() -> None:
     metric = get_metric("end_to_end")
     for holds, against_stored in ((0.02, 0.05), (0.2, 0.2)):
-        known = {"end_to_end": taken(calibration(check(holds, holds)))}
+        tolerances = {"end_to_end": taken(calibration(check(holds, holds)))}
         asks = Check(metric, None, 0.05, auto=True)
-        assert calibrated(asks, known, paired=True).tolerance == holds
-        assert calibrated(asks, known, paired=False).tolerance == against_stored
+        assert calibrated(asks, tolerances, paired=True).tolerance == holds
+        assert calibrated(asks, tolerances, paired=False).tolerance == against_stored
         fixed = Check(metric, None, 0.05)
-        assert calibrated(fixed, known, paired=True) is fixed
+        assert calibrated(fixed, tolerances, paired=True) is fixed
 
 
 def test_even_ten_equal_stored_sessions_hold_no_tolerance_far_below_the_default() -> None:
@@ -166,8 +166,8 @@ def test_a_damaged_figure_is_a_damaged_file(tmp_path: Path, holds: Any) -> None:
     file |= {"iterations": 3, "turns": "auto"}
     text = json.dumps({**file, "checks": [{**dump(check(0.1, 0.1)), "holds": holds}]})
     (folder / "a.json").write_text(text)
-    found, problems = read_calibrations(tmp_path)
-    assert found == []
+    calibrations, problems = read_calibrations(tmp_path)
+    assert calibrations == []
     assert "checks[0].holds" in problems[0]
 
 

@@ -1,4 +1,4 @@
-"""What a calibration makes of its sessions."""
+"""The figures that a calibration derives from its sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(
     metric: str = KEY[1],
     row_size: int = 1,
 ) -> CheckRun:
-    """A check whose two sides have the same noise."""
+    """Return a check whose two sides have the same noise."""
     rng = random.Random(seed)
 
     def side() -> tuple[tuple[float, ...], ...]:
@@ -40,7 +40,7 @@ def check(
 
 
 def stall_rate(stalled: int, kind: VerdictKind = VerdictKind.PASS) -> CheckRun:
-    """Ten pairs of ten iterations, so many of the candidate's stalled in each."""
+    """Return ten pairs of ten iterations, with ``stalled`` of the candidate's stalled in each."""
     candidate = (1.0,) * stalled + (0.0,) * (10 - stalled)
     return CheckRun(NODEID, "stall_rate", kind, None, (candidate,) * 10, ((0.0,) * 10,) * 10)
 
@@ -62,20 +62,20 @@ def calibration(*sessions: SessionRun, **changes: object) -> Calibration:
 
 
 def test_noise_within_and_between_processes_is_told_apart() -> None:
-    found = calibration(session(check(between=0.02, within=0.002, pairs=400))).checks[0].noise
-    assert found.within == pytest.approx(0.002, rel=0.2)
-    assert found.between == pytest.approx(0.02, rel=0.2)
+    noise = calibration(session(check(between=0.02, within=0.002, pairs=400))).checks[0].noise
+    assert noise.within == pytest.approx(0.002, rel=0.2)
+    assert noise.between == pytest.approx(0.02, rel=0.2)
 
 
 def test_a_pair_differs_by_the_noise_of_both_its_processes() -> None:
-    found = calibration(session(check(between=0.02, within=0.0, pairs=400))).checks[0].noise
-    assert found.pair == pytest.approx(0.02 * math.sqrt(2), rel=0.2)
+    noise = calibration(session(check(between=0.02, within=0.0, pairs=400))).checks[0].noise
+    assert noise.pair == pytest.approx(0.02 * math.sqrt(2), rel=0.2)
 
 
 def test_one_stalled_process_does_not_make_a_noisy_machine() -> None:
     quiet = check(pairs=40)
     stalled = CheckRun(*KEY, quiet.kind, 0.0, quiet.candidate, (*quiet.base[:-1], (9.0, 9.0, 9.0)))
-    before, after = (calibration(session(one)).checks[0].noise for one in (quiet, stalled))
+    before, after = (calibration(session(run)).checks[0].noise for run in (quiet, stalled))
     assert after.between == pytest.approx(before.between, rel=0.25)
 
 
@@ -86,9 +86,9 @@ def test_levels_of_one_session_and_the_next_are_compared() -> None:
 
 def test_sessions_of_other_days_count_with_this_one() -> None:
     runs = session(check(level=1.0, between=0.0, within=0.0))
-    found = calibration(runs, earlier={KEY: [1.05]}).checks[0].noise
-    assert found.session_count == 2
-    assert found.sessions == pytest.approx(math.log(1.05) / math.sqrt(2), rel=0.01)
+    noise = calibration(runs, earlier={KEY: [1.05]}).checks[0].noise
+    assert noise.session_count == 2
+    assert noise.sessions == pytest.approx(math.log(1.05) / math.sqrt(2), rel=0.01)
 
 
 def test_without_an_earlier_session_the_noise_between_days_is_unknown() -> None:
@@ -96,8 +96,8 @@ def test_without_an_earlier_session_the_noise_between_days_is_unknown() -> None:
 
 
 def test_a_session_with_any_called_check_is_a_false_alarm() -> None:
-    found = calibration(session(check()), session(check(VerdictKind.REGRESSED)))
-    assert found.alarms == Rate(1, 2)
+    result = calibration(session(check()), session(check(VerdictKind.REGRESSED)))
+    assert result.alarms == Rate(1, 2)
 
 
 def test_a_rate_has_its_exact_binomial_interval() -> None:
@@ -108,9 +108,9 @@ def test_a_rate_has_its_exact_binomial_interval() -> None:
 
 
 def test_a_session_on_an_unfit_machine_is_counted_and_left_out() -> None:
-    found = calibration(session(check()), session(check(VerdictKind.INVALID)))
-    assert (found.alarms.of, found.unfit) == (1, 1)
-    assert found.checks[0].passed == Rate(1, 1)
+    result = calibration(session(check()), session(check(VerdictKind.INVALID)))
+    assert (result.alarms.of, result.unfit) == (1, 1)
+    assert result.checks[0].passed == Rate(1, 1)
 
 
 def test_noise_decides_what_can_be_caught() -> None:
@@ -128,9 +128,9 @@ def test_more_pairs_catch_less() -> None:
 
 
 def test_with_no_fit_session_nothing_is_claimed() -> None:
-    found = calibration(session(check(VerdictKind.ERROR)))
-    assert found.checks == ()
-    assert found.seconds == (0.0, 0.0, 0.0)
+    result = calibration(session(check(VerdictKind.ERROR)))
+    assert result.checks == ()
+    assert result.seconds == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -154,16 +154,16 @@ def test_a_planted_slowdown_is_reported_as_caught() -> None:
 
 
 def percentile(pairs_in_budget: int) -> Calibration:
-    """Of a metric that takes five pairs a group."""
+    """Return the calibration of a metric that is judged in groups of five pairs."""
     run = check(metric="inter_token_p95", row_size=5, between=0.003)
     return calibration(session(run), pairs_in_budget=pairs_in_budget)
 
 
 def test_a_percentile_is_planned_in_groups_of_pairs() -> None:
-    (found,) = percentile(40).checks
-    assert (found.rows, found.row_size) == (8, 5)
+    (grouped,) = percentile(40).checks
+    assert (grouped.rows, grouped.row_size) == (8, 5)
     single = calibration(session(check(between=0.003)), pairs_in_budget=8).checks[0]
-    assert found.mde == pytest.approx(single.mde)
+    assert grouped.mde == pytest.approx(single.mde)
     assert "in 8 groups" in " ".join(render_calibration(percentile(40), 300))
 
 
@@ -181,45 +181,45 @@ def test_nothing_is_caught_in_fewer_pairs_than_can_agree() -> None:
 
 
 def test_each_check_keeps_its_tolerance() -> None:
-    found = calibration(session(check()), tolerances={KEY: 0.2})
-    assert found.checks[0].tolerance == 0.2
+    result = calibration(session(check()), tolerances={KEY: 0.2})
+    assert result.checks[0].tolerance == 0.2
 
 
 def test_a_stall_rate_is_listed_with_its_rate_and_how_often_it_passed() -> None:
-    found = calibration(session(stall_rate(2)), session(stall_rate(4, VerdictKind.REGRESSED)))
-    (stall,) = found.stalls
+    result = calibration(session(stall_rate(2)), session(stall_rate(4, VerdictKind.REGRESSED)))
+    (stall,) = result.stalls
     assert stall.candidate == pytest.approx(0.3)
     assert stall.base == 0.0
     assert (stall.called, stall.passed) == (Rate(1, 2), Rate(1, 2))
-    text = " ".join(render_calibration(found, 300))
+    text = " ".join(render_calibration(result, 300))
     assert "stall rate: 30.0% of the candidate's iterations, 0.0% of the base's" in text
     assert "called 1/2, passed 1/2" in text
 
 
 @pytest.mark.parametrize("name", ["end_to_end", "tokens_per_sec", "inter_token_p95"])
 def test_a_planted_slowdown_is_caught_by_what_decode_is_part_of(name: str) -> None:
-    found = calibration(session(check(VerdictKind.REGRESSED, metric=name)), plant="slower by 5%")
-    assert (found.alarms, found.elsewhere) == (Rate(1, 1), None)
+    result = calibration(session(check(VerdictKind.REGRESSED, metric=name)), plant="slower by 5%")
+    assert (result.alarms, result.elsewhere) == (Rate(1, 1), None)
 
 
 def test_a_planted_slowdown_is_caught_by_the_stall_rate() -> None:
-    found = calibration(session(stall_rate(4, VerdictKind.REGRESSED)), plant="slower by 5%")
-    assert found.alarms == Rate(1, 1)
+    result = calibration(session(stall_rate(4, VerdictKind.REGRESSED)), plant="slower by 5%")
+    assert result.alarms == Rate(1, 1)
 
 
 def test_a_first_token_called_is_a_false_alarm_of_a_planted_calibration() -> None:
     first = check(VerdictKind.REGRESSED, metric="first_token")
-    found = calibration(session(check(), first), plant="a decode slower by 5%")
-    assert (found.alarms, found.elsewhere) == (Rate(0, 1), Rate(1, 1))
-    text = " ".join(render_calibration(found, 300))
+    result = calibration(session(check(), first), plant="a decode slower by 5%")
+    assert (result.alarms, result.elsewhere) == (Rate(0, 1), Rate(1, 1))
+    text = " ".join(render_calibration(result, 300))
     assert "sessions caught it: 0 of 1" in text
     assert "false alarm in checks that do not include decode (first token, prefill): 1 of 1" in text
 
 
 def test_a_first_token_called_is_a_false_alarm_of_an_unchanged_calibration() -> None:
     first = check(VerdictKind.REGRESSED, metric="first_token")
-    found = calibration(session(check(), first))
-    assert (found.alarms, found.elsewhere) == (Rate(1, 1), None)
+    result = calibration(session(check(), first))
+    assert (result.alarms, result.elsewhere) == (Rate(1, 1), None)
 
 
 def test_why_sessions_were_left_out_is_said_once() -> None:
@@ -239,22 +239,22 @@ def test_with_no_fit_session_only_the_reason_is_printed() -> None:
 
 
 def test_the_smallest_tolerance_of_a_minute_and_of_five_is_said() -> None:
-    # Ten pairs in 50 s: 12 in a minute, 60 in five.
+    # Ten pairs in 50 s are 12 pairs in one minute and 60 in five.
     run = SessionRun(50.0, (check(between=0.004, within=0.0001),), {NODEID: 10})
-    found = calibration(run)
+    result = calibration(run)
 
-    minute, five = found.checks[0].holds.values()
-    assert list(found.checks[0].holds) == [60.0, 300.0]
+    minute, five = result.checks[0].holds.values()
+    assert list(result.checks[0].holds) == [60.0, 300.0]
     assert minute is not None
     assert five is not None
     assert 0.005 <= five < minute <= 0.03
-    text = "\n".join(render_calibration(found))
+    text = "\n".join(render_calibration(result))
     assert "  smallest tolerance in 1 min: end to end 1" in text
     assert "  smallest tolerance in 5 min: end to end " in text
     # Two pairs in a minute can't call anything.
     slow = SessionRun(50.0, (check(between=0.004),), {NODEID: 2})
     assert calibration(slow).checks[0].holds[60.0] is None
     assert "in 1 min: end to end none" in "\n".join(render_calibration(calibration(slow)))
-    # No session measures more pairs than it may.
+    # A session measures at most ``max_pairs`` pairs, however long it is.
     minute, five = calibration(run, max_pairs=12).checks[0].holds.values()
-    assert minute == five == found.checks[0].holds[60.0]
+    assert minute == five == result.checks[0].holds[60.0]

@@ -1,4 +1,4 @@
-"""``llmperf calibrate`` where something is wrong: said early, nothing lost that could be kept."""
+"""``llmperf calibrate`` when something is wrong: reported early, and no measurement lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No message is broken into lines."""
+    """Keep messages from being broken into lines."""
     monkeypatch.setenv("COLUMNS", "1000")
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(
 def test_a_json_file_that_cannot_be_written_loses_no_calibration(
     few_pairs: pytest.Pytester,
 ) -> None:
-    # Only while it runs does the place turn out to be none.
+    # The path becomes a folder only while the calibration runs.
     few_pairs.makepyfile(
         test_toy="""
         import pathlib, pytest
@@ -99,7 +99,7 @@ def test_a_json_file_that_cannot_be_written_loses_no_calibration(
     assert len(calibrations(few_pairs)) == 1
 
 
-#: Its folder becomes a file in the midst of measuring.
+#: The calibrations' folder becomes a file while this application is measured.
 BREAKING = """
 import pathlib, shutil
 
@@ -118,7 +118,7 @@ def answer(prompt, max_tokens=4):
 def test_a_calibration_that_cannot_be_stored_is_refused_or_written_to_the_json_file(
     later: pytest.Pytester,
 ) -> None:
-    """Refused where that is known; where it happens meanwhile, what was measured is kept."""
+    """It is refused if known before, and written to the JSON file if it happens meanwhile."""
     later.makepyfile(toy=BREAKING)
     result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.TESTS_FAILED

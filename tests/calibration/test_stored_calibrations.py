@@ -1,4 +1,4 @@
-"""Calibrations beside the baselines: written once, read back, never in anybody's way."""
+"""Calibrations beside the baselines: written once, read back, never in the way."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ DATA = {"model": "m", "plant": "", "config": CONFIG, **MEASURED, "checks": [CHEC
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     path = write_calibration(tmp_path, RECORDED, DATA)
-    (found,), problems = read_calibrations(tmp_path)
-    assert (found.path, found.plant, found.model, problems) == (path, "", "m", [])
-    assert found.checks[0].level == 1.5
+    (stored,), problems = read_calibrations(tmp_path)
+    assert (stored.path, stored.plant, stored.model, problems) == (path, "", "m", [])
+    assert stored.checks[0].level == 1.5
 
 
 def test_a_baseline_keeps_which_calibration_it_was_and_its_noise(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_a_broken_one_is_named_and_stops_nothing(tmp_path: Path, text: str) -> N
     write_calibration(tmp_path, RECORDED, DATA)
     bad = tmp_path / FOLDER / "bad.json"
     bad.write_text(text)
-    found, (problem,) = read_calibrations(tmp_path)
-    assert len(found) == 1
+    calibrations, (problem,) = read_calibrations(tmp_path)
+    assert len(calibrations) == 1
     assert str(bad) in problem
 
 
@@ -104,22 +104,22 @@ def test_it_is_of_one_model_and_its_settings(
     tmp_path: Path, model: str, config: dict[str, Any], alike: bool
 ) -> None:
     write_calibration(tmp_path, RECORDED, DATA)
-    (found,), _ = read_calibrations(tmp_path)
-    assert found.is_of(model, config) is alike
+    (stored,), _ = read_calibrations(tmp_path)
+    assert stored.is_of(model, config) is alike
 
 
 def test_whatever_a_value_becomes_it_is_used_or_named_once(tmp_path: Path) -> None:
     path = write_calibration(tmp_path, RECORDED, DATA)
-    for one in damaged(path.read_text()):
-        path.write_text(one.text)
-        found, problems = read_calibrations(tmp_path)
-        assert len(found) + len(problems) == 1
-        for calibration in found:
+    for variant in damaged(path.read_text()):
+        path.write_text(variant.text)
+        calibrations, problems = read_calibrations(tmp_path)
+        assert len(calibrations) + len(problems) == 1
+        for calibration in calibrations:
             dumps(calibration.summary())
             calibration.is_of("m", CONFIG)
             assert all(check.level >= 0 for check in calibration.checks)
         for problem in problems:
-            assert wrong_with("", problem, path.name, refused=True) == "", one.place
+            assert wrong_with("", problem, path.name, refused=True) == "", variant.place
 
 
 def test_a_level_of_zero_is_one_where_the_metric_may_be_zero(tmp_path: Path) -> None:

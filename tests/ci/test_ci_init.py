@@ -23,11 +23,11 @@ def written(repository: Path) -> set[str]:
 def test_files_for_github_and_what_to_do_next(init: Init, repository: Path, capsys) -> None:
     assert init("github") == 0
     assert written(repository) == {WORKFLOW, COMMENT, ACTION}
-    said = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for name in (WORKFLOW, COMMENT, ACTION):
-        assert f"wrote {name}" in said
-    assert "commit the files and open a pull request" in said
-    assert "LLMPERF_GPU_RUNNER" in said
+        assert f"wrote {name}" in printed
+    assert "commit the files and open a pull request" in printed
+    assert "LLMPERF_GPU_RUNNER" in printed
 
 
 def test_files_for_gitlab_and_what_to_do_next(init: Init, repository: Path, capsys) -> None:
@@ -42,8 +42,8 @@ def test_a_gitlab_ci_yml_of_the_user_is_left_alone(init: Init, repository: Path,
     own.write_text("test: {script: [make test]}\n")
     assert init("gitlab", "--force") == 0
     assert own.read_text() == "test: {script: [make test]}\n"
-    said = " ".join(capsys.readouterr().out.split())
-    assert "add to .gitlab-ci.yml: include: [{local: .gitlab/llmperf.yml}]" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "add to .gitlab-ci.yml: include: [{local: .gitlab/llmperf.yml}]" in printed
 
 
 def test_print_writes_nothing(init: Init, repository: Path, capsys) -> None:
@@ -60,8 +60,8 @@ def test_a_file_that_is_there_already_is_unchanged(init: Init, repository: Path,
     (repository / ACTION).unlink()
     capsys.readouterr()
     assert init("github") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[:3] == [f"unchanged {WORKFLOW}", f"unchanged {COMMENT}", f"wrote {ACTION}"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == [f"unchanged {WORKFLOW}", f"unchanged {COMMENT}", f"wrote {ACTION}"]
 
 
 def test_a_changed_file_is_overwritten_by_force_only(init: Init, repository, capsys) -> None:

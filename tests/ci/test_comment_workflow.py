@@ -61,8 +61,8 @@ def write_report(tmp_path: Path, text: str, name: str = "cpu") -> Path:
 def test_a_fork_s_pull_request_gets_its_report(comment, tmp_path: Path) -> None:
     write_report(tmp_path, "6.6% slower")
     write_report(tmp_path, "as fast", "gpu")
-    asked, listed, (name, created) = comment()
-    assert asked == [
+    query, listed, (name, created) = comment()
+    assert query == [
         "pulls",
         {"owner": "us", "repo": "project", "state": "open", "head": "them:faster"},
     ]
@@ -146,14 +146,14 @@ def test_a_link_is_not_followed(comment, tmp_path: Path) -> None:
 def test_each_report_is_fetched_by_its_name(
     init: Callable[..., int], repository: Path, runners: list[str]
 ) -> None:
-    """An only match of a pattern would not get a folder of its own."""
+    """With a pattern, a single match would not get a folder of its own."""
     init("github", *(word for runner in runners for word in ("--runner", runner)))
     steps = all_steps(read_yaml(repository / COMMENT))
-    fetched = [one for one in steps if one["uses"].startswith("actions/download-artifact@")]
-    assert [(one["with"]["name"], one["with"]["path"]) for one in fetched] == [
+    fetched = [entry for entry in steps if entry["uses"].startswith("actions/download-artifact@")]
+    assert [(entry["with"]["name"], entry["with"]["path"]) for entry in fetched] == [
         (f"llmperf-{runner}", "${{ runner.temp }}/reports/llmperf-" + runner) for runner in runners
     ]
-    assert all(one["continue-on-error"] for one in fetched)
+    assert all(entry["continue-on-error"] for entry in fetched)
 
 
 def test_the_number_of_a_pull_request_is_not_taken_from_the_report(comment, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Baselines that a job on the main branch recorded are committed: once, and beside other pushes."""
+"""Baselines recorded on the main branch are committed: once, and on top of other pushes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from ci_files import ACTION, GITLAB, bash, environment, git, gitlab_script, read_yaml, step
 
-#: A commit that somebody pushes while the job measures, made by git before the job's own push.
+#: A hook that pushes somebody else's commit just before the job's own push.
 RACE = """#!/bin/sh
 [ ! -e {mark} ] || exit 0
 touch {mark}
@@ -25,7 +25,7 @@ class Job:
     Args:
         top: a folder for the repositories.
         service: github or gitlab.
-        script: of the step.
+        script: the script that commits.
     """
 
     def __init__(self, top: Path, service: str, script: str) -> None:
@@ -41,11 +41,11 @@ class Job:
         self.measured = git(self.clone, "rev-parse", "--short", "HEAD")
 
     def record(self, name: str = "20260101T000000Z_a.json") -> None:
-        """Leave what a session leaves."""
+        """Write the files that a session leaves."""
         folder = self.clone / "perf_baselines" / "a-machine"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}\n")
-        # What else a job leaves is not committed.
+        # Other files of a job are not committed.
         (self.clone / "toy.py").write_text("# changed by the job\n")
         (self.clone / "report.html").write_text("")
 
@@ -67,7 +67,7 @@ class Job:
                 "CI_PROJECT_URL": str(self.remote).removesuffix(".git"),
                 "LLMPERF_PUSH_TOKEN": "secret",
             }
-        # Pauses between two tries are a runner's, not a test's; status is the measuring's.
+        # Without pauses between tries; status is that of the measuring.
         script = f"sleep() {{ :; }}; status=0\n{self._script}\nexit $status"
         return bash(script, self.clone, environment(**names))
 

@@ -1,4 +1,4 @@
-"""A new runner: what the action's steps do on its first days, with nothing recorded."""
+"""The action's steps on a new runner in its first days, with nothing recorded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FOLDER = "bots/toys"
 
 
 class Runner:
-    """A repository with a remote, on a runner whose environment is this one.
+    """A repository with a remote, on a runner that uses this Python environment.
 
     Args:
-        folder: for the repositories and what jobs write.
+        folder: folder for the repositories and the output of jobs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Runner:
         self.project.commit(name, files)
 
     def measure(self, *arguments: str, record: bool = False) -> CompletedProcess[str]:
-        """Run the step in a pull request's job, or in that of the main branch."""
+        """Run the step Measure in a pull request's job, or in that of the main branch."""
         inputs = {
             "RECORD": "true" if record else "false",
             "BASE": "main",
@@ -67,7 +67,7 @@ class Runner:
         return self._run(MEASURE, inputs, GITHUB_OUTPUT=str(self.output), **base)
 
     def show(self) -> CompletedProcess[str]:
-        """Run the step that follows."""
+        """Run the step Report, which follows."""
         self.summary.write_text("")
         inputs = {"NAME": "cpu", "REPORT": str(self.report)}
         assert REPORT["env"].keys() == inputs.keys()
@@ -77,7 +77,7 @@ class Runner:
         )
 
     def show_in_gitlab(self) -> CompletedProcess[str]:
-        """Run the part of GitLab's job that follows."""
+        """Run the report part of GitLab's job, which follows."""
         script = gitlab_script(GITLAB, ".llmperf", "Report", "after_script")
         names = {
             "REPORT": str(self.report),
@@ -113,14 +113,14 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 @pytest.fixture(scope="module")
 def first_tests(runner: Runner) -> Runner:
-    """The same with its first perf tests on a branch."""
+    """The same runner, with the project's first perf tests on a branch."""
     runner.branch("tests", FILES)
     return runner
 
 
 @pytest.fixture(scope="module")
 def merged(first_tests: Runner) -> Runner:
-    """The same with its perf tests on the main branch."""
+    """The same runner, with the perf tests on the main branch."""
     first_tests.merge("tests")
     return first_tests
 
@@ -155,7 +155,7 @@ def test_without_any_baseline_a_slower_branch_is_red(merged: Runner) -> None:
     assert "regressed" in done.stdout
     assert "exit-code=1\n" in merged.output.read_text()
 
-    # The page is in the summary once, and a shorter one is for the comment.
+    # The summary has the page once, and a shorter page is for the comment.
     shown = merged.show()
     assert shown.returncode == 0, shown.stdout
     summary, comment = merged.summary.read_text(), (merged.report / "comment.md").read_text()

@@ -28,7 +28,7 @@ class GitLab(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.me = 5
-        # Three pages of what others wrote, one of it with our marker.
+        # Three pages of notes that others wrote, with our marker.
         self.notes: list[dict[str, Any]] = [
             {"id": number, "author": {"id": 9}, "body": "<!-- llmperf cpu --> mine"}
             for number in range(1, 251)
@@ -36,7 +36,7 @@ class GitLab(ThreadingHTTPServer):
 
     @property
     def ours(self) -> list[str]:
-        return [one["body"] for one in self.notes if one["author"]["id"] == self.me]
+        return [note["body"] for note in self.notes if note["author"]["id"] == self.me]
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""An environment that a cache kept is the same one, so that kept evidence counts."""
+"""An environment restored from a cache keeps its identity, so that kept evidence counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def identity(venv: Path) -> str:
 
 
 def through(archive: str, venv: Path) -> Path:
-    """The environment after a cache of this archive's format."""
+    """Return the environment as a cache with this archive format restores it."""
     file, back = venv.with_suffix(".tar"), venv.parent / "back"
     back.mkdir()
     for command in (
@@ -61,7 +61,7 @@ def test_gitlab_s_archive_with_whole_seconds_keeps_it(
     assert identity(through("ustar", venv)) == identity(venv)
 
 
-#: A ``python`` that makes empty environments, and prints what else it is asked for.
+#: A ``python`` that makes empty environments, and prints any other arguments.
 PYTHON = """\
 #!/bin/bash
 if [[ $2 == venv ]]; then mkdir -p "$4/bin" && touch "$4/bin/activate"; else echo "$*"; fi
@@ -109,9 +109,9 @@ def test_a_plugin_that_changed_gets_another_environment(tmp_path: Path) -> None:
         )
         done = bash(step(read_yaml(ROOT / "action.yml"), "Choose folders")["run"], tmp_path, names)
         assert done.returncode == 0, done.stdout
-        (found,) = re.findall("LLMPERF_VENV=(.*)", variables.read_text())
+        (folder,) = re.findall("LLMPERF_VENV=(.*)", variables.read_text())
         variables.unlink()
-        return str(found)
+        return str(folder)
 
     copied = venv()
     (action / "pyproject.toml").write_text("[project]")
@@ -138,7 +138,7 @@ def test_a_complete_environment_is_not_installed_again(
     (venv / "made").unlink()
     assert bash(install, repository, names).returncode == 0
     assert not (venv / "made").exists()
-    # What a failed installation leaves is made again.
+    # An environment whose installation failed is made again.
     (venv / "complete").unlink()
     failed = bash(install, repository, names | {"INSTALL": "false"})
     assert failed.returncode != 0

@@ -1,4 +1,4 @@
-"""Options and forms of reports that the written files name exist."""
+"""The options and report forms named in the written files exist."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ FILE = "tests/test_chat.py"
 
 @pytest.fixture
 def clone(repository: Path, init: Callable[..., int]) -> Path:
-    """A repository whose project is in a folder, and the session that a job measured of it."""
+    """A repository with a project in a folder, and the session that a job measured there."""
     (repository / "app" / "tests").mkdir(parents=True)
     (repository / "app" / FILE).write_text("def test_short_answer(): ...\n")
     failed = replace(short_answer(1.3), location=Location(FILE, 1))
@@ -52,7 +52,7 @@ def test_an_action_s_page_is_in_the_summary_once(clone: Path) -> None:
 
 
 def test_a_page_is_no_longer_than_the_comment_may_be(clone: Path) -> None:
-    """A longer one would be cut off by the workflow that comments, in the middle of a table."""
+    """The commenting workflow would cut off a longer page in the middle of a table."""
     tests = [
         replace(short_answer(1.3), nodeid=f"{FILE}::test_{number}", location=Location(FILE, 1))
         for number in range(200)

@@ -1,7 +1,7 @@
 """docs/walkthrough.md, command by command: real git, the real engine, the written CI scripts.
 
-A tiny model takes the place of the page's, and settings for a busy machine those for a quiet one,
-by the variables that a user has for both.
+Environment variables replace the page's model with a tiny one, and its settings with settings for
+a busy machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ci_files import ACTION, ROOT, bash, environment, git, read_yaml, step
 from tiny_models import tiny_llama
 
 PAGE = ROOT / "docs" / "walkthrough.md"
-#: The commit is named by this command at the latest.
+#: The commit to blame is named by this command at the latest.
 MAX_COMMANDS = 10
 _MACHINE_CHECKS = (
     "BUSY_CORES",
@@ -27,7 +27,7 @@ _MACHINE_CHECKS = (
     "STOLEN_CORES",
     "SWAPPING",
 )
-#: What another process on the machine does voids no sample; single replays weigh little.
+#: Other processes on the machine invalidate no sample; single replays weigh little.
 BUSY_MACHINE = {
     "LLMPERF_PERF__TURNS": "processes",
     "LLMPERF_PERF__ITERATIONS": "15",
@@ -36,7 +36,7 @@ BUSY_MACHINE = {
 }
 
 
-#: What commands print, by their numbers; the page shows the same.
+#: Words that commands print, by number of the command; the page shows them, too.
 PRINTED = {
     6: ("no baseline first token", "target met"),
     8: (
@@ -74,15 +74,15 @@ def shell_blocks() -> list[str]:
 
 
 def commands() -> dict[int, str]:
-    """Return the page's commands by their numbers."""
+    """Return the page's commands by number."""
     lines = [line for block in shell_blocks() for line in block.splitlines()]
-    found = [re.fullmatch(r"(.*\S) +# (\d+)", line) for line in lines]
-    assert all(found), "a command without a number"
-    return {int(match[2]): match[1] for match in found if match is not None}
+    matches = [re.fullmatch(r"(.*\S) +# (\d+)", line) for line in lines]
+    assert all(matches), "a command without a number"
+    return {int(match[2]): match[1] for match in matches if match is not None}
 
 
 def script() -> str:
-    """Return one shell's script: each command after its number, and before its exit status."""
+    """Return a script that prints each command's number, runs it and prints its exit status."""
     numbered = commands()
     # This checkout is cloned, with the example as it is in the work tree, and already set up.
     numbered[1] = (
@@ -100,16 +100,16 @@ def walk(top: Path, environ: dict[str, str]) -> dict[int, Ran]:
     """Run all commands of the page, one after the other, from an empty folder."""
     done = bash(script(), top, environ, timeout=400)
     parts = re.split(r"(?m)^::(\d+)\n", done.stdout)
-    found = {}
+    ran = {}
     for number, text in zip(parts[1::2], parts[2::2], strict=True):
         out, _, status = text.rpartition("::status ")
-        found[int(number)] = Ran(int(status), out)
-    return found
+        ran[int(number)] = Ran(int(status), out)
+    return ran
 
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The variables of somebody who has a tiny model, an empty cache and a busy machine."""
+    """Environment variables of a user with a tiny model, an empty cache and a busy machine."""
     home = tmp_path / "home"
     home.mkdir()
     return environment(
@@ -138,11 +138,11 @@ def test_the_walk_and_the_job_that_it_writes(tmp_path: Path, environ: dict[str, 
     top = tmp_path / "walk"
     top.mkdir()
     ran = walk(top, environ)
-    print(*(f"{number}: {one.status}\n{one.out}" for number, one in ran.items()))
+    print(*(f"{number}: {result.status}\n{result.out}" for number, result in ran.items()))
     assert ran.keys() == commands().keys()
 
     # One command is red: the gate.
-    assert {number for number, one in ran.items() if one.status != 0} == {8}
+    assert {number for number, result in ran.items() if result.status != 0} == {8}
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     for number, phrases in PRINTED.items():
         for phrase in phrases:

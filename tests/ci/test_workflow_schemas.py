@@ -1,4 +1,4 @@
-"""The written files are what GitHub and GitLab accept, by their schemas and by actionlint."""
+"""GitHub and GitLab accept the written files, by their schemas and by actionlint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ci_files import (
     without_templates,
 )
 
-#: actionlint's package is of 2022, before GitHub had the context ``vars``.
+#: The actionlint package dates from 2022, before GitHub had the context ``vars``.
 _NEWER = re.compile(r'undefined variable "vars"')
 
 
@@ -36,7 +36,7 @@ def by_schema(name: str, *files: Path) -> None:
 
 
 def by_gitlab(*files: Path) -> None:
-    """Check files of GitLab, and their jobs with what they extend."""
+    """Check GitLab files as they are, and with templates merged into their jobs."""
     whole = []
     for file in files:
         whole.append(file.with_name("whole.yml"))
@@ -45,7 +45,7 @@ def by_gitlab(*files: Path) -> None:
 
 
 def problems(actionlint: Path, *files: Path) -> list[str]:
-    """What actionlint finds."""
+    """Return the problems that actionlint finds."""
     program = Path(__file__).with_name("actionlint.mjs")
     done = subprocess.run(
         ["node", str(program), str(actionlint), *map(str, files)],
@@ -54,13 +54,13 @@ def problems(actionlint: Path, *files: Path) -> list[str]:
         check=True,
         timeout=60,
     )
-    found = [f"{one['line']}: {one['message']}" for one in json.loads(done.stdout)]
-    return [text for text in found if not _NEWER.search(text)]
+    texts = [f"{problem['line']}: {problem['message']}" for problem in json.loads(done.stdout)]
+    return [text for text in texts if not _NEWER.search(text)]
 
 
 def as_workflow(action: dict[str, Any]) -> str:
-    """A workflow with the steps of a composite action, as actionlint reads workflows only."""
-    inputs = {name: {"type": "string", **one} for name, one in action["inputs"].items()}
+    """Return a workflow with the steps of a composite action: actionlint reads only workflows."""
+    inputs = {name: {"type": "string", **given} for name, given in action["inputs"].items()}
     job = {"runs-on": "ubuntu-latest", "steps": all_steps(action)}
     return yaml.safe_dump(
         {"on": {"workflow_call": {"inputs": inputs}}, "jobs": {"all": job}}, width=1000
@@ -85,8 +85,8 @@ def test_schemas_accept_what_is_written(init: Callable[..., int], repository: Pa
                 copy.write_text((repository / name).read_text())
     by_gitlab(*files.pop("gitlab-ci"))
     by_schema("gitlab-ci", repository / ".gitlab-ci.yml")
-    for schema, found in files.items():
-        by_schema(schema, *found)
+    for schema, paths in files.items():
+        by_schema(schema, *paths)
 
 
 def test_the_schemas_find_mistakes(init: Callable[..., int], repository: Path) -> None:
@@ -119,8 +119,8 @@ def test_actionlint_accepts_the_steps_of_the_action(tmp_path: Path, actionlint: 
     file.write_text(as_workflow(read_yaml(ROOT / "action.yml")))
     assert problems(actionlint, file) == []
     file.write_text(file.read_text().replace("inputs.wait-fit", "inputs.wait-unfit"))
-    (found,) = problems(actionlint, file)
-    assert "wait-unfit" in found
+    (problem,) = problems(actionlint, file)
+    assert "wait-unfit" in problem
 
 
 def test_inputs_that_workflows_give_exist(init: Callable[..., int], repository: Path) -> None:
@@ -178,7 +178,7 @@ def test_scripts_are_read_by_their_shell(
     if shell == "bash":
         files = [read_yaml(repository / name) for name in (WORKFLOW, COMMENT, ACTION)]
         scripts = [step["run"] for data in files for step in all_steps(data) if "run" in step]
-    else:  # an image need not have another one
+    else:  # an image need not have bash
         jobs = read_yaml(repository / GITLAB).values()
         parts = ("before_script", "script", "after_script")
         scripts = [text for job in jobs for part in parts for text in job.get(part, [])]

@@ -1,4 +1,4 @@
-"""Folders of baselines as a project would have them, for tests of the command line."""
+"""Folders of baselines like those of a project, for tests of the command line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def name_of(day: int) -> str:
-    """The file name of the session of that day."""
+    """Return the file name of the session of that day."""
     return f"202611{day:02}T120000Z_{COMMIT[:12]}.json"
 
 
 class Folder:
-    """A store, and shortcuts to fill it."""
+    """A baseline store with shortcuts to fill it."""
 
     def __init__(self, root: Path) -> None:
         self.store = BaselineStore(root)

@@ -1,4 +1,4 @@
-"""``llmperf baseline prune``: a dry run unless told otherwise."""
+"""``llmperf baseline prune``: a dry run without ``--yes``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from baseline_folders import KEY, name_of
 
 @pytest.fixture
 def month(folder: Any) -> Any:
-    """25 sessions, and things that are nobody's business."""
+    """25 sessions, and a file that does not belong to the plugin."""
     for day in range(1, 26):
         folder.record(day)
     (folder.store.root / KEY / "README.md").write_text("ours")

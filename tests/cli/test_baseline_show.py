@@ -1,4 +1,4 @@
-"""``llmperf baseline show``: what it says of sessions, levels, anchors and what they can decide."""
+"""``llmperf baseline show``: sessions, levels, anchors, and the changes they can decide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_llmperf.text import display_width
 
 
 def row(out: str, label: str) -> list[str]:
-    """The cells of the first row of that metric, the label left out."""
+    """Return the cells of the metric's first row, without the label."""
     line = next(line for line in out.splitlines() if line.startswith(f"  {label}  "))
     return line.split(label)[1].split()
 
@@ -114,13 +114,13 @@ def test_it_says_what_these_sessions_can_decide(folder: Any, baseline: Any) -> N
     for day, rate in enumerate(rates, start=1):
         folder.record(day, rate)
     prediction = predict(-np.log(rates))
-    # What is called is the fastest process, and these lead their median by so much.
+    # The fastest process is judged, which leads the median of its session by this much.
     lead = 1.0005 / ((1.0005 + 0.999) / 2)
-    found_from = (1 + float(decides_from(prediction, 0.05, 0.01))) * lead - 1
+    calls_from = (1 + float(decides_from(prediction, 0.05, 0.01))) * lead - 1
     passes = float(passes_up_to(prediction, 0.05, 0.95))
     line = " ".join(row(baseline("show", SHORT).out, "tokens/s"))
     metric = get_metric("tokens_per_sec")
-    assert line.endswith(f"{change_words(metric, found_from)} {change_words(metric, passes)}")
+    assert line.endswith(f"{change_words(metric, calls_from)} {change_words(metric, passes)}")
 
 
 def test_a_metric_of_a_newer_plugin_is_shown_as_it_is_stored(folder: Any, baseline: Any) -> None:
@@ -174,8 +174,8 @@ def test_json_holds_the_same(folder: Any, baseline: Any) -> None:
     for day in range(1, 14):
         folder.record(day, 100.0 if day < 4 else 80.0, invalid=("busy",) if day == 5 else ())
     baseline("anchor", "--reason", "release 1.0", "--session", name_of(2), SHORT)
-    said = json.loads(baseline("show", "--json", SHORT).out)
-    (machine,) = said["machines"]
+    shown = json.loads(baseline("show", "--json", SHORT).out)
+    (machine,) = shown["machines"]
     assert [session["file"] for session in machine["sessions"]] == [
         name_of(day) for day in range(1, 14)
     ]

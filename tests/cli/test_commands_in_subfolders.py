@@ -19,7 +19,7 @@ SUB = "tests/perf"
 
 
 def git(top: Path, *words: str) -> None:
-    """Run git without anybody's settings."""
+    """Run git without the user's settings."""
     author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     subprocess.run(["git", *author, *words], cwd=top, env=environ, check=True, capture_output=True)
@@ -27,7 +27,7 @@ def git(top: Path, *words: str) -> None:
 
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with a session in each of two commits; its subfolder is the current one."""
+    """A repository with a session in each of two commits; a subfolder is the current folder."""
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
     top = tmp_path / "project"
     top.joinpath(SUB).mkdir(parents=True)

@@ -15,7 +15,7 @@ from pytest_llmperf.repository import command
 
 pytestmark = pytest.mark.skipif(os.name == "nt" or shutil.which("git") is None, reason="needs git")
 
-#: What is said about each.
+#: Problems with a repository, and words of the message about each.
 CASES = {
     "no git": "git is not installed",
     "hanging": "gave no answer in 0.5 s and was killed",
@@ -26,7 +26,7 @@ CASES = {
 
 @pytest.fixture(params=CASES)
 def problem(request: pytest.FixtureRequest, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is to be said of the repository around the current folder, which has a session."""
+    """Words of the message about the current folder's repository; the folder has a session."""
     for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)

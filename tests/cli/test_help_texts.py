@@ -15,8 +15,8 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from parsers(below)
+            for subparser in action.choices.values():
+                yield from parsers(subparser)
 
 
 @pytest.mark.parametrize("columns", [60, 80])

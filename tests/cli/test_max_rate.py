@@ -15,8 +15,8 @@ from running_servers import simulated_servers
 
 from pytest_llmperf.rate_search import RateSearch
 
-#: What else runs on this machine voids nothing here, and a simulated server has nothing to recover
-#: from before a block.
+#: Other load on this machine invalidates nothing here, and a simulated server needs no long pause
+#: before a block.
 CONFTEST = """
 import pytest_llmperf.session.machine_watch as machine_watch
 from pytest_llmperf.measure.replication import BLOCK
@@ -96,14 +96,14 @@ def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
           "goodput(first_token='50ms', min='90%')")  # fmt: skip
     done = max_rate(folder, "--start", "200/s", "--precision", "99%", "--json", "out.json")
     assert done.returncode == 0, done.stderr
-    found = json.loads((folder / "out.json").read_text())
+    report = json.loads((folder / "out.json").read_text())
     # One request of 4 ms at a time: at most 250 per second; a busy machine serves fewer.
-    assert found["kept"] < 400
-    assert found["kept"] < found["missed"] <= 1600
-    assert f"the goodput is kept at {found['kept']:g} requests/s, and missed at" in done.stdout
+    assert report["kept"] < 400
+    assert report["kept"] < report["missed"] <= 1600
+    assert f"the goodput is kept at {report['kept']:g} requests/s, and missed at" in done.stdout
     assert "requests/s  goodput" in done.stdout
-    assert found["false_kept"] == 0.05
-    assert {one["false_missed"] for one in found["sessions"]} == {0.01}
+    assert report["false_kept"] == 0.05
+    assert {session["false_missed"] for session in report["sessions"]} == {0.01}
     assert done.stdout.splitlines()[-1] == (
         "each rate is judged by itself: one that misses the goodput is called kept in at most 5% "
         "of sessions, one that keeps it missed in at most 1%"

@@ -1,4 +1,4 @@
-"""A command without what it needs says what is missing: subcommands, choices, arguments."""
+"""Commands name what their command line lacks: subcommands, choices, arguments."""
 
 from __future__ import annotations
 

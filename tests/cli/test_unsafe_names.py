@@ -26,9 +26,9 @@ def test_files_to_prune_are_named_safely(folder: Folder, baseline: Any) -> None:
         path = folder.record(day)
     fifth = path.with_name(name_of(5))
     fifth.rename(fifth.with_name(f"{ESCAPE}.json"))
-    said = baseline("prune", "--keep", "10")
-    assert "\\x1b[2J.json" in said.out
-    assert ESCAPE not in said.out + said.err
+    printed = baseline("prune", "--keep", "10")
+    assert "\\x1b[2J.json" in printed.out
+    assert ESCAPE not in printed.out + printed.err
     assert ESCAPE not in baseline("prune", "--keep", "10", "--yes").out
 
 
@@ -43,6 +43,6 @@ def test_a_folder_without_sessions_is_named_safely(
 ) -> None:
     Path(ESCAPE).mkdir()
     assert main(["compare", ESCAPE, "x", "--output", "out.txt"]) == 2
-    said = capsys.readouterr()
-    assert "\\x1b[2J: no session is recorded there" in said.err
-    assert ESCAPE not in said.out + said.err + Path("out.txt").read_text()
+    printed = capsys.readouterr()
+    assert "\\x1b[2J: no session is recorded there" in printed.err
+    assert ESCAPE not in printed.out + printed.err + Path("out.txt").read_text()

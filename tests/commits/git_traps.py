@@ -1,4 +1,4 @@
-"""Repositories whose own settings name programs for everything that git can be made to run."""
+"""Repositories whose settings name a program wherever git can be made to run one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ALIASES = ("status", "log", "rev-parse", "diff-tree", "cat-file", "bisect", "wor
 
 
 class Traps:
-    """Programs that note their name when they are run, and read all that they are given.
+    """Programs that log their name when run, and read all of their input.
 
     Args:
-        folder: where they lie; outside of any repository.
+        folder: a new folder for them, outside of any repository.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,23 +38,23 @@ class Traps:
         folder.mkdir()
 
     def ran(self) -> set[str]:
-        """Return what was run so far."""
+        """Return the names of the programs run so far."""
         return set(self._log.read_text().split()) if self._log.exists() else set()
 
     def program(self, name: str) -> str:
-        """Write the program of that name."""
+        """Write the program of this name, and return its path."""
         path = self._folder / name
-        # A filter's process gets no end of its input, so it would wait for ever.
+        # A filter process never sees the end of its input, so it would wait for ever.
         reads = "" if name.endswith("process") else "cat > /dev/null\n"
         path.write_text(f"#!/bin/sh\necho {name} >> '{self._log}'\n{reads}exit 0\n")
         path.chmod(0o755)
         return str(path)
 
     def set_in(self, repository: Path, without: tuple[str, ...] = ()) -> None:
-        """Have the repository's own settings and attributes name them, and touch all its files.
+        """Name the programs in the repository's settings and attributes, and touch all its files.
 
-        Nothing that git knows is changed; HEAD is signed, for a program to look at.
-        ``without``: settings to leave alone.
+        No committed content changes; HEAD gets a signature for a program to check.
+        ``without``: settings to leave out.
         """
         hooks = self._folder / "hooks"
         hooks.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ class Traps:
 
 
 def plain_git(cwd: Path, *arguments: str, stdin: str | None = None) -> str:
-    """Run git as a user would, its hooks apart."""
+    """Run git as a user would, but without hooks and file monitor."""
     done = subprocess.run(
         ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
         cwd=cwd,
@@ -103,7 +103,7 @@ def plain_git(cwd: Path, *arguments: str, stdin: str | None = None) -> str:
 
 
 def _sign_head(repository: Path) -> None:
-    """Put a commit with a signature in HEAD's place."""
+    """Replace HEAD by a copy with a signature."""
     head, separator, message = plain_git(repository, "cat-file", "commit", "HEAD").partition("\n\n")
     seal = "\n".join(
         ("gpgsig -----BEGIN PGP SIGNATURE-----", " ", " none", " -----END PGP SIGNATURE-----")

@@ -1,4 +1,4 @@
-"""``--llmperf-against REV``: this tree and another commit run interleaved, and what is said."""
+"""``--llmperf-against REV``: this tree and another commit run interleaved, and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from commit_projects import CONFIG, ONE_PAIR, SLOW, TEST, CommitProject, Session
 
 @pytest.fixture(scope="module")
 def slower(shared: CommitProject) -> Session:
-    """HEAD takes 12% longer for each token than HEAD~1; plugins are found as users' are."""
+    """A session whose HEAD takes 12% longer per token; plugins load by their entry points."""
     shared.commit("slower tokens", {"toy.py": toy(1.12)})
     return shared.against("HEAD~1", "-p", "no:hypothesispytest", installed=True)
 
@@ -47,21 +47,21 @@ def test_evidence_counts_both_arms(slower: Session) -> None:
 
 
 def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
-    # A neighbour may make the pairs differ by more than the test's own 5%.
+    # Other load on the machine may make pairs differ by more than the test's own 5%.
     project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
     project.commit("a remark", {"toy.py": toy(also="\n# the sleep stands for a model\n")})
-    found = project.against("HEAD~1")
-    assert found.ret == 0
-    assert found.verdicts == {"test_a": "pass"}
-    assert found.facts["side_differences"][0].startswith("code: 1 file differs")
+    session = project.against("HEAD~1")
+    assert session.ret == 0
+    assert session.verdicts == {"test_a": "pass"}
+    assert session.facts["side_differences"][0].startswith("code: 1 file differs")
 
 
 def test_files_that_git_does_not_track_are_counted_apart(project: CommitProject) -> None:
     project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
     base = project.git("rev-parse", "HEAD~1")[:12]
     project.write({"notes.txt": "new", "a\x1b[31m\udcff.txt": "new"})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert found.facts["side_differences"][0] == (
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert session.facts["side_differences"][0] == (
         f"code: 1 file differs (git diff --stat {base}), and 2 files not tracked by git "
         r"(a\x1b[31m\udcff.txt and 1 more)"
     )
@@ -70,17 +70,17 @@ def test_files_that_git_does_not_track_are_counted_apart(project: CommitProject)
 def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
     changed = CONFIG.replace("toy:", "other:").replace("target:", "seed: 64\n  target:")
     project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert found.change() > 0.5
-    said = found.facts["side_differences"]
-    assert said[0].startswith("code: 2 files differ")
-    assert "llm.target: base toy:answer, candidate other:answer" in said
-    assert "llm.seed: base 42, candidate 64" in said
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert session.change() > 0.5
+    differences = session.facts["side_differences"]
+    assert differences[0].startswith("code: 2 files differ")
+    assert "llm.target: base toy:answer, candidate other:answer" in differences
+    assert "llm.seed: base 42, candidate 64" in differences
 
 
 def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:
-    found = project.against("HEAD", *ONE_PAIR, "--llmperf-strict", "--llmperf-exit-codes")
-    assert found.ret == 11
-    assert found.verdicts == {"test_a": "inconclusive"}
-    assert found.facts["side_differences"] == []
-    assert "both have the same settings: an A/A run" in found.said
+    session = project.against("HEAD", *ONE_PAIR, "--llmperf-strict", "--llmperf-exit-codes")
+    assert session.ret == 11
+    assert session.verdicts == {"test_a": "inconclusive"}
+    assert session.facts["side_differences"] == []
+    assert "both have the same settings: an A/A run" in session.said

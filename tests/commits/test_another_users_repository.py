@@ -21,15 +21,15 @@ def foreign(project: CommitProject) -> CommitProject:
 
 
 def test_a_session_measures_and_records_without_a_commit(foreign: CommitProject) -> None:
-    found = foreign.perf("--llmperf-record")
-    assert found.ret == 0, found.out
-    assert "no commit is recorded, because git can't be used" in found.said
-    assert "if you trust what is in it, run git config --global --add safe.directory" in found.said
+    run = foreign.perf("--llmperf-record")
+    assert run.ret == 0, run.out
+    assert "no commit is recorded, because git can't be used" in run.said
+    assert "if you trust what is in it, run git config --global --add safe.directory" in run.said
     (baseline,) = foreign.baselines()
     assert json.loads(baseline.read_text())["provenance"]["commit"] is None
 
 
 def test_a_comparison_with_a_commit_is_refused_before_a_body_runs(foreign: CommitProject) -> None:
-    found = foreign.against("HEAD")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--llmperf-against: git does not read the repository" in found.said
+    run = foreign.against("HEAD")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--llmperf-against: git does not read the repository" in run.said

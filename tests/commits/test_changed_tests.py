@@ -1,4 +1,4 @@
-"""Tests that are not the same in both commits: added, removed, other work, or broken there."""
+"""Tests that differ between the commits: added, removed, with other work, or broken in one."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_other(llm_engine):
 
 @pytest.fixture(scope="module")
 def session(shared: CommitProject) -> Session:
-    """Six tests of which one only is the same in HEAD~1."""
+    """A session of tests of which only test_same is the same in HEAD~1."""
     before = {"test_it.py": THERE, "test_broken.py": BROKEN, "test_ignored.py": OTHER}
     shared.commit("tests as they were", {**before, "test_deselected.py": OTHER})
     mended = BROKEN.replace("import nowhere_to_be_found", "")
@@ -102,8 +102,8 @@ def test_only_what_is_the_same_is_compared(session: Session) -> None:
 
 def test_no_change_is_said_of_what_is_not_the_same(session: Session) -> None:
     metrics = {name: test["metrics"] for name, test in session.tests.items()}
-    compared = [name for name, each in metrics.items() if any(m["base_samples"] for m in each)]
-    changed = [name for name, each in metrics.items() if any(m["change"] is not None for m in each)]
+    compared = [name for name, rows in metrics.items() if any(m["base_samples"] for m in rows)]
+    changed = [name for name, rows in metrics.items() if any(m["change"] is not None for m in rows)]
     assert compared == changed == ["test_same"]
 
 
@@ -119,7 +119,7 @@ def test_an_added_test_is_called_that(session: Session) -> None:
 
 
 def test_removed_tests_are_listed(session: Session, shared: CommitProject) -> None:
-    """Not those that this session left out: they are in its tree."""
+    """Tests that this session only left out are not listed: its tree has them."""
     base = shared.git("rev-parse", "HEAD~1")[:12]
     assert f"removed since HEAD~1 ({base}): test_it.py::test_gone" in session.facts["notes"]
 
@@ -128,15 +128,15 @@ def test_other_work_is_shown_beside_and_not_judged(session: Session) -> None:
     (metric,) = [m for m in session.tests["test_other_work"]["metrics"] if m["gated"]]
     assert metric["value"] > metric["baseline"]["value"] > 0
     assert metric["change"] is None
-    said = session.explanation("test_other_work")
-    assert "1 request, 3 out: other work" in said
-    assert "so not judged as equal: the request brings 6 output tokens, 3 in HEAD~1 (" in said
+    text = session.explanation("test_other_work")
+    assert "1 request, 3 out: other work" in text
+    assert "so not judged as equal: the request brings 6 output tokens, 3 in HEAD~1 (" in text
 
 
 def test_a_body_that_fails_there_is_the_reason_and_no_regression(session: Session) -> None:
-    said = session.explanation("test_failing_there")
-    assert "its call failed there" in said
-    assert "what it never says" in said
+    text = session.explanation("test_failing_there")
+    assert "its call failed there" in text
+    assert "what it never says" in text
 
 
 def test_a_test_that_is_skipped_there_says_why(session: Session) -> None:
@@ -144,9 +144,9 @@ def test_a_test_that_is_skipped_there_says_why(session: Session) -> None:
 
 
 def test_a_file_that_cannot_be_collected_there_is_an_error_with_its_log(session: Session) -> None:
-    said = session.explanation("test_of_a_broken_file")
-    assert "could not be collected there" in said
-    assert "No module named 'nowhere_to_be_found'" in said
+    text = session.explanation("test_of_a_broken_file")
+    assert "could not be collected there" in text
+    assert "No module named 'nowhere_to_be_found'" in text
 
 
 def test_the_session_fails_for_what_is_missed_or_broken_alone(session: Session) -> None:

@@ -40,7 +40,7 @@ def make_wheel(folder: Path, version: str, seconds: float) -> Path:
 
 @pytest.fixture(scope="module")
 def packaged(shared: CommitProject) -> CommitProject:
-    """HEAD asks for speed 2.0, which is installed; HEAD~1 for 1.0, HEAD~2 for what is nowhere."""
+    """HEAD requires speed 2.0, which is installed, HEAD~1 1.0, HEAD~2 0.5, which has no wheel."""
     wheels = shared.home / "wheels"
     make_wheel(wheels, "1.0", TOKEN_S)
     newest = make_wheel(wheels, "2.0", TOKEN_S * SLOW)
@@ -55,7 +55,7 @@ def packaged(shared: CommitProject) -> CommitProject:
 
 
 def offline(project: CommitProject) -> dict[str, str]:
-    """Variables by which installers find these wheels, and nothing else."""
+    """Return variables that make installers find only the wheels of this module."""
     wheels = str(project.home / "wheels")
     return {
         "PIP_NO_INDEX": "1",
@@ -69,7 +69,7 @@ def offline(project: CommitProject) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def compared(packaged: CommitProject) -> Session:
-    """HEAD against HEAD~1: a package makes the difference."""
+    """A session of HEAD against HEAD~1, which is faster by its version of a package."""
     return packaged.against("HEAD~1", environ=offline(packaged))
 
 
@@ -86,30 +86,30 @@ def test_the_packages_that_differ_are_named(compared: Session, packaged: CommitP
 
 
 def test_an_environment_is_made_once(compared: Session, packaged: CommitProject) -> None:
-    """The second time no installer is asked: there is nothing to be installed from."""
+    """The second session runs no installer, which would find nothing to install."""
     nowhere = offline(packaged) | {"PIP_FIND_LINKS": "/nowhere", "UV_FIND_LINKS": "/nowhere"}
-    found = packaged.against("HEAD~1", *ONE_PAIR, environ=nowhere)
+    session = packaged.against("HEAD~1", *ONE_PAIR, environ=nowhere)
     assert "creating an environment for the other commit" in compared.said
-    assert "creating an environment for the other commit" not in found.said
-    assert found.tests["test_a"]["pairs"] == 1
-    assert found.change() > 0.5
+    assert "creating an environment for the other commit" not in session.said
+    assert session.tests["test_a"]["pairs"] == 1
+    assert session.change() > 0.5
 
 
 def test_packages_that_cannot_be_installed_are_reported_with_the_log(
     packaged: CommitProject,
 ) -> None:
-    found = packaged.against("HEAD~2", environ=offline(packaged))
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert found.report is None
-    assert "HEAD~2 (" in found.said
-    assert "speed==0.5" in found.said
-    assert "likely cause: the package index cannot be reached" in found.said
-    assert "regressed" not in found.said
+    session = packaged.against("HEAD~2", environ=offline(packaged))
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert session.report is None
+    assert "HEAD~2 (" in session.said
+    assert "speed==0.5" in session.said
+    assert "likely cause: the package index cannot be reached" in session.said
+    assert "regressed" not in session.said
     assert packaged.checkouts() == []
 
 
 def test_a_command_of_the_configuration_installs_them(packaged: CommitProject) -> None:
-    """What HEAD~2 declares can't be had; the user knows what does instead."""
+    """HEAD~2's requirement can't be installed, so the user configures a command that works."""
     script = packaged.home / "install.py"
     script.write_text(
         "import pathlib, sysconfig\n"
@@ -118,8 +118,8 @@ def test_a_command_of_the_configuration_installs_them(packaged: CommitProject) -
     )
     command = f"{{python}} {script}"
     packaged.write({"config.yaml": f"{CONFIG}  base_install: '{command}'\n"})
-    found = packaged.against("HEAD~2", *ONE_PAIR, environ=offline(packaged))
+    session = packaged.against("HEAD~2", *ONE_PAIR, environ=offline(packaged))
     packaged.git("checkout", "--quiet", "config.yaml")
-    assert found.tests["test_a"]["pairs"] == 1
-    assert found.change() > 0.5
-    assert "has its own environment: " in found.notes
+    assert session.tests["test_a"]["pairs"] == 1
+    assert session.change() > 0.5
+    assert "has its own environment: " in session.notes

@@ -1,4 +1,4 @@
-"""Whatever programs a repository's own settings name, asking about it runs none of them."""
+"""Asking git about a repository runs none of the programs that its own settings name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def traps(tmp_path: Path) -> Traps:
 
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of this user, for git that runs in this process."""
+    """Hide this user's settings from the git commands that this process runs."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     for name, value in NO_SETTINGS.items():
@@ -38,9 +38,9 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def repository_at(top: Path) -> Repository:
-    found = Repository.around(top)
-    assert found is not None
-    return found
+    session = Repository.around(top)
+    assert session is not None
+    return session
 
 
 def test_the_traps_work(project: CommitProject, traps: Traps) -> None:
@@ -80,7 +80,7 @@ def test_no_question_runs_anything(project: CommitProject, traps: Traps, tmp_pat
     assert look_up(repository, head).subject == "one is removed"
     export(repository, head, "perf_baselines", tmp_path / "exported")
     recorded = read_sessions(repository, "perf_baselines")
-    # No records, but each was found and looked at, the removed one too.
+    # None is a valid record, but each was found and read, the removed one too.
     assert len(recorded.files.blobs) == 3
     assert traps.ran() == set()
     assert snapshot(project.top) == before
@@ -104,8 +104,8 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
     # docs/commits.md. Nothing is ever passed through a filter to find out what changed.
     traps.set_in(project.top, without=("filter.trap.process",))
 
-    found = project.against("HEAD~1", "--llmperf-record", *ONE_PAIR)
-    assert found.verdicts == {"test_a": "inconclusive"}, found.said
+    session = project.against("HEAD~1", "--llmperf-record", *ONE_PAIR)
+    assert session.verdicts == {"test_a": "inconclusive"}, session.said
     (baseline,) = project.baselines()
     # No filter was asked, and the files are those of the commit.
     assert '"dirty": false' in baseline.read_text()
@@ -113,8 +113,8 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
     for words in (("add", "-A"), ("commit", "--quiet", "-m", "a session")):
         plain_git(project.top, "-c", "filter.trap.clean=cat", *words)
 
-    said = project.perf("--llmperf-confirm=always", "--llmperf-set=perf.max_pairs=1")
-    assert said.ret == 0, said.said
+    confirmed = project.perf("--llmperf-confirm=always", "--llmperf-set=perf.max_pairs=1")
+    assert confirmed.ret == 0, confirmed.said
     for words in (
         ["history"],
         ["compare", "HEAD", "HEAD", "--any"],
@@ -131,7 +131,7 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        # Nothing got slower, or could be compared with itself.
+        # 0: nothing got slower; 2: refused, such as comparing HEAD with itself.
         assert done.returncode in (0, 2), f"{words}: {done.stdout} {done.stderr}"
         assert traps.ran() == set(), words
 
@@ -180,7 +180,7 @@ def test_a_hash_stands_for_its_own_content(project: CommitProject, tmp_path: Pat
     assert next(repository.blobs([own])).decode().strip() == wanted
     export(repository, commit, "config.yaml", tmp_path)
     assert (tmp_path / "config.yaml").read_text().strip() == wanted
-    # A history that was joined with another one is walked as git itself does.
+    # A graft is followed, as git itself does: the second commit has no parent any more.
     first = commit
     second = project.commit("the second one")
     project.git("replace", "--graft", second)
@@ -206,7 +206,7 @@ def test_git_is_run_in_one_place() -> None:
 
 
 def _begins_with_git(node: ast.AST) -> bool:
-    """Whether a node is a call that is given git's words, or a list of them."""
+    """Return whether a node is a call with a git command as an argument, or a list of one."""
     if isinstance(node, ast.Call):
         return any(_is_git(argument) for argument in node.args) and (
             not isinstance(node.func, ast.Attribute) or node.func.attr not in ("get", "append")

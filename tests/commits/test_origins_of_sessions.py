@@ -1,4 +1,4 @@
-"""Which commit stands for a stored session, where the one that it measured can't."""
+"""Which commit stands for a stored session: its own or, if unusable, a substitute."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def store(project: CommitProject, commit: str | None, *, dirty: bool = False) ->
 
 
 def origin(root: Path, **environ: str) -> Origin:
-    """Return what stands for the only stored session."""
+    """Return the commit that stands for the only stored session."""
     (stored,) = BaselineStore(root / "perf_baselines").read_machine(MACHINE.key)
     repository = Repository.around(root)
     assert repository is not None
@@ -59,7 +59,7 @@ def origin(root: Path, **environ: str) -> Origin:
 
 @pytest.fixture
 def branch(project: CommitProject) -> CommitProject:
-    """A commit of a branch, after one on main and on release each."""
+    """Release is at the first commit, main one commit later, work one commit after that."""
     project.git("branch", "release")
     project.commit("more on main")
     project.git("checkout", "--quiet", "-b", "work")
@@ -70,9 +70,9 @@ def branch(project: CommitProject) -> CommitProject:
 def test_the_commit_itself(branch: CommitProject) -> None:
     commit = branch.git("rev-parse", "main~1")
     file = store(branch, commit)
-    found = origin(branch.top)
-    assert found.revision.commit == commit
-    assert found.how == f"the commit that {file.name} measured"
+    stand_in = origin(branch.top)
+    assert stand_in.revision.commit == commit
+    assert stand_in.how == f"the commit that {file.name} measured"
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_the_commit_that_added_the_file(
     file = store(branch, commit or branch.git("rev-parse", "HEAD"), dirty=dirty)
     added = branch.commit("baselines")
     branch.commit("later")
-    found = origin(branch.top)
-    assert found.revision.commit == added
-    assert found.how.startswith(f"the commit that added {file.name} (")
-    assert why in found.how
+    stand_in = origin(branch.top)
+    assert stand_in.revision.commit == added
+    assert stand_in.how.startswith(f"the commit that added {file.name} (")
+    assert why in stand_in.how
 
 
 def test_a_session_outside_of_a_repository_names_no_commit(branch: CommitProject) -> None:
     store(branch, None)
     added = branch.commit("baselines")
-    found = origin(branch.top)
-    assert found.revision.commit == added
-    assert "names no commit" in found.how
+    stand_in = origin(branch.top)
+    assert stand_in.revision.commit == added
+    assert "names no commit" in stand_in.how
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_the_merge_base_where_no_commit_added_the_file(
     branch: CommitProject, environ: dict[str, str], name: str
 ) -> None:
     store(branch, GONE)
-    found = origin(branch.top, **environ)
-    assert found.revision.commit == branch.git("rev-parse", name)
-    assert found.how.startswith(f"the merge base with {name} (")
+    stand_in = origin(branch.top, **environ)
+    assert stand_in.revision.commit == branch.git("rev-parse", name)
+    assert stand_in.how.startswith(f"the merge base with {name} (")
 
 
 def test_nothing_stands_for_a_session_without_any_of_these(branch: CommitProject) -> None:
@@ -128,7 +128,7 @@ def test_nothing_stands_for_a_session_without_any_of_these(branch: CommitProject
 def test_a_shallow_clone_says_what_to_fetch(
     branch: CommitProject, tmp_path: Path, known: bool
 ) -> None:
-    """There, its oldest commit seems to have added every file."""
+    """In a shallow clone, the oldest commit seems to have added every file."""
     commit = branch.git("rev-parse", "main")
     store(branch, commit, dirty=not known)
     branch.commit("baselines")

@@ -1,4 +1,4 @@
-"""Recording once more, and measuring code that was measured before, runs nothing needless."""
+"""Recording again, or measuring code that was measured before, runs nothing needlessly."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from commit_projects import (
     findings,
 )
 
-#: As many processes as stored sessions need to be sure.
+#: Just enough processes for a verdict by stored sessions.
 THREE = "--llmperf-set=perf.processes=3"
-#: Finds something about the machine in what is measured against another commit, and only there.
+#: Makes the machine check report a finding, but only while tests are being confirmed.
 FINDS_LATER = """
 import pytest_llmperf.session.machine_watch as machine_watch
 from pytest_llmperf.machine.fitness import FitnessFinding
@@ -46,14 +46,14 @@ machine_watch.judge = lambda *_: list(found) if confirming else []
 def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
     stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
-    found = stored.perf("--llmperf-record")
-    assert found.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in found.out
-    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(found)
+    result = stored.perf("--llmperf-record")
+    assert result.tests["test_a"]["pairs"] == 0
+    assert "to be confirmed" not in result.out
+    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(result)
     assert len(stored.baselines()) == len(FASTER) + 1
     asked = stored.perf("--llmperf-record", "--llmperf-confirm=auto", *ONE_PAIR)
     assert asked.tests["test_a"]["pairs"] == 1
-    # The report is of all that was measured, the record of the samples that it holds.
+    # The report covers all that was measured, the record only the samples that it holds.
     assert "cpu_clock" in {entry["name"] for entry in asked.facts["fitness"]}
     session = json.loads(Path(asked.facts["recorded_to"]).read_text())["session"]
     assert (session["findings"], "fitness" in session) == ([], False)
@@ -87,17 +87,17 @@ def test_what_was_recorded_outlives_an_interrupted_confirmation(
 def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
     stored: CommitProject, arguments: tuple[str, ...]
 ) -> None:
-    """Nothing can have regressed: what stored sessions alone call is not called."""
+    """Nothing can have regressed, so stored sessions alone do not call a regression."""
     stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
     stored.commit("baselines of a far faster machine")
-    found = stored.perf(THREE, *arguments)
-    assert (found.ret, found.verdicts) == (0, {"test_a": "inconclusive"})
-    assert found.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in found.out
-    assert "the difference is the machine's: nothing else changed since 2026" in found.said
-    assert "it measured the same code, configuration, packages, engine and model" in found.said
-    # A busy machine may be noted before it.
-    assert "\nnothing was run against 2026" in f"\n{findings(found)}"
+    session = stored.perf(THREE, *arguments)
+    assert (session.ret, session.verdicts) == (0, {"test_a": "inconclusive"})
+    assert session.tests["test_a"]["pairs"] == 0
+    assert "to be confirmed" not in session.out
+    assert "the difference is the machine's: nothing else changed since 2026" in session.said
+    assert "it measured the same code, configuration, packages, engine and model" in session.said
+    # A finding about a busy machine may come first.
+    assert "\nnothing was run against 2026" in f"\n{findings(session)}"
 
 
 def test_the_same_code_is_not_run_against_itself_though_something_else_may_differ(
@@ -106,14 +106,14 @@ def test_the_same_code_is_not_run_against_itself_though_something_else_may_diffe
     stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
     for path in stored.baselines():
         record = json.loads(path.read_text())
-        # As written before records said it.
+        # As in records from before these items existed.
         del record["provenance"]["code"], record["provenance"]["environment"]
         path.write_text(json.dumps(record))
     stored.commit("baselines of a far faster machine")
-    found = stored.perf(THREE)
-    assert found.verdicts == {"test_a": "regressed"}
-    assert found.tests["test_a"]["pairs"] == 0
-    said = findings(found)
+    session = stored.perf(THREE)
+    assert session.verdicts == {"test_a": "regressed"}
+    assert session.tests["test_a"]["pairs"] == 0
+    said = findings(session)
     assert "not confirmed, so stored sessions alone judge: 2026" in said
     assert "measured the same code, so there is nothing to run it against; what may differ" in said
     assert "the installed packages, which its record lacks" in said
@@ -122,9 +122,9 @@ def test_the_same_code_is_not_run_against_itself_though_something_else_may_diffe
 def test_another_package_is_another_environment(stored: CommitProject) -> None:
     stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
     stored.commit("baselines of a far faster machine")
-    found = stored.perf(THREE, environ={"OMP_NUM_THREADS": "1"})
-    assert found.verdicts == {"test_a": "regressed"}
-    assert "the installed packages, or variables of the engine's libraries" in findings(found)
+    session = stored.perf(THREE, environ={"OMP_NUM_THREADS": "1"})
+    assert session.verdicts == {"test_a": "regressed"}
+    assert "the installed packages, or variables of the engine's libraries" in findings(session)
 
 
 def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
@@ -134,13 +134,13 @@ def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
     commit = stored.commit("slow to start", {"conftest.py": slow})
     stored.store_sessions(FASTER, commit=commit, code=None)
     stored.commit("as before", {"conftest.py": FILES["conftest.py"]})
-    found = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=59s")
-    assert found.tests["test_a"]["pairs"] == 1
-    (left,) = re.findall(r"within the (\d+) s left of perf.budget: its checkout", found.said)
-    budgets = re.findall(r"each, .* to (\S+) s\b", found.out)
-    # What is left is told in whole seconds.
+    session = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=59s")
+    assert session.tests["test_a"]["pairs"] == 1
+    (left,) = re.findall(r"within the (\d+) s left of perf.budget: its checkout", session.said)
+    budgets = re.findall(r"each, .* to (\S+) s\b", session.out)
+    # The time left is printed in whole seconds.
     assert float(budgets[1]) <= int(left) - 1.5
-    assert found.facts["wall_s"] >= 2
-    gone = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=1.5s")
-    assert gone.tests["test_a"]["pairs"] == 0
-    assert "perf.budget is used up (1.5 s)" in findings(gone)
+    assert session.facts["wall_s"] >= 2
+    without_budget = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=1.5s")
+    assert without_budget.tests["test_a"]["pairs"] == 0
+    assert "perf.budget is used up (1.5 s)" in findings(without_budget)

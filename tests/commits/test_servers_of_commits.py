@@ -21,6 +21,6 @@ def test_the_server_of_each_commit_is_measured(project: CommitProject) -> None:
     project.commit("serve", files)
     project.git("tag", "fast")
     project.commit("slower", {"serve.py": serve_script(TOKEN_S * SLOW)})
-    found = project.against("fast", *ONE_PAIR)
-    assert found.ret == 0, found.said
-    assert found.change() > 1
+    session = project.against("fast", *ONE_PAIR)
+    assert session.ret == 0, session.said
+    assert session.change() > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from commit_projects import ONE_PAIR, CommitProject
 from tiny_models import tiny_llama
 
-#: The session's own context is too small for what the test asks; the cells' are not.
+#: The session's own context is too small for the test's request; the cells' contexts are not.
 CONFIG = """
 llm:
   model_path: {model}
@@ -33,13 +33,13 @@ def test_both_commits_run_with_the_cells_settings(project: CommitProject) -> Non
     project.commit("sweep", {"config.yaml": config, "test_it.py": TEST.format(contexts="[256]")})
     project.commit("wider", {"test_it.py": TEST.format(contexts="[256, 512]")})
 
-    found = project.against("HEAD~1", *ONE_PAIR)
+    session = project.against("HEAD~1", *ONE_PAIR)
 
-    assert found.ret == 0, found.out + found.err
-    assert {name: test["pairs"] for name, test in found.tests.items()} == {
+    assert session.ret == 0, session.out + session.err
+    assert {name: test["pairs"] for name, test in session.tests.items()} == {
         "test_a[n_ctx=256-use_mmap=true]": 1,
         "test_a[n_ctx=512-use_mmap=true]": 0,
         "test_a[n_ctx=256-use_mmap=false]": 1,
         "test_a[n_ctx=512-use_mmap=false]": 0,
     }
-    assert "has no such test" in found.said
+    assert "has no such test" in session.said

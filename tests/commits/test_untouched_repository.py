@@ -32,14 +32,14 @@ def busy(shared: CommitProject) -> CommitProject:
     shared.write({"staged.txt": "staged\n", "both.txt": "staged\n"})
     shared.git("add", "staged.txt", "both.txt")
     shared.write({"both.txt": "changed again\n", "untracked.txt": "untracked\n", "model.gguf": "x"})
-    # Unlike the index says, and the same: what asks git carelessly refreshes the index.
+    # Same content, but not the index's time: a careless git command would refresh the index.
     os.utime(shared.path / "config.yaml", (1, 1))
     return shared
 
 
 @pytest.fixture(autouse=True)
 def _the_same(busy: CommitProject) -> Iterator[None]:
-    """Whatever a test here does to a session."""
+    """Check that a test has left the repository and the work tree unchanged."""
     before = snapshot(busy.top)
     yield
     after = snapshot(busy.top)
@@ -54,22 +54,22 @@ def test_uncommitted_changes_are_what_is_judged(busy: CommitProject) -> None:
     folder = busy.path.stat()
     busy.write({"toy.py": slow})
     try:
-        found = busy.against("HEAD", "--llmperf-set=perf.max_pairs=6")
+        session = busy.against("HEAD", "--llmperf-set=perf.max_pairs=6")
         assert (busy.path / "toy.py").read_text() == slow
     finally:
         (busy.path / "toy.py").write_text(before)
         os.utime(busy.path / "toy.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
         os.utime(busy.path, ns=(folder.st_atime_ns, folder.st_mtime_ns))
-    assert found.verdicts == {"test_a": "regressed"}
-    # No commit holds it.
-    assert "llmperf bisect" not in found.said
-    assert found.facts["side_differences"][0].startswith("code: 3 files differ (git diff --stat ")
-    assert ", and 1 file not tracked by git (untracked.txt)" in found.facts["side_differences"][0]
+    assert session.verdicts == {"test_a": "regressed"}
+    # The change is not committed, so there are no commits to bisect.
+    assert "llmperf bisect" not in session.said
+    assert session.facts["side_differences"][0].startswith("code: 3 files differ (git diff --stat ")
+    assert ", and 1 file not tracked by git (untracked.txt)" in session.facts["side_differences"][0]
     assert busy.checkouts() == []
 
 
 class Running:
-    """A session that is still going on."""
+    """A session that runs in the background."""
 
     def __init__(
         self, project: CommitProject, *arguments: str, rev: str = "HEAD~1", name: str = "output"
@@ -93,7 +93,7 @@ class Running:
         return self._output.read_text(errors="replace")
 
     def wait_for(self, found: Callable[[], object]) -> None:
-        """Wait until something is the case while the session runs."""
+        """Wait until ``found`` returns something true; fail if the session ends before."""
         deadline = time.monotonic() + 60
         while not found():
             assert self.process.poll() is None, self.output
@@ -101,7 +101,7 @@ class Running:
             time.sleep(0.005)
 
     def reached(self, moment: str) -> bool:
-        """Whether it has said this; or whether a process of this pair has started."""
+        """Return whether the session printed this text or, for ``pair N``, started that pair."""
         if not (pair := moment.removeprefix("pair ")).isdigit():
             return moment in self.output
         engine = self.child("bootstrap.py") if "measuring 1 test" in self.output else None
@@ -110,19 +110,19 @@ class Running:
         return len(self._measuring) > 2 * (int(pair) - 1)
 
     def others(self) -> list[psutil.Process]:
-        """Return every process that this session started, and that lives."""
-        found = []
+        """Return the processes that this session started and that are still alive."""
+        session = []
         for process in psutil.process_iter():
             try:
                 own = process.environ().get("LLMPERF_CACHE_DIR") == str(self._project.cache)
                 if own and process.pid != self.process.pid:
-                    found.append(process)
+                    session.append(process)
             except psutil.Error:
                 pass
-        return found
+        return session
 
     def child(self, word: str) -> psutil.Process | None:
-        """Return the process of this session with a word in its command line."""
+        """Return a process of this session whose command line contains the word."""
         for process in self.others():
             try:
                 if any(word in part for part in process.cmdline()):
@@ -132,7 +132,7 @@ class Running:
         return None
 
     def left(self) -> list[str]:
-        """Wait for the end of all processes of a session that is over; end and name those left."""
+        """Wait for the processes of an ended session; kill and return those left after 10 s."""
         deadline = time.monotonic() + 10
         while self.others() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -150,7 +150,7 @@ class Running:
 
 
 def killing_git(folder: Path, words: str, after: float) -> Path:
-    """Write a ``git`` that is killed, so many seconds after its start, when called with words."""
+    """Write a ``git`` that is killed ``after`` seconds if its arguments contain ``words``."""
     folder.mkdir()
     real = shutil.which("git")
     script = (
@@ -163,7 +163,7 @@ def killing_git(folder: Path, words: str, after: float) -> Path:
     return folder
 
 
-#: What a session that hangs there, or goes on, has said last; or how long it has run.
+#: The base, and how far its session gets before the kill: anywhere, to a message, to a pair.
 MOMENTS = [("HEAD~1", ""), ("hanging", "recording 1 test"), ("HEAD~1", "pair 2")]
 
 
@@ -200,9 +200,9 @@ def test_an_interrupted_session_leaves_nothing(
 
 
 def test_two_sessions_at_once(busy: CommitProject) -> None:
-    both = [Running(busy, *ONE_PAIR, name=name) for name in ("one", "other")]
-    assert [session.end() for session in both] == [0, 0]
-    assert all("1 inconclusive" in session.output for session in both)
+    sessions = [Running(busy, *ONE_PAIR, name=name) for name in ("one", "other")]
+    assert [session.end() for session in sessions] == [0, 0]
+    assert all("1 inconclusive" in session.output for session in sessions)
     assert busy.checkouts() == []
 
 
@@ -232,9 +232,9 @@ def test_a_killed_worker_of_the_base_is_an_error_that_names_it(busy: CommitProje
         return None
 
     session.wait_for(base)
-    found = base()
-    assert found is not None
-    found.kill()
+    worker = base()
+    assert worker is not None
+    worker.kill()
     assert session.end() == pytest.ExitCode.TESTS_FAILED, session.output
     assert "error: " in session.output
     assert "base (HEAD~1 (" in session.output
@@ -251,12 +251,12 @@ def test_a_killed_git_is_told_and_is_no_regression(
 ) -> None:
     wrapped = killing_git(tmp_path / "bin", words, random.Random(words).uniform(0.0005, 0.004))
     path = {"PATH": os.pathsep.join([str(wrapped), os.environ["PATH"]])}
-    found = busy.against("HEAD~1", *ONE_PAIR, environ=path)
-    assert found.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED), found.said
-    assert found.report is None
-    assert "Traceback" not in found.said
-    assert "regressed" not in found.said
-    assert "is in no git repository" not in found.said
+    session = busy.against("HEAD~1", *ONE_PAIR, environ=path)
+    assert session.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED), session.said
+    assert session.report is None
+    assert "Traceback" not in session.said
+    assert "regressed" not in session.said
+    assert "is in no git repository" not in session.said
     assert busy.checkouts() == []
 
 
@@ -268,7 +268,7 @@ def test_the_next_run_works_and_cleans_up(busy: CommitProject) -> None:
     session.process.wait()
     assert session.left() == []
     assert busy.checkouts() != []
-    found = busy.against("HEAD~1", *ONE_PAIR)
-    assert found.verdicts == {"test_a": "inconclusive"}
+    next_session = busy.against("HEAD~1", *ONE_PAIR)
+    assert next_session.verdicts == {"test_a": "inconclusive"}
     assert busy.checkouts() == []
     assert {*busy.temporary.iterdir()} == logs

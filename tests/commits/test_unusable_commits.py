@@ -1,4 +1,4 @@
-"""Commits that can't be compared with: a reason with its log, and never a regression."""
+"""Commits that can't be compared: reported with a reason and a log, never as a regression."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from commit_projects import CONFIG, CONFTEST, FILES, ONE_PAIR, CommitProject
 def test_a_conftest_that_raises_there_is_told_with_the_log(project: CommitProject) -> None:
     project.commit("broken", {"conftest.py": "raise RuntimeError('half a conftest')\n"})
     project.commit("mended", {"conftest.py": CONFTEST})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    assert found.report is None
-    assert "the tests could not be recorded at HEAD~1 (" in found.out
-    assert "nothing is said about speed" in found.out
-    assert "| RuntimeError: half a conftest" in found.out.replace("E   ", "")
-    assert "regressed" not in found.out
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert session.ret == pytest.ExitCode.TESTS_FAILED
+    assert session.report is None
+    assert "the tests could not be recorded at HEAD~1 (" in session.out
+    assert "nothing is said about speed" in session.out
+    assert "| RuntimeError: half a conftest" in session.out.replace("E   ", "")
+    assert "regressed" not in session.out
     assert project.checkouts() == []
 
 
 def test_a_configuration_that_is_wrong_there_is_told_with_the_log(project: CommitProject) -> None:
-    """The log of a session of long ago makes room for it."""
+    """The log of a session long ago is removed to make room."""
     old = project.cache / "logs" / "recording-old.log"
     old.parent.mkdir(parents=True)
     old.write_text("of long ago\n")
     os.utime(old, (1, 1))
     project.commit("broken", {"config.yaml": CONFIG + "  itrations: 3\n"})
     project.commit("mended", {"config.yaml": CONFIG})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    assert "perf.itrations" in found.out
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert session.ret == pytest.ExitCode.TESTS_FAILED
+    assert "perf.itrations" in session.out
     assert not list(project.temporary.iterdir())
     (log,) = (project.cache / "logs").iterdir()
-    assert f"Its output ({log}) ends:" in found.said
+    assert f"Its output ({log}) ends:" in session.said
     assert "perf.itrations" in log.read_text()
-    assert "regressed" not in found.out
+    assert "regressed" not in session.out
 
 
 def test_tests_that_did_not_run_there_are_not_called_added(project: CommitProject) -> None:
-    """Its own settings end the session there at the first failure."""
+    """The base's own settings end its session at the first failure."""
     failing = FILES["test_it.py"].replace("llm_engine.gen", "assert not llm_engine.gen")
     later = FILES["test_it.py"].replace("test_a", "test_later")
     project.commit(
@@ -53,34 +53,34 @@ def test_tests_that_did_not_run_there_are_not_called_added(project: CommitProjec
         },
     )
     project.commit("mended", {"test_it.py": FILES["test_it.py"]})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert "added" not in found.explanation("test_later")
-    assert "its call failed there" in found.explanation("test_a")
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert "added" not in session.explanation("test_later")
+    assert "its call failed there" in session.explanation("test_a")
 
 
 def test_an_application_that_does_not_start_there_is_no_regression(project: CommitProject) -> None:
     project.commit("broken", {"toy.py": "import nowhere_to_be_found\n"})
     project.commit("mended", {"toy.py": FILES["toy.py"]})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert found.verdicts == {"test_a": "error"}
-    assert "base (HEAD~1 (" in found.explanation()
-    assert "No module named 'nowhere_to_be_found'" in found.explanation()
-    # Which engine it is is the same in both; only the version of one is not known.
-    assert not [line for line in found.facts["side_differences"] if "engine" in line]
-    assert "what differs from HEAD~1 (" in found.said
-    assert "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in found.said
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert session.verdicts == {"test_a": "error"}
+    assert "base (HEAD~1 (" in session.explanation()
+    assert "No module named 'nowhere_to_be_found'" in session.explanation()
+    # Both have the same engine; only the version of the base's is unknown.
+    assert not [line for line in session.facts["side_differences"] if "engine" in line]
+    assert "what differs from HEAD~1 (" in session.said
+    assert "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in session.said
 
 
 ESCAPE = "\x1b[2J"
 
 
 def test_a_subject_with_terminal_escapes_is_shown_escaped(project: CommitProject) -> None:
-    """It may be anybody's, from a pull request; raw it could draw over what was said."""
+    """Anyone can write it in a pull request; unescaped, it could overwrite the output."""
     project.commit(f"{ESCAPE}all is well", {"conftest.py": "raise RuntimeError('\\x1b[2J')\n"})
     project.commit("mended", {"conftest.py": CONFTEST})
-    found = project.against("HEAD~1", *ONE_PAIR)
-    assert "all is well" in found.out
-    assert ESCAPE not in found.out + found.err
+    session = project.against("HEAD~1", *ONE_PAIR)
+    assert "all is well" in session.out
+    assert ESCAPE not in session.out + session.err
     inner = CommitProject(project.top, project.home, "packages/new")
     inner.commit("a new package", FILES)
     refused = inner.against("HEAD~2")
@@ -100,57 +100,57 @@ def test_a_subject_with_terminal_escapes_is_shown_escaped(project: CommitProject
 def test_a_commit_that_does_not_exist_is_a_usage_error(
     project: CommitProject, rev: str, says: str
 ) -> None:
-    """Nothing of the project is imported before that is said."""
+    """The error comes before anything of the project is imported."""
     project.git("branch", "feature/cache")
     project.write({"test_it.py": "raise SystemExit('imported')\n"})
-    found = project.against(rev)
-    assert "imported" not in found.said
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "ERROR: llmperf: --llmperf-against: " in found.err
-    assert says in found.said
+    session = project.against(rev)
+    assert "imported" not in session.said
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: llmperf: --llmperf-against: " in session.err
+    assert says in session.said
 
 
 def test_outside_of_a_repository_is_a_usage_error(project: CommitProject) -> None:
     project.top.joinpath(".git").rename(project.home / "put away")
-    found = project.against("HEAD")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "is in no git repository" in found.err
+    session = project.against("HEAD")
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "is in no git repository" in session.err
 
 
 def test_before_the_first_commit_is_a_usage_error(project: CommitProject) -> None:
     project.git("update-ref", "-d", "HEAD")
-    found = project.against("HEAD")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "has no commit yet" in found.err
+    session = project.against("HEAD")
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "has no commit yet" in session.err
 
 
 def test_a_folder_that_is_not_there_is_a_usage_error(project: CommitProject) -> None:
     inner = CommitProject(project.top, project.home, "packages/new")
     inner.commit("a new package", FILES)
-    found = inner.against("HEAD~1")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "has no folder packages/new, so nothing to compare" in found.err
+    session = inner.against("HEAD~1")
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "has no folder packages/new, so nothing to compare" in session.err
     assert inner.checkouts() == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_usage_error(project: CommitProject) -> None:
     file = project.home / "file"
     file.write_text("in the way\n")
-    found = project.against("HEAD", environ={"LLMPERF_CACHE_DIR": str(file / "cache")})
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "set LLMPERF_CACHE_DIR to a folder" in found.said
+    session = project.against("HEAD", environ={"LLMPERF_CACHE_DIR": str(file / "cache")})
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "set LLMPERF_CACHE_DIR to a folder" in session.said
 
 
 def test_two_bases_at_once_are_a_usage_error(project: CommitProject) -> None:
-    found = project.against("HEAD", "--llmperf-against-config=config.yaml")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "a session has one base" in found.err
+    session = project.against("HEAD", "--llmperf-against-config=config.yaml")
+    assert session.ret == pytest.ExitCode.USAGE_ERROR
+    assert "a session has one base" in session.err
 
 
 def import_from(folder: Path, project: CommitProject) -> None:
-    """Put a folder on the path in conftest.py, and import the application in a test.
+    """Commit a conftest.py that puts a folder on the path, and a test that imports the application.
 
-    pytest puts the folder of the tests in front of that, so it is no longer the application's.
+    The test moves away from the application, because pytest puts a test's folder first.
     """
     path = f"import sys\n\nsys.path.insert(0, {str(folder)!r})\n{CONFTEST}"
     project.git("rm", "--quiet", "test_it.py")
@@ -161,24 +161,24 @@ def import_from(folder: Path, project: CommitProject) -> None:
 def test_a_base_whose_tests_import_the_other_tree_stops_with_the_reason(
     project: CommitProject,
 ) -> None:
-    """A path that is written down leads both sides to the same code: nothing would differ."""
+    """A hard-coded path leads both sides to the same code, so nothing would differ."""
     import_from(project.path, project)
-    found = project.against("HEAD", *ONE_PAIR)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    assert found.report is None
-    assert "the base (HEAD (" in found.said
-    assert f"imported the project's module 'toy' from {project.path}/toy.py" in found.said
-    assert "both sides would run the same code" in found.said
+    session = project.against("HEAD", *ONE_PAIR)
+    assert session.ret == pytest.ExitCode.TESTS_FAILED
+    assert session.report is None
+    assert "the base (HEAD (" in session.said
+    assert f"imported the project's module 'toy' from {project.path}/toy.py" in session.said
+    assert "both sides would run the same code" in session.said
 
 
 def test_a_base_whose_engine_imports_the_other_tree_stops_with_the_reason(
     project: CommitProject,
 ) -> None:
     project.commit("a path", {"pytest.ini": f"[pytest]\npythonpath = {project.path}\n"})
-    found = project.against("HEAD", *ONE_PAIR)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    assert found.report is None
-    assert f"(in the engine's process)\" from {project.path}/toy.py" in found.said
+    session = project.against("HEAD", *ONE_PAIR)
+    assert session.ret == pytest.ExitCode.TESTS_FAILED
+    assert session.report is None
+    assert f"(in the engine's process)\" from {project.path}/toy.py" in session.said
 
 
 def test_a_session_that_imports_from_elsewhere_stops_with_the_reason(
@@ -188,6 +188,6 @@ def test_a_session_that_imports_from_elsewhere_stops_with_the_reason(
     elsewhere.mkdir()
     (elsewhere / "toy.py").write_text(FILES["toy.py"])
     import_from(elsewhere, project)
-    found = project.against("HEAD", *ONE_PAIR)
-    assert found.ret == pytest.ExitCode.TESTS_FAILED
-    assert f"this session imported the project's module 'toy' from {elsewhere}/toy.py" in found.said
+    run = project.against("HEAD", *ONE_PAIR)
+    assert run.ret == pytest.ExitCode.TESTS_FAILED
+    assert f"this session imported the project's module 'toy' from {elsewhere}/toy.py" in run.said

@@ -1,4 +1,4 @@
-"""The bodies of the other commit run in one process, whatever its settings ask for."""
+"""Test bodies of the other commit run in one process, whatever its settings ask for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ def test_a_commit_whose_settings_ask_for_workers_is_compared(project: CommitProj
     workers = INI.replace("addopts =", "addopts = -p xdist.plugin -n 2")
     project.commit("several workers", {"pytest.ini": workers})
     project.commit("a remark", REMARK)
-    found = project.against("HEAD~1", "-n", "0", *ONE_PAIR)
-    assert found.verdicts.keys() == {"test_a"}, found.said
-    assert found.verdicts["test_a"] not in ("error", "no baseline"), found.said
+    session = project.against("HEAD~1", "-n", "0", *ONE_PAIR)
+    assert session.verdicts.keys() == {"test_a"}, session.said
+    assert session.verdicts["test_a"] not in ("error", "no baseline"), session.said

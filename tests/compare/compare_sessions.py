@@ -30,7 +30,7 @@ MACHINES = {
     KEY: Machine(KEY, {"backend": "cpu", "cpu": "Xeon", "usable cores": 2}, {"kernel": "6.1"}),
     OTHER_KEY: Machine(OTHER_KEY, {"backend": "cpu", "cpu": "Ryzen", "usable cores": 8}, {}),
 }
-#: What sessions differ by among themselves, and the three processes of one.
+#: Relative offsets between sessions, and between the three processes of a session.
 _SESSIONS = (0.0, 0.004, -0.003, 0.002, -0.004, 0.003, -0.001, 0.001, -0.002, 0.0)
 _PROCESSES = (0.0, 0.002, -0.002)
 
@@ -53,7 +53,7 @@ class Said(NamedTuple):
 
 
 def metrics(slower: float, offset: float = 0.0) -> dict[str, MetricRecord]:
-    """Samples of a session that is ``slower`` by that factor, three processes of three."""
+    """Return samples of a session that is ``slower`` by a factor: 3 processes x 3 iterations."""
 
     def rows(value: float) -> tuple[tuple[float, ...], ...]:
         return tuple((value * (1 + offset + p),) * 3 for p in _PROCESSES)
@@ -96,7 +96,7 @@ class Project:
         store: BaselineStore | None = None,
         **changes: Any,
     ) -> Path:
-        """Record a session at noon of that day of November; keywords replace parts of each test."""
+        """Record a session at noon of a day in November; keywords replace parts of each test."""
         commit = changes.pop("commit", f"{day:040x}")
         config = changes.pop("config", {"n_ctx": 2048})
         plain: dict[str, Any] = {
@@ -120,20 +120,20 @@ class Project:
         )
 
     def commit(self, subject: str = "Record") -> str:
-        """Commit everything that lies here."""
+        """Commit everything in the folder, and return the commit."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", subject)
         return self.git("rev-parse", "HEAD")
 
     def base(self, sessions: int = 10, **keywords: Any) -> str:
-        """Commit a store of so many sessions, of the days from the first on."""
+        """Commit a store of sessions, one a day from 1 November."""
         for day in range(1, sessions + 1):
             self.record(day, **keywords)
         return self.commit("Base")
 
 
 def parse(*words: str) -> argparse.Namespace:
-    """Parse the words as the command line would."""
+    """Parse the words as ``llmperf compare`` would."""
     parser = argparse.ArgumentParser(prog="llmperf")
     compare.add_parser(parser.add_subparsers(dest="command", required=True))
     return parser.parse_args(["compare", *words])

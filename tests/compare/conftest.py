@@ -13,7 +13,7 @@ from pytest_llmperf.cli import compare
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The current folder: a repository without commits, on a terminal of 80 columns."""
+    """A repository without commits in the current folder; the terminal has 80 columns."""
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
@@ -25,12 +25,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture
 def llmperf_compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run ``llmperf compare`` with these words."""
+    """Run ``llmperf compare`` with the given words."""
 
     def run(*words: str) -> Said:
         try:
             status = compare.run(parse(*words))
-        except SystemExit as stop:  # how argparse refuses
+        except SystemExit as stop:  # argparse refused the arguments
             status = int(stop.code or 0)
         return Said(status, *capsys.readouterr())
 

@@ -1,4 +1,4 @@
-"""Machines and models of two sides: which face each other, what is refused, what is shown."""
+"""Machines and models of two sides: which are compared, refused, or only shown."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_two_machines_of_one_commit_side_by_side(
     project.base(key=OTHER_KEY)
     project.base()
     words = ("--any", "--machine", OTHER_KEY, "--machine", KEY)
-    assert llmperf_compare("HEAD", "HEAD", *words).status == 2  # the same sessions are no change
+    assert llmperf_compare("HEAD", "HEAD", *words).status == 2  # both sides hold the same sessions
     project.git("mv", f"perf_baselines/{KEY}", "apart")
     project.commit()
     status, out, _ = llmperf_compare("HEAD", "apart", *words)

@@ -34,7 +34,7 @@ HOSTILE = [
 
 @pytest.fixture
 def said(project: Project, llmperf_compare: Compare) -> Callable[..., str]:
-    """Compare the newest commit with the one before it; return the Markdown."""
+    """Compare the newest commit with its parent, and return the Markdown."""
 
     def run(*words: str) -> str:
         return llmperf_compare("HEAD~1", "HEAD", "--format", "markdown", *words).out

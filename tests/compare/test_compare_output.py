@@ -1,4 +1,4 @@
-"""Where a comparison goes, and in which form."""
+"""Where a comparison is written, and in which format."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def report(
     change: Callable[[dict[str, Any]], None] | None = None,
     **evidence: Any,
 ) -> str:
-    """Write the report that a session with these samples would, and return its name."""
-    found = []
+    """Write the report of a session with made-up samples, and return the file's name."""
+    items = []
     # No two sessions measure the same to the last digit.
     noise = ord(name[0]) * 1e-6 if offset is None else offset
     for metric, record in metrics(slower, noise).items():
         samples = record.samples[:processes]
-        found.append(
+        items.append(
             Evidence(
                 CHAT,
                 Check(get_metric(metric), 1.0, tolerance, gated=metric in judged),
@@ -52,8 +52,8 @@ def report(
         )
     if stall_rate:
         rows = ((0.0, 1.0, 0.0),) * 3
-        found.append(Evidence(CHAT, Check(get_metric("stall_rate"), None, 0.2), rows, 3))
-    rows = tuple(CheckResult(e, v) for e, v in zip(found, judge_session(found), strict=True))
+        items.append(Evidence(CHAT, Check(get_metric("stall_rate"), None, 0.2), rows, 3))
+    rows = tuple(CheckResult(e, v) for e, v in zip(items, judge_session(items), strict=True))
     view = SessionResult(
         machine_key=KEY,
         model="smollm2-135m Q4_1",
@@ -268,12 +268,12 @@ def test_an_unknown_metric_of_a_newer_version_is_passed_over(
 
 
 def says(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]], None]:
-    """Have the report's own session have judged one metric so, by what ran beside it."""
+    """Make a report say that its own session gave one metric this verdict, against main."""
     text = f"7.1% slower [5.2% to 9.0%], {kind} against main"
 
     def change(data: dict[str, Any]) -> None:
         (test,) = data["tests"]
-        known = {one["name"]: one for one in test["metrics"]}
+        known = {entry["name"]: entry for entry in test["metrics"]}
         if metric not in known:
             new = {**test["metrics"][0], "name": metric, "unit": "%", "samples": [], "limit": 0.2}
             test["metrics"].append(new)
@@ -290,7 +290,7 @@ def says(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]]
         ("missed", 1, "missed"),
         ("invalid", 2, "invalid"),
         ("inconclusive", 0, "inconclusive"),
-        # What it found against its own baseline says nothing of another one.
+        # A verdict against its own baseline says nothing about another baseline.
         ("no baseline", 0, "pass"),
         ("improved", 0, "pass"),
     ],
@@ -300,10 +300,10 @@ def test_a_reports_own_verdict_is_not_weakened_by_judging_it_again(
 ) -> None:
     project.base()
     judged = report("b.json", change=says(kind))
-    found = llmperf_compare("HEAD", judged)
-    assert found.status == status
+    result = llmperf_compare("HEAD", judged)
+    assert result.status == status
     lasting = kind not in ("no baseline", "improved")
-    assert ("7.1% slower" in found.out) is lasting
+    assert ("7.1% slower" in result.out) is lasting
     marked = llmperf_compare("HEAD", judged, "--format", "markdown")
     assert (marked.status, marked.out.split(" (")[0]) == (status, f"### llmperf: {title}")
     assert ("7.1% slower" in marked.out) is lasting
@@ -320,7 +320,7 @@ def test_a_reports_own_verdict_is_not_weakened_by_judging_it_again(
 def test_a_verdict_on_what_is_not_compared_is_shown_too(
     project: Project, llmperf_compare: Compare, metric: str
 ) -> None:
-    """A metric of single sessions only, and one of a test that the base does not hold."""
+    """A metric that is never compared across sessions, and a test that the base lacks."""
     project.base(tests=(CHAT,) if metric == "stall_rate" else (LONG,))
     status, out, _ = llmperf_compare("HEAD", report("b.json", change=says("regressed", metric)))
     assert status == 1
@@ -343,16 +343,16 @@ def test_what_a_counter_tells_is_no_stall_rate(project: Project, llmperf_compare
         row = dict(rows[0], name="gpu_utilization", label="GPU busy", unit="%", gated=True)
         rows.append({**row, "samples": [[0.0, 0.0]] * 3})
 
-    one, other = (report(name, change=never_busy) for name in ("a.json", "b.json"))
-    said = llmperf_compare(one, other, "--format", "json")
-    (test,) = json.loads(said.out)["tests"]
-    (found,) = [row for row in test["metrics"] if row["name"] == "gpu_utilization"]
-    assert (found["value"], found["change"]) == (0.0, 0.0)
+    base, judged = (report(name, change=never_busy) for name in ("a.json", "b.json"))
+    result = llmperf_compare(base, judged, "--format", "json")
+    (test,) = json.loads(result.out)["tests"]
+    (busy,) = [row for row in test["metrics"] if row["name"] == "gpu_utilization"]
+    assert (busy["value"], busy["change"]) == (0.0, 0.0)
     assert not any("stall rate" in finding for finding in test["findings"])
 
 
 def lose(outcome: str) -> Callable[[dict[str, Any]], None]:
-    """Make a report of a session in which the other test was not measured."""
+    """Make a report say that the other test was not measured."""
 
     def change(data: dict[str, Any]) -> None:
         lost = {"nodeid": LONG, "outcome": outcome, "reason": "the answer | is 41"}
@@ -383,7 +383,7 @@ def test_a_test_whose_body_failed_is_no_comparison(
     assert "the answer &#124; is 41" in page
     data = json.loads(llmperf_compare(base, judged, "--format", "json").out)
     assert data["compare"]["why_not"] == f"1 failed test not measured: {LONG}"
-    assert [one["nodeid"] for one in data["unmeasured"]] == [LONG]
+    assert [test["nodeid"] for test in data["unmeasured"]] == [LONG]
 
 
 def test_a_skipped_test_is_named_and_changes_nothing_else(
@@ -394,14 +394,14 @@ def test_a_skipped_test_is_named_and_changes_nothing_else(
     assert status == 0
     assert "1 test skipped" in out
     assert "removed" not in out
-    # What failed is the reason, even if no other test is in both.
+    # The failed test is the reason, even if the sides have no other test in common.
     (other := Path("f.json")).write_text(Path(base).read_text())
     data = json.loads(other.read_text())
     data["tests"] = data["tests"][1:]
     other.write_text(json.dumps(data))
-    said = llmperf_compare("f.json", report("g.json", change=lose("failed")), "--format", "json")
-    assert json.loads(said.out)["compare"]["why_not"] == f"1 failed test not measured: {LONG}"
-    # A new test that fails is no loss of the comparison.
+    result = llmperf_compare("f.json", report("g.json", change=lose("failed")), "--format", "json")
+    assert json.loads(result.out)["compare"]["why_not"] == f"1 failed test not measured: {LONG}"
+    # A new test that fails does not void the comparison.
     status, out, _ = llmperf_compare(report("d.json"), report("e.json", change=lose("failed")))
     assert status == 0
     assert "1 failed test not measured" in " ".join(out.split())

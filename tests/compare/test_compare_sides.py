@@ -1,4 +1,4 @@
-"""What the two arguments of ``llmperf compare`` may be."""
+"""The two arguments of ``llmperf compare``: commits, folders and files of sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Compare = Callable[..., Said]
 
 @pytest.fixture
 def slower(project: Project) -> Project:
-    """A commit with ten sessions, and one after it with a slower one."""
+    """A commit with ten sessions, and a second commit that adds a slower session."""
     project.base()
     project.record(11, 1.10)
     project.commit("Slower")

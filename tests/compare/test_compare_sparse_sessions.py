@@ -1,4 +1,4 @@
-"""Sessions that hold next to nothing: no test, or zeros of what counters tell."""
+"""Sessions that hold next to nothing: no test, or counters that read zero."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_a_newest_session_without_tests_is_no_crash(
 ) -> None:
     base, judged = project.record(1), project.record(2)
     edit(judged, tests={})
-    said = llmperf_compare(str(base), str(judged), "--format", form)
-    assert said.status == 2
-    assert "have no test in common" in said.err
+    result = llmperf_compare(str(base), str(judged), "--format", form)
+    assert result.status == 2
+    assert "have no test in common" in result.err
     project.record(3, slower=2.0)
     edit(judged, recorded="2026-11-30T12:00:00Z")
     assert CHAT in llmperf_compare(str(base), "perf_baselines", "--format", "json").out
@@ -37,16 +37,16 @@ def test_a_newest_session_without_tests_is_no_crash(
 def test_what_the_newest_session_did_not_measure_comes_from_an_older_one(
     project: Project, llmperf_compare: Compare
 ) -> None:
-    other = f"{CHAT}_again"
-    base = project.record(1, tests=(CHAT, other))
-    project.record(2, tests=(CHAT, other))
+    again = f"{CHAT}_again"
+    base = project.record(1, tests=(CHAT, again))
+    project.record(2, tests=(CHAT, again))
     project.record(3, tests=(CHAT,))
     flat = " ".join(llmperf_compare(str(base), "perf_baselines").out.split())
     assert "1 older session of perf_baselines was used for tests that the newest one did" in flat
 
 
 def busy(*values: float) -> dict[str, MetricRecord]:
-    """Usual metrics, and how busy the GPU was in three processes."""
+    """Return the usual metrics, and the GPU's utilization in each process."""
     return {**metrics(1.0), "gpu_utilization": MetricRecord("%", tuple((v,) for v in values))}
 
 
@@ -60,8 +60,8 @@ def test_a_card_that_is_no_longer_busy_is_regressed(
         project.record(day, metrics=busy(0.9, 0.9, 0.9))
     project.commit()
     judged = project.record(11, metrics=busy(*now))
-    said = llmperf_compare(
+    result = llmperf_compare(
         "HEAD", str(judged), "--metric", "gpu_utilization", "--format", "json", "--tolerance", "20%"
     )
-    (test,) = json.loads(said.out)["tests"]
+    (test,) = json.loads(result.out)["tests"]
     assert test["verdict"] == verdict

@@ -1,4 +1,4 @@
-"""What two commits' stored sessions are judged to be."""
+"""Verdicts on the stored sessions of two commits."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_the_verdicts_are_the_gates(project: Project, llmperf_compare: Compare) 
     project.record(11, 1.07)
     project.commit()
     llmperf_compare("HEAD~1", "HEAD", "--format", "json", "--output", "out.json")
-    said = json.loads(Path("out.json").read_text())["tests"][0]["metrics"]
+    reported = json.loads(Path("out.json").read_text())["tests"][0]["metrics"]
 
-    stored = [one.record.tests[CHAT] for one in project.store.read_machine("xeon-2c_cpu")]
-    names = [metric["name"] for metric in said]
+    stored = [session.record.tests[CHAT] for session in project.store.read_machine("xeon-2c_cpu")]
+    names = [metric["name"] for metric in reported]
     evidence = [
         Evidence(
             CHAT,
@@ -69,7 +69,7 @@ def test_the_verdicts_are_the_gates(project: Project, llmperf_compare: Compare) 
         )
         for name in names
     ]
-    for metric, verdict in zip(said, judge_session(evidence), strict=True):
+    for metric, verdict in zip(reported, judge_session(evidence), strict=True):
         assert metric["verdict"] == (verdict.kind.value if verdict else None)
         if verdict is not None and verdict.proof is not None:
             assert metric["proof"]["bound"] == pytest.approx(verdict.proof.bound)
@@ -318,9 +318,9 @@ def test_with_auto_the_candidates_own_calibrated_tolerance_counts(
     project: Project, llmperf_compare: Compare, given: float | None, tolerance: str
 ) -> None:
     project.base()
-    found = [] if given is None else [CalibratedTolerance(given, given, 300.0, "a.json", "x")]
+    tolerances = [] if given is None else [CalibratedTolerance(given, given, 300.0, "a.json", "x")]
     names = ("tokens_per_sec", "first_token", "end_to_end")
-    project.record(11, tolerances={name: one for one in found for name in names})
+    project.record(11, tolerances={name: t for t in tolerances for name in names})
     project.commit()
     Path("config.yaml").write_text("perf: {tolerance: auto}\n")
     assert f"tolerance {tolerance}" in llmperf_compare("HEAD~1", "HEAD").out

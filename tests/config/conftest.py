@@ -1,4 +1,4 @@
-"""A stand-in for a model hub: the part of its HTTP interface that downloads of files use."""
+"""A stand-in for a model hub: the part of its HTTP interface that file downloads use."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OLD_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 
 @dataclass
 class Hub:
-    """What the stand-in serves.
+    """The content and the address of the stand-in.
 
     Attributes:
         files: (repository, revision, path) -> content.
         errors: repository -> (HTTP status, the hub's error code).
         requests: method and path of every request for a file so far.
         endpoint: the stand-in's address.
-        commit: what the branch ``main`` is at.
+        commit: the commit of the branch ``main``.
     """
 
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def log_message(self, format: str, *args: object) -> None:
-            """Keep quiet."""
+            """Log nothing."""
 
         def _fail(self, status: int, code: str) -> None:
             self.send_response(status)
@@ -63,7 +63,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             # /<owner>/<name>/resolve/<revision>/<path>
             parts = unquote(self.path.partition("?")[0])[1:].split("/")
             if len(parts) < 5 or parts[2] != "resolve":
-                self._fail(404, "")  # what clients ask about themselves
+                self._fail(404, "")  # requests for anything but files
                 return
             hub.requests.append(f"{self.command} {self.path}")
             owner, name, _, revision, *rest = parts
@@ -92,7 +92,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A stand-in that holds nothing yet, on a free port of this machine."""
+    """An empty stand-in on a free port of this machine."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Settings are written into config.yaml: only the changed values, with a backup, or nothing."""
+"""Writing settings to config.yaml: only the changed values, with a backup, or nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _apply(file: Path, changes: Mapping[str, Any], **others: Any) -> Applied:
 
 
 def _written(tmp_path: Path, text: str, changes: Mapping[str, Any]) -> str:
-    """The new text; that the settings are in effect is what ``apply_settings`` itself checks."""
+    """Return the new text; ``apply_settings`` itself checks that the settings took effect."""
     file = tmp_path / "config.yaml"
     file.write_bytes(text.encode())
     _apply(file, changes)
@@ -31,7 +31,7 @@ def _written(tmp_path: Path, text: str, changes: Mapping[str, Any]) -> str:
 
 
 def _refusal(file: Path, changes: Mapping[str, Any], **others: Any) -> str:
-    """The message; the folder stays as it is."""
+    """Return the error's message, and check that no file in the folder changed."""
     before = {path: path.read_bytes() for path in file.parent.iterdir() if path.is_file()}
     with pytest.raises(ConfigError) as caught:
         _apply(file, changes, **others)
@@ -51,7 +51,7 @@ def test_only_the_changed_values_of_the_shipped_file_change(tmp_path: Path) -> N
         "llm.type_k": "q8_0",
         "llm.tensor_split": [0.6, 0.4],
         "llm.extra": {"rope_freq_base": 1e-05},
-        "llm.n_ctx": 2048,  # as it is
+        "llm.n_ctx": 2048,  # unchanged
     }
     shown: list[str] = []
     applied = _apply(file, changes, show=shown.append)
@@ -217,7 +217,7 @@ def test_a_missing_file_is_created_and_needs_no_backup(tmp_path: Path) -> None:
 def test_settings_that_are_in_effect_already_are_not_written(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("llm: {load_timeout: 2m}\n")
-    changes = {"llm.load_timeout": 120.0, "llm.n_batch": 1024}  # a default
+    changes = {"llm.load_timeout": 120.0, "llm.n_batch": 1024}  # the default
     assert _apply(file, changes) == Applied("", None)
     assert list(tmp_path.iterdir()) == [file]
 
@@ -242,7 +242,7 @@ def test_mode_and_link_stay(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert real.read_text() == "llm: {seed: 2}\n"
     assert applied.backup is not None
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (real, applied.backup)] == [0o640, 0o640]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (real, applied.backup)] == [0o640, 0o640]
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_a_file_that_loads_differently_is_restored(
     real = edit.load_config
 
     def another_writer(path: Path, *others: Any) -> Any:
-        path.write_text("llm: {seed: 5}\n")  # between our writing and our reading
+        path.write_text("llm: {seed: 5}\n")  # after our write and before our read
         return real(path, *others)
 
     monkeypatch.setattr(edit, "load_config", another_writer)

@@ -1,4 +1,4 @@
-"""Every way a setting can be wrong, and the sentence it gets."""
+"""Every way a setting can be wrong, and its error message."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_word_is_a_flag_or_text_as_its_key_asks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["m\udcc3\udcb6del.gguf", "mödel.gguf"])
 def test_text_that_python_could_not_decode_is_what_was_typed(tmp_path: Path, text: str) -> None:
-    """As arguments and variables are with an ASCII locale; here the system's encoding is UTF-8."""
+    """With an ASCII locale, arguments and variables hold surrogates; the system uses UTF-8."""
     loaded = _load(tmp_path, None, {"LLMPERF_PERF__BASELINES": text}, [f"llm.model_path={text}"])
     assert loaded.config.llm.model_path == "mödel.gguf"
     assert loaded.config.perf.baselines == "mödel.gguf"

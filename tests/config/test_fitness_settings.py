@@ -1,4 +1,4 @@
-"""Severities of fitness checks, and waiting, as a configuration sets them."""
+"""Settings for the severity of fitness checks, and for waiting."""
 
 from __future__ import annotations
 

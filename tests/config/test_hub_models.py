@@ -31,7 +31,7 @@ except ModelError as error:
 
 
 class _Downloads:
-    """Resolves in processes of their own: huggingface_hub reads its settings when imported."""
+    """Resolves models in new processes, as huggingface_hub reads its settings when imported."""
 
     def __init__(self, hub: Any, home: Path) -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
@@ -103,7 +103,7 @@ def test_offline_a_model_that_is_not_cached_says_so(downloads: _Downloads, hub: 
 
 
 def test_a_hub_that_cannot_be_reached_is_named(downloads: _Downloads) -> None:
-    # huggingface_hub tries again and again, half a minute in all; only the waits are left out.
+    # huggingface_hub retries for half a minute; only its waits are removed.
     hasty = "import time; time.sleep = lambda _: None\n" + _SCRIPT
     status, message = downloads.run(
         "hf://acme/tiny/q4/tiny.gguf", hasty, HF_ENDPOINT="http://127.0.0.1:9"
@@ -155,7 +155,7 @@ def test_all_files_of_a_split_model_are_downloaded_from_one_commit(
     parts = sorted(tiny_llama(shards=3).parent.iterdir())
     hub.files["acme/split", "main", f"q4/{parts[0].name}"] = parts[0].read_bytes()
     for file in parts[1:]:
-        # What is on the branch by now belongs to another commit.
+        # The branch's files now belong to another commit.
         hub.files["acme/split", "main", f"q4/{file.name}"] = _OLD
         hub.files["acme/split", hub.commit, f"q4/{file.name}"] = file.read_bytes()
     status, path = downloads.run(f"hf://acme/split/q4/{parts[0].name}")

@@ -1,4 +1,4 @@
-"""Which folder's ``config.yaml`` is read: as pytest finds the project, wherever one stands."""
+"""Which ``config.yaml`` is read: that of pytest's project, from any current folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OURS = "perf:\n  processes: 2\n"
 
 
 def write(top: Path, *files: str) -> None:
-    """Write ``path`` or ``path=content`` below a folder."""
+    """Write files, given as ``path`` or ``path=content``, below a folder."""
     for entry in files:
         name, _, content = entry.partition("=")
         (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def write(top: Path, *files: str) -> None:
 
 
 def as_pytest(started: Path, tests: list[str]) -> tuple[Path, Path]:
-    """The root folder and the settings file's folder, as pytest itself finds them."""
+    """Return the root folder and the settings file's folder that pytest itself finds."""
     asked = {
         "inifile": None,
         "override_ini": None,
@@ -57,9 +57,9 @@ def test_the_project_is_the_one_that_pytest_finds(
     tmp_path: Path, files: list[str], started: str, tests: list[str]
 ) -> None:
     write(tmp_path, "sub/deep/test_a.py", *files)
-    given = [test.format(top=tmp_path) for test in tests]
-    found = ProjectFolders.around(tmp_path / started, given)
-    assert (found.root, found.settings) == as_pytest(tmp_path / started, given)
+    arguments = [test.format(top=tmp_path) for test in tests]
+    folders = ProjectFolders.around(tmp_path / started, arguments)
+    assert (folders.root, folders.settings) == as_pytest(tmp_path / started, arguments)
 
 
 def test_beside_pytests_settings_comes_before_the_root_folder_and_the_current_one(

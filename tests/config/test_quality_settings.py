@@ -1,4 +1,4 @@
-"""The section ``quality``: what answers are compared with."""
+"""The section ``quality``: the reference that answers are compared with."""
 
 from __future__ import annotations
 

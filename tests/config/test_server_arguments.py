@@ -1,4 +1,4 @@
-"""Each entry of ``llm.extra`` is an argument of the command that starts a server."""
+"""Entries of ``llm.extra`` become arguments of the command that starts a server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_argument_is_a_flag_or_has_a_value_or_is_left_out() -> None:
         "alias": "it's mine",
         "temp": -0.5,
         "threads": None,
-        # The command's, not the section's own.
+        # Arguments of the command here, not the section's own settings.
         "seed": 7,
         "model": "a b.gguf",
     }
@@ -68,30 +68,30 @@ def test_an_argument_is_a_flag_or_has_a_value_or_is_left_out() -> None:
     ],
 )
 def test_what_is_no_argument_is_refused(tmp_path: Path, extra: dict[str, Any], text: str) -> None:
-    found = message(tmp_path, start=f"{START} --ctx-size=256", extra=extra)
+    error = message(tmp_path, start=f"{START} --ctx-size=256", extra=extra)
     (name,) = extra
-    assert found.startswith("config.yaml:4: ")
-    assert f"llm.extra.{name}: {text}" in found
-    assert "sesame" not in found
+    assert error.startswith("config.yaml:4: ")
+    assert f"llm.extra.{name}: {text}" in error
+    assert "sesame" not in error
 
 
 def test_a_server_that_runs_already_takes_no_arguments(tmp_path: Path) -> None:
-    found = message(tmp_path, url="http://a", extra={"parallel": 4})
+    error = message(tmp_path, url="http://a", extra={"parallel": 4})
     assert (
         "llm.extra.parallel: llm.url names a server that runs already, so it can't be given "
-        "arguments; remove it, or let llm.start start the server" in found
+        "arguments; remove it, or let llm.start start the server" in error
     )
 
 
 def test_an_argument_is_a_setting_like_any_other(tmp_path: Path) -> None:
     llm = load(tmp_path, "llm.extra.parallel=4", start=START, extra={"ctx-size": 512})
     assert llm.extra == {"ctx-size": 512, "parallel": 4}
-    found = message(tmp_path, "llm.extra.port=1", start=START)
-    assert found == "--llmperf-set llm.extra.port: llm.start has --port already; keep one of them"
+    error = message(tmp_path, "llm.extra.port=1", start=START)
+    assert error == "--llmperf-set llm.extra.port: llm.start has --port already; keep one of them"
     check_name(llm, "extra.parallel")
     swept = with_settings(llm, {"extra.parallel": 2, "extra.ctx-size": None})
     assert started_command(START, swept.extra) == f"{START} --parallel 2"
     with pytest.raises(WrongSettingError, match=r"^extra.port: llm.start has --port already"):
         with_settings(llm, {"extra.port": 1})
-    # A process is started with them, so other values take another one.
+    # A server is started with them, so other values need another process.
     assert llm.kind.load_settings(llm.resolved())["extra.parallel"] == 4

@@ -1,4 +1,4 @@
-"""The ``llm`` section of a server: what it takes, and what is refused with cause and fix."""
+"""The ``llm`` section of a server: valid settings, and errors with cause and fix."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_a_server_is_started_or_runs_already(tmp_path: Path) -> None:
     assert "engine server needs llm.url, the address of a server that runs already, or" in message(
         tmp_path
     )
-    both = message(tmp_path, "url: http://a", f"start: '{START}'")
-    assert both == (
+    error = message(tmp_path, "url: http://a", f"start: '{START}'")
+    assert error == (
         "config.yaml:4: llm.start: llm.url names a server that runs already, llm.start starts "
         "one; keep one"
     )
@@ -53,10 +53,10 @@ def test_a_server_is_started_or_runs_already(tmp_path: Path) -> None:
     ],
 )
 def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path, line: str, text: str) -> None:
-    found = message(tmp_path, line)
-    assert found.startswith("config.yaml:3: ")
-    assert text in found
-    assert "sesame" not in found
+    error = message(tmp_path, line)
+    assert error.startswith("config.yaml:3: ")
+    assert text in error
+    assert "sesame" not in error
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path, line: str, text:
 def test_an_argument_that_holds_a_key_is_refused_without_its_value(
     tmp_path: Path, option: str, form: str
 ) -> None:
-    found = message(tmp_path, f"start: '{START} {form.format(option=option)}'")
-    assert f"llm.start: {option} holds a key, and files and records are no place for" in found
-    assert "sesame" not in found
+    error = message(tmp_path, f"start: '{START} {form.format(option=option)}'")
+    assert f"llm.start: {option} holds a key, and files and records are no place for" in error
+    assert "sesame" not in error
 
 
 def test_a_key_before_the_command_is_refused_too(tmp_path: Path) -> None:
-    found = message(tmp_path, f"start: 'env HF_TOKEN=sesame {START}'")
-    assert "llm.start: HF_TOKEN holds a key" in found
-    assert "sesame" not in found
+    error = message(tmp_path, f"start: 'env HF_TOKEN=sesame {START}'")
+    assert "llm.start: HF_TOKEN holds a key" in error
+    assert "sesame" not in error
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_other_arguments_are_taken(argument: str) -> None:
 def test_what_can_not_be_behind_a_balancer_is_refused(
     tmp_path: Path, replicas: str, text: str
 ) -> None:
-    found = message(tmp_path, "url: http://a", f"replicas: {replicas}")
-    assert f"config.yaml:4: llm.replicas: {text}" in found
-    assert "sesame" not in found
+    error = message(tmp_path, "url: http://a", f"replicas: {replicas}")
+    assert f"config.yaml:4: llm.replicas: {text}" in error
+    assert "sesame" not in error
     started = message(tmp_path, f"start: '{START}'", "replicas: [http://b]")
     assert "llm.replicas: are the servers behind llm.url, which is not set" in started
     started = message(tmp_path, f"start: '{START}'", "routing: round robin")
@@ -117,8 +117,8 @@ def test_what_can_not_be_behind_a_balancer_is_refused(
 
 
 def test_a_started_server_is_asked_without_a_proxy(tmp_path: Path) -> None:
-    found = message(tmp_path, f"start: '{START}'", "proxy_from_environment: true")
-    assert found == (
+    error = message(tmp_path, f"start: '{START}'", "proxy_from_environment: true")
+    assert error == (
         "config.yaml:4: llm.proxy_from_environment: is for llm.url; no proxy is between here and "
         "the server that llm.start starts; remove it"
     )
@@ -127,12 +127,12 @@ def test_a_started_server_is_asked_without_a_proxy(tmp_path: Path) -> None:
 
 
 def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
-    found = message(tmp_path, "url: http://a", "headers: {Authorization: Bearer sesame}")
+    error = message(tmp_path, "url: http://a", "headers: {Authorization: Bearer sesame}")
     assert "config.yaml:4: llm.headers.Authorization: a header of this name holds a key; put" in (
-        found
+        error
     )
-    assert "llm.api_key_env" in found
-    assert "sesame" not in found
+    assert "llm.api_key_env" in error
+    assert "sesame" not in error
     named = message(tmp_path, "url: http://a", "api_key_env: sk-sesame")
     assert named == (
         "config.yaml:4: llm.api_key_env: is not the name of an environment variable; the key "
@@ -142,9 +142,9 @@ def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> Non
         tmp_path, "url: http://a", "headers: {'X Y': z}"
     )
     for value in (r'"a\nsesame"', r'"\xe9sesame"'):
-        found = message(tmp_path, "url: http://a", f"headers: {{X: {value}}}")
-        assert "no HTTP header can have this value" in found
-        assert "sesame" not in found
+        error = message(tmp_path, "url: http://a", f"headers: {{X: {value}}}")
+        assert "no HTTP header can have this value" in error
+        assert "sesame" not in error
 
 
 def test_a_key_in_another_header_is_named_by_its_variable(tmp_path: Path) -> None:
@@ -158,13 +158,13 @@ def test_a_key_in_another_header_is_named_by_its_variable(tmp_path: Path) -> Non
         ("header_env: {'X Y': KEY}", "X Y: no HTTP header can have this name"),
         ("header_env: {X-a: A, x-A: B}", "x-A: is given twice"),
     ):
-        found = message(tmp_path, "url: http://a", line)
-        assert text in found
-        assert "sesame" not in found
-    both = ("headers: {X-a: b}", "header_env: {x-A: KEY}")
-    assert "x-A: is given twice" in message(tmp_path, "url: http://a", *both)
-    both = ("api_key_env: KEY", "header_env: {authorization: KEY}")
-    assert "llm.api_key_env sends this header" in message(tmp_path, "url: http://a", *both)
+        error = message(tmp_path, "url: http://a", line)
+        assert text in error
+        assert "sesame" not in error
+    lines = ("headers: {X-a: b}", "header_env: {x-A: KEY}")
+    assert "x-A: is given twice" in message(tmp_path, "url: http://a", *lines)
+    lines = ("api_key_env: KEY", "header_env: {authorization: KEY}")
+    assert "llm.api_key_env sends this header" in message(tmp_path, "url: http://a", *lines)
 
 
 def test_other_wrong_values_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model in several files: all of them are the model, and none may be missing."""
+"""Models in several files: all files belong to the model, and none may be missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.config.model_path import resolve_model
 
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
-    """The first of three files of a model, which the test may change."""
+    """The first of three files of a model, copied so that a test may change them."""
     source = tiny_llama(shards=3)
     shutil.copytree(source.parent, tmp_path / "models")
     return tmp_path / "models" / source.name
@@ -32,7 +32,7 @@ def part(first: Path, number: int) -> Path:
 
 
 def replace_end(file: Path) -> None:
-    """Other weights, in a file of the same size."""
+    """Change the last weights of a file, and keep its size."""
     data = file.read_bytes()
     file.write_bytes(data[:-64] + bytes(64))
 
@@ -124,7 +124,7 @@ def test_files_that_the_engine_is_given_beside_the_model_are_part_of_it(
     assert adapted(lora_path=str(adapter)) == before
     assert adapted(lora_base="adapter.gguf") != before
     assert adapted(paths=[{"of": "adapter.gguf"}]) not in (alone, before)
-    # Neither values that name no file, nor metadata, whatever is called like it.
+    # Values that name no file do not count, nor do metadata that look like a file's name.
     assert adapted(lora_path="none.gguf", numa=True, rope_freq_base=1.0) == alone
     assert adapted(kv_overrides={"tokenizer.ggml.pre": "adapter.gguf"}) == alone
     replace_end(adapter)
@@ -132,7 +132,7 @@ def test_files_that_the_engine_is_given_beside_the_model_are_part_of_it(
 
 
 def test_a_model_in_one_file_keeps_the_hash_of_its_file(cache: Path) -> None:
-    # Or every baseline recorded so far would be another model's.
+    # Otherwise every baseline recorded so far would belong to another model.
     from pytest_llmperf.config.embedded import file_sha256
 
     assert ModelFiles.of(tiny_llama()).sha256(cache) == file_sha256(tiny_llama(), cache)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-# The stand-in card is the machine's tests'; folders of tests are no packages.
+# The stand-in card belongs to tests/machine; folders of tests are not packages.
 sys.path.append(str(Path(__file__).parents[1] / "machine"))
 
 from doctor_runs import SMALL, Run
@@ -42,7 +42,7 @@ def hardware() -> Hardware:
 
 @pytest.fixture(scope="session")
 def load(model_file: Path, hardware: Hardware) -> Load:
-    """Load the model with these settings, really; the same only once."""
+    """Really load the model with the given settings; the same settings only once."""
     done: dict[str, tuple[EngineInfo | None, str]] = {}
 
     def make(
@@ -75,7 +75,7 @@ def load(model_file: Path, hardware: Hardware) -> Load:
 
 @pytest.fixture
 def app_folder(tmp_path: Path) -> Path:
-    """A folder with an application of a few milliseconds a token, and its configuration."""
+    """A folder with an application that takes 2 ms per token, and its configuration."""
     (tmp_path / "toy.py").write_text(
         "import time\n\n"
         "def answer(prompt, max_tokens=4):\n"
@@ -91,7 +91,7 @@ def app_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command in a folder, with a device lock of its own."""
+    """Runs of the command in a folder, with a device lock of their own."""
     if not (models_dir(real_cache()) / EMBEDDED["smollm2-135m"].file_name).exists():
         pytest.fail("the embedded model is not in the cache: make setup", pytrace=False)
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
@@ -103,13 +103,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No neighbour is found of diagnoses run inside this process."""
+    """Let diagnoses inside this process find no other load on the machine."""
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.machine_findings", lambda *_: [])
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
-    """Compile one C file to a shared library of that name; its folder is new."""
+    """Compile a C file to a shared library ``name`` in a new folder."""
 
     def make(source: Path, name: str) -> Path:
         compiler = shutil.which("cc") or shutil.which("gcc")

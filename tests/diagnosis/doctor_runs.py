@@ -1,4 +1,4 @@
-"""How to run ``llmperf doctor`` and read what it found."""
+"""Runs of ``llmperf doctor`` and what they found."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 #: Settings that load fast.
 SMALL: dict[str, Any] = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
-#: The threads as an ordinary configuration has them. They are one elsewhere: two that a
-#: neighbour disturbs take many times as long.
+#: As many threads as an ordinary configuration has. Other tests use one: two that another
+#: process disturbs take many times as long.
 AUTO = ("--set", "llm.n_threads=auto", "--set", "llm.n_threads_batch=auto")
-#: The same on the command line, with work of a second.
+#: Fast settings on the command line, with work for a second.
 QUICK = (
     *("--set", "llm.n_ctx=256", "--set", "llm.max_tokens=8"),
     *("--set", "llm.n_threads=1", "--set", "llm.n_threads_batch=1"),
@@ -31,7 +31,7 @@ class Run:
     folder: Path
 
     def doctor(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run it in a process of its own, with a JSON file."""
+        """Run the command in a process of its own, which writes a JSON file."""
         return subprocess.run(
             [*COMMAND, *arguments, "--json", "found.json"],
             cwd=self.folder,
@@ -44,11 +44,11 @@ class Run:
 
     @property
     def found(self) -> dict[str, Any]:
-        """What the last run wrote."""
+        """The JSON that the last run wrote."""
         data: dict[str, Any] = json.loads((self.folder / "found.json").read_text())
         return data
 
     @property
     def names(self) -> list[str]:
-        """The causes of the last run, in order."""
-        return [one["name"] for one in self.found["findings"]]
+        """Names of the causes that the last run found, in order."""
+        return [finding["name"] for finding in self.found["findings"]]

@@ -21,7 +21,7 @@ from pytest_llmperf.measure.load_metrics import LoadFigures, load_figures
 from pytest_llmperf.measure.prompt_stalls import PromptStalls
 from pytest_llmperf.session.server_lines import server_lines
 
-#: A load of 100 answers of 50 tokens to prompts of 200, by a server that keeps up.
+#: Counters of a server that keeps up with 100 answers of 50 tokens to prompts of 200.
 HEALTHY: dict[str, Any] = {
     "server": "vLLM",
     "readings": 20,
@@ -43,7 +43,7 @@ QUEUED = {
     "running": SeenLevel(2.0, 2.0),
 }
 
-#: What a server counted, where it differs from HEALTHY; None: it publishes nothing.
+#: A server's counters where they differ from HEALTHY; None: it publishes none.
 Counted = dict[str, Any] | None
 Look = Callable[..., dict[str, CauseEvidence]]
 
@@ -62,7 +62,7 @@ def load(own: Counted, *, requests: int = 100) -> LoadFigures:
 
 
 def on_replicas(*own: dict[str, Any]) -> LoadFigures:
-    sides = (side for one in own for side in load(one).servers.values())
+    sides = (side for counters in own for side in load(counters).servers.values())
     urls = (f"http://h:{number}" for number in range(1, len(own) + 1))
     return replace(load({}), servers=dict(zip(urls, sides, strict=True)))
 
@@ -70,24 +70,24 @@ def on_replicas(*own: dict[str, Any]) -> LoadFigures:
 def situation(
     hardware: Hardware, loads: Sequence[LoadFigures], base: Sequence[LoadFigures] = ()
 ) -> Situation:
-    uses, base_uses = ([one.use for one in side] for side in (loads, base))
+    uses, base_uses = ([figures.use for figures in side] for side in (loads, base))
     return Situation({}, hardware, None, Use(0, 50, 0), loads=loads, uses=uses, base_uses=base_uses)
 
 
 def of_server(known: Situation) -> list[Found]:
-    return [one for one in examine(known) if one.cause in SERVER_CAUSES]
+    return [found for found in examine(known) if found.cause in SERVER_CAUSES]
 
 
 @pytest.fixture
 def looked(hardware: Hardware) -> Look:
-    """Evidence of the server's causes in these loads and in one of the base side, by name."""
+    """Evidence of the server's causes, by name, in these loads and one of the base side."""
 
     def look(*own: Counted, base: Counted = None) -> dict[str, CauseEvidence]:
-        loads = [load(one) for one in own]
+        loads = [load(counted) for counted in own]
         base_loads = [] if base is None else [load(base)]
         known = situation(hardware, loads, base_loads)
-        found = {one.cause.name: one.evidence for one in examine(known)}
-        return {one.name: found[one.name] for one in SERVER_CAUSES if one.name in found}
+        seen = {found.cause.name: found.evidence for found in examine(known)}
+        return {cause.name: seen[cause.name] for cause in SERVER_CAUSES if cause.name in seen}
 
     return look
 
@@ -98,11 +98,11 @@ def looked(hardware: Hardware) -> Look:
         {},
         UNKNOWN,
         None,
-        # Two readings are no time.
+        # Two readings are too few.
         {**QUEUED, "readings": 2},
         # A cache that serves prompts makes nothing slow.
         {"cache_hits": 15_000},
-        # Some servers count a token more for each answer.
+        # Some servers count one token more per answer.
         {"generated_tokens": 5100},
     ],
 )
@@ -193,8 +193,8 @@ def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Ha
     def seen(share: float, own: Counted) -> CauseEvidence | None:
         stalls = PromptStalls(share, 0.4, 0.012)
         known = situation(hardware, [replace(load(own), stalls=stalls)])
-        found = {one.cause.name: one.evidence for one in examine(known)}
-        return found.get("prompts_stall_answers")
+        evidence = {found.cause.name: found.evidence for found in examine(known)}
+        return evidence.get("prompts_stall_answers")
 
     assert seen(0.05, {}) is None
     much, some = seen(0.4, {}), seen(0.15, None)
@@ -229,10 +229,10 @@ def test_a_token_more_for_each_answer_is_no_other_clients(hardware: Hardware) ->
 
 def test_of_several_servers_the_worst_is_named(hardware: Hardware) -> None:
     known = situation(hardware, [on_replicas({}, QUEUED)])
-    found = {one.cause.name: one.evidence.text for one in examine(known)}
-    assert found["requests_queued"].startswith("http://h:2: requests waited in the server's queue")
-    # Both generated as much as the load asked one of them for.
-    assert "generated 10,000 tokens" in found["other_traffic"]
+    texts = {found.cause.name: found.evidence.text for found in examine(known)}
+    assert texts["requests_queued"].startswith("http://h:2: requests waited in the server's queue")
+    # Each generated as many tokens as the whole load asked for.
+    assert "generated 10,000 tokens" in texts["other_traffic"]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_replica_that_gets_no_even_share_is_a_cause(
     (found,) = of_server(situation(hardware, [served]))
     assert (found.cause.name, found.evidence.text) == (name, text)
     assert "session affinity" in found.evidence.remedy.change
-    # A few requests are chance, and of those that are sent one at a time one replica is enough.
+    # A few requests are chance, and requests sent one at a time need only one replica.
     assert of_server(situation(hardware, [replace(served, answered=4)])) == []
     assert of_server(replace(situation(hardware, [served]), loads=[])) == []
 

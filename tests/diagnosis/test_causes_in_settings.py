@@ -1,4 +1,4 @@
-"""Causes in settings and threads: each from a real load, and silent where nothing is wrong."""
+"""Causes in settings and threads: each found in a real load, and none where nothing is wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evidence(situation: Situation, name: str) -> CauseEvidence | None:
 def shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
-    # A change that the configuration refuses would be none.
+    # The configuration must accept the change.
     LlamaCppConfig(**{**situation.config, **found.remedy.settings})
     return found
 
@@ -42,8 +42,8 @@ def test_every_cause_has_a_name_and_a_title_of_its_own() -> None:
 
 
 def test_the_defaults_on_this_machine_show_nothing(load: Load) -> None:
-    found = examine(load(n_ctx=2048, n_batch=1024, n_ubatch=512, use=Use(512, 64, 576)))
-    assert [one.cause.name for one in found if one.cause.theme != "GPU"] == []
+    causes = examine(load(n_ctx=2048, n_batch=1024, n_ubatch=512, use=Use(512, 64, 576)))
+    assert [found.cause.name for found in causes if found.cause.theme != "GPU"] == []
 
 
 def test_more_threads_than_cpus(load: Load) -> None:
@@ -52,20 +52,20 @@ def test_more_threads_than_cpus(load: Load) -> None:
     assert found.certain
     assert f"n_threads {usable + 2} on {usable} usable core" in found.text
     # A report that has both says it once.
-    assert [found.text] == [one.text for one in beyond_cores({"n_threads": usable + 2}, usable)]
+    assert [found.text] == [f.text for f in beyond_cores({"n_threads": usable + 2}, usable)]
     assert found.remedy.settings == {"n_threads": min(usable, 8)}
     assert evidence(load(), "threads_above_cores") is None
 
 
 def test_fewer_threads_than_cpus_is_worth_trying(load: Load) -> None:
     situation = load(n_threads=1, n_threads_batch=1)
-    two = Situation(
+    larger = Situation(
         **{
             **vars(situation),
             "hardware": type(situation.hardware)(**{**vars(situation.hardware), "usable_cpus": 4}),
         }
     )
-    found = shown(two, "threads_too_few")
+    found = shown(larger, "threads_too_few")
     assert not found.certain
     assert found.remedy.change == "n_threads: 4, n_threads_batch: 4"
     assert evidence(load(), "threads_too_few") is None
@@ -74,7 +74,7 @@ def test_fewer_threads_than_cpus_is_worth_trying(load: Load) -> None:
 def test_a_build_for_an_older_cpu(
     load: Load, compiled: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
-    """The engine's own report, of a library that says it was compiled without AVX2."""
+    """The engine's own report, with a library that says it was compiled without AVX2."""
     if "avx2" not in load().hardware.cpu_instructions:
         pytest.skip("this CPU has no AVX2: no build can be below it")
     source = tmp_path / "old_build.c"
@@ -131,7 +131,7 @@ def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
     info = situation.info
     assert info is not None
     assert evidence(situation, "weights_not_quantized") is None
-    # As if they were of 16 bits.
+    # As if the weights had 16 bits.
     large = replace(info, model_bytes=2 * info.parameters)
     config = {**situation.config, "model_path": str(tmp_path / "a b-F16.gguf")}
     situation = replace(situation, info=large, config=config)
@@ -145,7 +145,7 @@ def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
     assert found.remedy.change == command
     assert not found.certain
     assert 2.9 < found.slower < 3.3
-    # A file that is named as that command names it can be tried.
+    # A file with the name that this command would give it can be tried.
     quantized = tmp_path / "a b-Q6_K.gguf"
     quantized.touch()
     found = shown(situation, "weights_not_quantized")
@@ -160,7 +160,7 @@ def test_a_context_far_larger_than_used(load: Load) -> None:
     found = shown(load(n_ctx=8192, use=own(300)), "context_large")
     assert "n_ctx: 8,192 where the workload uses 308 tokens: 168.8 MiB" in found.text
     assert found.remedy.settings == {"n_ctx": 512}
-    # It takes memory that nothing here is short of.
+    # It takes memory, which is not short here.
     assert not found.certain
     assert found.saves == "168.8 MiB of memory"
 

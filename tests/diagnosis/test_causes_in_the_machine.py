@@ -1,4 +1,4 @@
-"""Causes in memory and machine, as checks, limits and the stand-in driver really tell them."""
+"""Causes in memory and machine, from real checks and limits and the stand-in driver."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def with_findings(situation: Situation, *findings: FitnessFinding) -> Situation:
 
 
 def limited(root: Path, limit: int, used: int = 0) -> Path:
-    """A control group with a memory limit, as the kernel shows it."""
+    """Write a control group with a memory limit, as the kernel shows it, below ``root``."""
     group = root / "sys/fs/cgroup/job"
     group.mkdir(parents=True)
     (root / "proc/self").mkdir(parents=True)
@@ -82,13 +82,13 @@ def test_memory_that_ends_while_loading(load: Load, tmp_path: Path) -> None:
     python.chmod(0o755)
     situation = load(python=str(python), n_ctx=8192, use_mmap=False)
     assert situation.info is None
-    causes = {one.cause.name for one in examine(situation)}
+    causes = {found.cause.name for found in examine(situation)}
     assert causes & {"memory_short", "context_large"}
 
 
 def swapping() -> FitnessFinding:
-    (found,) = judge(BusyReport(10.0, 2, 0.0, swapped_bytes=300 << 20), Need(threads=2, cores=2))
-    return found
+    (finding,) = judge(BusyReport(10.0, 2, 0.0, swapped_bytes=300 << 20), Need(threads=2, cores=2))
+    return finding
 
 
 def test_a_model_that_is_swapped_instead_of_mapped(load: Load) -> None:
@@ -117,7 +117,7 @@ def test_swapping_with_a_mapped_model(load: Load) -> None:
 
 
 def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
-    """Real contention: a process of nobody's keeps every core of this one busy."""
+    """Real contention: foreign processes keep every core of this process busy."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
     idle = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     burning = [
@@ -229,8 +229,8 @@ def test_a_build_without_gpu_code_beside_a_card(load: Load) -> None:
 
 
 def while_decoding(card: Card, text: str) -> list[FitnessFinding]:
-    """What the real binding reports of the stand-in card, watched beside an engine on it."""
-    return [FitnessFinding(**one) for one in card.observe(text)["findings"]]
+    """Return the findings of the real binding on the stand-in card, with an engine on it."""
+    return [FitnessFinding(**finding) for finding in card.observe(text)["findings"]]
 
 
 @linux
@@ -253,7 +253,7 @@ def test_what_a_card_does_while_decoding(
 @linux
 def test_a_card_that_stops_answering(load: Load, card: Card) -> None:
     found = card.observe(scenario("healthy"), during="more('lost 0')")["findings"]
-    findings = [FitnessFinding(**one) for one in found]
+    findings = [FitnessFinding(**finding) for finding in found]
     assert shown(with_findings(load(), *findings), "gpu_lost").certain
 
 
@@ -289,9 +289,9 @@ def test_a_narrow_link_is_a_finding_where_layers_are_on_both_sides_of_it(
 def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(load: Load, card: Card) -> None:
     desktop = "compute 0 1 1048576 Xorg\ngraphics 0 1 1048576 Xorg\n"
     findings = while_decoding(card, scenario("power_cap") + desktop)
-    assert {one.name for one in findings} == {"gpu_power_cap", "busy_gpu"}
+    assert {finding.name for finding in findings} == {"gpu_power_cap", "busy_gpu"}
     situation = with_findings(load(), *findings)
-    assert [one for one in examine(situation) if one.cause.theme == "machine"] == []
+    assert [found for found in examine(situation) if found.cause.theme == "machine"] == []
 
 
 def test_cores_that_the_host_takes_away(load: Load) -> None:
@@ -306,13 +306,13 @@ def test_cores_that_the_host_takes_away(load: Load) -> None:
     "name", ["cpu_quota", "cpu_throttled", "memory_pressure", "stolen_cores", "gpu_throttled"]
 )
 def test_what_a_check_finds_unfit_is_a_cause_and_its_note_is_none(load: Load, name: str) -> None:
-    """How each check comes to its finding is the matter of the checks' own tests."""
+    """How each check comes to its finding is tested with the checks."""
     assert name in CHECKS
-    found = FitnessFinding(name, "invalid", "seen")
-    assert shown(with_findings(load(), found), name).certain
-    warned = with_findings(load(), replace(found, severity="warn"))
+    finding = FitnessFinding(name, "invalid", "seen")
+    assert shown(with_findings(load(), finding), name).certain
+    warned = with_findings(load(), replace(finding, severity="warn"))
     assert not shown(warned, name).certain
-    assert evidence(with_findings(load(), replace(found, severity="note")), name) is None
+    assert evidence(with_findings(load(), replace(finding, severity="note")), name) is None
 
 
 def test_every_cause_that_is_a_fitness_check_is_one() -> None:

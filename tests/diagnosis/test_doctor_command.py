@@ -18,12 +18,12 @@ from pytest_llmperf.cli import main
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.device_lock import DeviceLock
 
-#: A model that answers at once, where it does not matter which.
+#: A model that answers at once, for tests in which the model does not matter.
 TINY = ("--set", f"llm.model_path={tiny_llama()}")
 
 
 def here(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command inside this process, where a test can see to a quiet machine."""
+    """Run the command inside this process, where a test can make the machine look quiet."""
     monkeypatch.chdir(run.folder)
     return main(["doctor", *arguments, "--json", "found.json"])
 
@@ -67,7 +67,7 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # What comes out of how many pairs is the matter of other tests.
+    # Other tests check what more pairs would prove.
     monkeypatch.setattr("pytest_llmperf.doctor.bench._MAX_PAIRS", 3)
     usable = usable_cpus()
     asked = usable + 1
@@ -75,12 +75,12 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     out = " ".join(capsys.readouterr().out.split())
     found = run.found
     every = [*found["findings"], *found["without_gain"]]
-    (one,) = (one for one in every if one["name"] == "threads_above_cores")
-    assert one["evidence"].startswith(f"n_threads {asked} on ")
-    assert one["settings"] == {"n_threads": min(usable, 8)}
-    assert one["gain"]["pairs"] == 3
-    assert set(one["gain"]["changes"]) == {"tokens_per_sec", "first_token", "end_to_end"}
-    assert "(under llm; now --set llm.n_threads)" in out or one in found["without_gain"]
+    (cause,) = (cause for cause in every if cause["name"] == "threads_above_cores")
+    assert cause["evidence"].startswith(f"n_threads {asked} on ")
+    assert cause["settings"] == {"n_threads": min(usable, 8)}
+    assert cause["gain"]["pairs"] == 3
+    assert set(cause["gain"]["changes"]) == {"tokens_per_sec", "first_token", "end_to_end"}
+    assert "(under llm; now --set llm.n_threads)" in out or cause in found["without_gain"]
     assert status == (1 if found["findings"] else 0)
 
 
@@ -95,7 +95,7 @@ def test_what_is_worth_trying_is_no_finding_where_nothing_may_be_tried(
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
     assert (status, run.names) == (0, [])
-    assert "batch_small" in [one["name"] for one in run.found["not_tried"]]
+    assert "batch_small" in [cause["name"] for cause in run.found["not_tried"]]
     assert "may help, not tried: n_ubatch: 512 (the prompt of 16 tokens is computed in 4" in out
 
 

@@ -54,7 +54,7 @@ def test_a_real_server_with_one_slot_has_a_second_request_wait(
     status, found = doctor({"start": real_server("--ctx", "2048", "--metrics", "--parallel", "1")})
     text = said(capsys)
     assert status == 1
-    assert [one["name"] for one in found["findings"]] == ["requests_queued"]
+    assert [cause["name"] for cause in found["findings"]] == ["requests_queued"]
     assert found["findings"][0]["change"].startswith("raise --parallel and --ctx-size")
     assert found["server"]["slots"] == 1
     assert found["server"]["load"]["concurrency"] == 2
@@ -65,7 +65,7 @@ def test_a_real_server_with_one_slot_has_a_second_request_wait(
     assert "load 2 in flight, 5 s: requests/s " in text
     assert "counters llama.cpp: up to 1 request running (mean " in text
     assert "note: not checked, because a server does not report it: how it was built" in text
-    # What is llama-cpp-python's alone is not looked for.
+    # Causes that only llama-cpp-python has are not looked for.
     assert "n_gpu_layers" not in text
     assert "roofline" not in text
 
@@ -100,7 +100,7 @@ def test_a_server_that_runs_already_is_asked_for_its_counters(
     assert cause["name"] == "requests_queued"
     assert cause["theme"] == "server"
     assert cause["change"].startswith(f"raise {option}")
-    # It may be on another machine, and can't be started anew.
+    # It may be on another machine, and can't be restarted.
     assert "client " in text
     assert "3 blocks)" in text
     assert "now 0 requests running, 0 waiting" in text
@@ -128,7 +128,7 @@ def test_a_server_without_counters_says_how_to_publish_them(
     assert found["server"]["now"] is None
     assert text.startswith("nothing found that makes it slow")
     assert "counters none: the server does not publish /metrics (llama-server needs" in text
-    # It does not say how many it computes at once.
+    # The server does not say how many requests it computes at once.
     assert found["server"]["load"]["concurrency"] == 8
 
 

@@ -1,4 +1,4 @@
-"""What a reader sees, at the widths of terminals."""
+"""The report of ``llmperf doctor``, at the widths of terminals."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def checkup(load: Load) -> Checkup:
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (\x1b[2Jstress) used 1.9 cores")
     hardware = replace(situation.hardware, cards=(card,), usable_cpus=4)
     situation = replace(situation, hardware=hardware, findings=(busy,))
-    found = {one.cause.name: one for one in examine(situation)}
+    causes = {found.cause.name: found for found in examine(situation)}
     gain = RemedyGain("gain", {"tokens_per_sec": FASTER, "first_token": SAME}, 5)
     return Checkup(
         situation=situation,
         measured=Measured({"tokens_per_sec": ((6.5, 6.6), (6.4, 6.5))}, (busy,), "", 2),
         findings=[
-            CheckupFinding(found["cpu_only_build"]),
-            CheckupFinding(found["threads_above_cores"], gain),
-            CheckupFinding(found["busy_cores"]),
+            CheckupFinding(causes["cpu_only_build"]),
+            CheckupFinding(causes["threads_above_cores"], gain),
+            CheckupFinding(causes["busy_cores"]),
         ],
         without_gain=[
             CheckupFinding(
-                found["batch_small"], RemedyGain("no gain", {"tokens_per_sec": SAME}, 4)
+                causes["batch_small"], RemedyGain("no gain", {"tokens_per_sec": SAME}, 4)
             ),
         ],
         not_tried=[
             CheckupFinding(
-                found["flash_attention_off"],
+                causes["flash_attention_off"],
                 RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
             ),
         ],
@@ -92,8 +92,8 @@ def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_to
 def test_what_a_change_saves_and_what_it_was_tried_beside_is_reported(
     checkup: Checkup, loaded: LoadedConfig, load: Load
 ) -> None:
-    found = {one.cause.name: one for one in examine(load(use_mmap=False, use=Use(8, 8, 16)))}
-    copied = CheckupFinding(found["not_mapped"])
+    causes = {f.cause.name: f for f in examine(load(use_mmap=False, use=Use(8, 8, 16)))}
+    copied = CheckupFinding(causes["not_mapped"])
     assert copied.stays
     gain = RemedyGain(
         "no gain", {"tokens_per_sec": SAME}, 4, beside={"n_threads": 2}, start_seconds=(0.2, 0.5)
@@ -169,8 +169,8 @@ def test_a_load_that_failed_is_reported_first_and_the_engines_words_last(
     load: Load, loaded: LoadedConfig
 ) -> None:
     situation = load(n_ctx=50_000_000)
-    found = [CheckupFinding(one) for one in examine(situation) if one.cause.theme != "GPU"]
-    checkup = Checkup(situation=situation, findings=found, error=situation.load_error)
+    findings = [CheckupFinding(f) for f in examine(situation) if f.cause.theme != "GPU"]
+    checkup = Checkup(situation=situation, findings=findings, error=situation.load_error)
     lines = render(checkup, loaded, 80)
     assert lines[0] == "the engine can't be loaded: 1 cause found"
     assert lines[-1].startswith("  | llama_init_from_model: failed to initialize the context")
@@ -182,7 +182,7 @@ def test_json_holds_all_of_it_and_no_number_that_is_none(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
     data = as_json(checkup, loaded)
-    assert [one["name"] for one in data["findings"]] == [
+    assert [finding["name"] for finding in data["findings"]] == [
         "cpu_only_build",
         "threads_above_cores",
         "busy_cores",

@@ -37,7 +37,7 @@ NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    """Of a model that answers at once: what is weighed here is what its samples say."""
+    """Configuration of a model that answers at once: only its samples matter here."""
     threads = {"n_threads": 1, "n_threads_batch": 1}
     return LlamaCppConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
@@ -46,7 +46,7 @@ WATCH = WatchSettings(Need(), diagnosing=True)
 
 
 def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
-    """An engine, and a workload of a moment that it ran once."""
+    """Return an engine's launch spec, and a short workload that it ran once."""
     spec = LaunchSpec("llama_cpp", config)
     client = EngineClient.start(spec)
     try:
@@ -58,8 +58,8 @@ def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
 def samples(
     decode: float, first: float, end: float, pairs: int = 6, noise: Sequence[float] = NOISE
 ) -> TestSamples:
-    """Pairs in which the remedy multiplies a speed and two times by these factors."""
-    found = TestSamples()
+    """Return pairs in which the remedy multiplies a speed and two times by these factors."""
+    result = TestSamples()
     for pair in range(pairs):
         for side, factors in ((CANDIDATE, (decode, first, end)), (BASE, (1.0, 1.0, 1.0))):
             n = noise[(pair + 5 * (side == BASE)) % len(noise)]
@@ -68,8 +68,8 @@ def samples(
                 "first_token": 0.4 * factors[1] * n,
                 "end_to_end": 2.0 * factors[2] * n,
             }
-            found.processes.append(ProcessSample(pair, (row,) * 3, side=side, pair=pair))
-    return found
+            result.processes.append(ProcessSample(pair, (row,) * 3, side=side, pair=pair))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def samples(
     [
         ((0.48, 0.02, 0.1), "it looks slower, and the pairs differ too much to prove that"),
         ((-0.2, 0.01, 0.0), "the pairs differ too much to prove the gain"),
-        # A gain that the rest pays for is none.
+        # A gain at the expense of the rest is no gain.
         ((-0.2, 0.01, 0.2), "it looks slower, and the pairs differ too much to prove that"),
         ((-0.03, 0.01, 0.0), "the gain is too small to measure"),
     ],
@@ -224,9 +224,7 @@ def test_findings_of_its_measurements_are_as_severe_as_configured(
             60.0
         )
         severity = severities.get("prompt_cached", "invalid")
-        assert {one.severity for one in measured.findings if one.name == "prompt_cached"} == {
-            severity
-        }
+        assert {f.severity for f in measured.findings if f.name == "prompt_cached"} == {severity}
 
 
 def test_a_remedy_on_a_busy_machine_is_not_judged(

@@ -20,9 +20,9 @@ class Block:
         page: path from the root of the repository.
         line: line of its fence.
         language: as the fence names it; may be empty.
-        text: what stands in it.
+        text: its content.
         runs: the project that it runs in, if a comment before it names one.
-        not_run: why it is not run, if a comment before it says so.
+        not_run: why it is not run, if a comment before it says why.
     """
 
     page: str
@@ -38,12 +38,12 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page of the documentation that people write."""
+    """Return every hand-written page of the documentation."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks() -> list[Block]:
-    """Every block of every page; generated tables are left out."""
+    """Return every block of every page, except generated tables."""
     return [block for page in pages() for block in _blocks(page)]
 
 
@@ -68,15 +68,15 @@ def _blocks(page: Path) -> Iterator[Block]:
             at for at in range(number + 1, len(lines)) if lines[at] == f"{fence['indent']}```"
         )
         if not generated:
-            text = "\n".join(one.removeprefix(fence["indent"]) for one in lines[number + 1 : end])
-            said = {note["kind"]: note["text"]} if note else {}
+            text = "\n".join(row.removeprefix(fence["indent"]) for row in lines[number + 1 : end])
+            comment = {note["kind"]: note["text"]} if note else {}
             yield Block(name, number + 1, fence["language"], text + "\n",
-                        said.get("runs", ""), said.get("not run", ""))  # fmt: skip
+                        comment.get("runs", ""), comment.get("not run", ""))  # fmt: skip
         note, number = None, end + 1
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a shell block as words, without redirections, variables and comments."""
+    """Yield the commands of a shell block as words, without redirections, variables, comments."""
     import shlex
 
     text = re.sub(r"<<'EOF'.*?^EOF$", "", block.text, flags=re.DOTALL | re.MULTILINE)

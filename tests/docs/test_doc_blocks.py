@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Why a block is not run. A new reason is added here on purpose.
+#: Reasons for not running a block. A new reason has to be added here.
 REASONS = {
     "a formula",
     "builds llama.cpp",
@@ -41,7 +41,7 @@ REASONS = {
     "the exit code depends on the machine",
     "writes workflow files",
 }
-#: Where a block runs: in which file of tests.
+#: The test file that runs the blocks of each project.
 PROJECTS = {
     "project": "test_doc_commands.py",
     "first-hour": "test_doc_commands.py",
@@ -64,7 +64,7 @@ def names(block: Block) -> str:
 
 
 def is_test(block: Block) -> bool:
-    """Whether a Python block has tests, which test_doc_python.py runs."""
+    """Return whether a Python block has tests, which test_doc_python.py runs."""
     return block.language == "python" and re.search(r"^def test_", block.text, re.M) is not None
 
 
@@ -79,13 +79,13 @@ def test_every_block_runs_or_says_why_not() -> None:
 
 
 def test_the_blocks_that_are_not_run_are_listed_with_their_reasons() -> None:
-    found: dict[str, list[str]] = {}
+    skipped: dict[str, list[str]] = {}
     for block in blocks():
         if block.not_run:
-            found.setdefault(block.not_run, []).append(block.where)
-    for reason, where in sorted(found.items()):
+            skipped.setdefault(block.not_run, []).append(block.where)
+    for reason, where in sorted(skipped.items()):
         print(f"{reason}: {', '.join(where)}")
-    assert set(found) == REASONS
+    assert set(skipped) == REASONS
     assert {block.runs for block in blocks()} - {""} == set(PROJECTS)
     for file in PROJECTS.values():
         assert (Path(__file__).parent / file).is_file()
@@ -98,15 +98,15 @@ def test_recorded_outputs_and_tables_write_changes_in_words() -> None:
     assert recorded
     assert [block.where for block in recorded if factor.search(block.text)] == []
     texts = {page.name: page.read_text(encoding="utf-8") for page in pages()}
-    assert {name: found[0] for name, text in texts.items() if (found := sign.search(text))} == {}
+    assert {name: match[0] for name, text in texts.items() if (match := sign.search(text))} == {}
 
 
 @pytest.mark.parametrize("block", of("sh", "console"), ids=names)
 def test_a_shell_block_names_what_exists(block: Block) -> None:
     """Commands, options, scripts and targets; also those of blocks that are not run."""
-    found = list(commands(block))
-    assert found
-    for words in found:
+    listed = list(commands(block))
+    assert listed
+    for words in listed:
         program, arguments = words[0], words[1:]
         if program == "llmperf":
             parser_accepts(arguments)
@@ -121,21 +121,21 @@ def test_a_shell_block_names_what_exists(block: Block) -> None:
             assert named[0] in targets[1].split()
         elif program == "python" and arguments[0].endswith(".py"):
             assert (ROOT / arguments[0].removeprefix("pytest-llmperf/")).is_file(), block.where
-            # Some flags are those of a module that several scripts share.
+            # Some flags belong to a module that several scripts share.
             scripts = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
             for flag in (word for word in arguments if word.startswith("--")):
                 assert f'"{flag}"' in scripts, f"{block.where}: {arguments[0]} has no {flag}"
 
 
 def parser_accepts(arguments: list[str]) -> None:
-    """Refuse a command line of ``llmperf`` that its parser refuses."""
+    """Fail on a command line of ``llmperf`` that its parser refuses."""
     assert build_parser().parse_args(with_verb(arguments)).command
 
 
 def pytest_options() -> set[str]:
-    found = _Options()
-    add_options(found)  # type: ignore[arg-type]
-    return {row[0].strip("`").partition(" ")[0] for row in found.rows}
+    options = _Options()
+    add_options(options)  # type: ignore[arg-type]
+    return {row[0].strip("`").partition(" ")[0] for row in options.rows}
 
 
 @pytest.mark.parametrize("block", of("yaml"), ids=names)

@@ -13,7 +13,7 @@ import pytest
 from doc_blocks import Block, blocks
 from tiny_models import tiny_llama
 
-#: A session's file, as pages name one.
+#: The file name of a recorded session.
 _SESSION = re.compile(r"20\d{6}T\d{6}Z_[0-9a-f]{12}\.json")
 TEST = """
 import pytest
@@ -59,9 +59,9 @@ class Shell:
             text=True,
             check=False,
         )
-        said = f"$ {text}\n{done.stdout}{done.stderr}"
-        assert done.returncode in (statuses or (0,)), said
-        return said
+        printed = f"$ {text}\n{done.stdout}{done.stderr}"
+        assert done.returncode in (statuses or (0,)), printed
+        return printed
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     (folder / "tests" / "test_chat.py").write_text(TEST)
     (folder / "config.yaml").write_text(CONFIG.format(model=tiny_llama()))
     (folder / "conftest.py").write_text(CONFTEST)
-    # hypothesis imports itself whole at the end of every session, which takes a second.
+    # Hypothesis is imported completely at the end of every session, which takes a second.
     addopts = "-p no:cacheprovider -p no:hypothesispytest"
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {addopts}\n")
     (folder / ".gitignore").write_text(".cache\n.lock\n__pycache__\n*.json\n!perf_baselines/**\n")
@@ -102,25 +102,25 @@ def test_the_commands_run(block: Block, shell: Shell) -> None:
     sessions = sorted(path.name for path in shell.folder.glob("perf_baselines/*/*.json"))
     text = _SESSION.sub(sessions[-1], block.text)
     for command in text.replace("\\\n", " ").strip().splitlines():
-        # A comparison may find something, on a machine that does other things.
+        # On a busy machine a comparison may find a change.
         statuses = (0, 1) if command.startswith(("llmperf compare", "pytest")) else (0,)
-        said = shell(command, *statuses)
-        assert "Traceback" not in said
+        printed = shell(command, *statuses)
+        assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/first-hour.md"])
 def test_the_way_to_the_first_verdict_runs(page: str, tmp_path: Path) -> None:
-    """The files of the page, then its commands; a tiny model takes the place of the real one."""
-    mine = [block for block in blocks() if block.page == page]
-    config = next(block.text for block in mine if block.language == "yaml")
-    code = next(block.text for block in mine if block.language == "python")
+    """Write the files of the page, then run its commands, with a tiny model."""
+    of_page = [block for block in blocks() if block.page == page]
+    config = next(block.text for block in of_page if block.language == "yaml")
+    code = next(block.text for block in of_page if block.language == "python")
     fast = "\n  n_threads: 1\n  n_threads_batch: 1\nperf: {processes: 1, max_processes: 1}\n"
     config = config.replace("smollm2-135m", str(tiny_llama()))
     (tmp_path / "config.yaml").write_text(re.sub(r"\s*(#.*)?$", "", config) + fast)
     (tmp_path / "test_speed.py").write_text(code)
     (tmp_path / "conftest.py").write_text(CONFTEST)
     run = Shell(tmp_path)
-    said = [run(block.text, 0) for block in mine if block.runs]
-    assert said
-    assert "1 test, " in said[0]
+    outputs = [run(block.text, 0) for block in of_page if block.runs]
+    assert outputs
+    assert "1 test, " in outputs[0]
     assert list(tmp_path.glob("perf_baselines/*/*.json"))

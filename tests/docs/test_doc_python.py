@@ -32,13 +32,13 @@ def shown_tests() -> list[Block]:
 
 
 def module(name: str) -> str:
-    """The module that a page shows under this name."""
-    (found,) = [
+    """Return the module that a page shows under this name."""
+    (shown,) = [
         block
         for block in blocks()
         if block.language == "python" and block.text.startswith(f"# {name}.py\n")
     ]
-    return found.text
+    return shown.text
 
 
 def test_the_tests_run_and_are_measured(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ def test_the_tests_run_and_are_measured(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "acme_metrics.py").write_text(module("acme_metrics"))
     for number, block in enumerate(shown):
-        # Placeholders ask for nothing; a measured test must.
+        # Placeholders send no request; a measured test must.
         text = block.text.replace(
             "(llm_engine): ...", '(llm_engine):\n    llm_engine.generate("a")'
         )
-        # As many cells and tokens as show that it works.
+        # Fewer cells and tokens are enough to show that it works.
         for long, short in (
             ("[512, 1024, 2048]", "[64]"),
             ("[1024, 2048, 4096]", "[128, 256]"),

@@ -18,7 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path, root: Path) -> Path:
-    """A copy of the repository's pages, of which only a few are left."""
+    """A folder with a few short pages in place of the repository's."""
     for name in (*docs_site.ROOT_PAGES.values(), "zensical.toml"):
         shutil.copy(root / name, tmp_path)
     (tmp_path / "README.md").write_text("# Front\n\n[Math](docs/math.md), [licence](LICENSE)\n")
@@ -48,7 +48,7 @@ def test_the_front_page_is_the_readme_and_search_works_offline(site: Path) -> No
 
 
 def test_lists_and_tables_are_rendered(site: Path) -> None:
-    """What Markdown does not take for a list or a table is left as text."""
+    """Markdown leaves a list or table that it does not recognise as text."""
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8").partition("<article")[2].partition("</article")[0]
         assert "<p>- " not in text, page.name

@@ -1,7 +1,7 @@
-"""Recorded outputs on the pages have the words that the code prints today.
+"""Recorded outputs in the documentation use the words that the code prints today.
 
-Numbers, names and hashes differ from run to run, words do not. So every four words in a row of a
-recorded line, or three where no more stand together, are looked for in the texts of the package.
+Numbers, names and hashes differ from run to run, words do not. So the texts of the package must
+have every four consecutive words of a recorded line, or three where only three stand together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from doc_blocks import ROOT, Block, blocks
 
-#: What stands in recorded outputs and is no text of this package.
+#: Texts in recorded outputs that do not come from this package.
 FOREIGN = (
     # pytest, the loader of libraries, a test's own assertion
     "ERROR at setup of",
@@ -46,18 +46,18 @@ _FOREIGN = re.compile("|".join(rf"(?<!\w){re.escape(words)}(?!\w)" for words in 
 
 
 def runs(text: str) -> Iterator[list[str]]:
-    """Words that stand together, with neither numbers, identifiers nor punctuation in between."""
-    for found in _RUN.finditer(text):
-        yield found[0].split(" ")
+    """Yield the words that stand together, without numbers, identifiers or punctuation between."""
+    for run in _RUN.finditer(text):
+        yield run[0].split(" ")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of the package; one with placeholders counts as several.
+    """The texts of the package; a text with placeholders counts as several.
 
     Attributes:
-        inside: every three and every four words in a row.
-        first, last: the words with which a text begins, and with which one ends.
+        inside: all sequences of three and of four words.
+        first, last: the first and the last two and three words of each text.
     """
 
     inside: frozenset[str]
@@ -65,7 +65,7 @@ class Texts:
     last: frozenset[str]
 
     def have(self, words: list[str]) -> bool:
-        """Whether a text has these words, or two texts, of one of which there are two or more."""
+        """Return whether a text has these words, or begins or ends with two or more of them."""
         return (
             " ".join(words) in self.inside
             or any(" ".join(words[:end]) in self.last for end in range(2, len(words)))
@@ -73,14 +73,14 @@ class Texts:
         )
 
     def missing(self, line: str) -> list[str]:
-        """The words of a recorded line that no text has."""
-        found = []
+        """Return the words of a recorded line that no text has."""
+        unknown = []
         for words in runs(_FOREIGN.sub("|", line)):
             size = min(_MOST, len(words))
             if size >= _LEAST:
                 parts = (words[start : start + size] for start in range(len(words) - size + 1))
-                found += [" ".join(part) for part in parts if not self.have(part)]
-        return found
+                unknown += [" ".join(part) for part in parts if not self.have(part)]
+        return unknown
 
 
 def texts_of(sources: list[str]) -> Texts:
@@ -92,14 +92,14 @@ def texts_of(sources: list[str]) -> Texts:
         for node in nodes:
             if not isinstance(node, ast.Constant) or id(node) in docstrings:
                 continue
-            found = list(runs(" ".join(str(node.value).split())))
-            for words in found:
+            groups = list(runs(" ".join(str(node.value).split())))
+            for words in groups:
                 for size in (_LEAST, _MOST):
                     starts = range(len(words) - size + 1)
                     inside |= {" ".join(words[start : start + size]) for start in starts}
-            for size in (2, 3) if found else ():
-                first.add(" ".join(found[0][:size]))
-                last.add(" ".join(found[-1][-size:]))
+            for size in (2, 3) if groups else ():
+                first.add(" ".join(groups[0][:size]))
+                last.add(" ".join(groups[-1][-size:]))
     return Texts(frozenset(inside), frozenset(first), frozenset(last))
 
 

@@ -1,4 +1,4 @@
-"""The reference is generated from the code: current, and nothing lacks a description."""
+"""The generated reference is current, and nothing in it lacks a description."""
 
 from __future__ import annotations
 

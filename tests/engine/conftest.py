@@ -18,7 +18,7 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.engine.worker_process import WorkerProcess
 
-#: Starts an application engine from its source.
+#: Writes an application from its source and returns how to start it as an engine.
 AppSpec = Callable[..., LaunchSpec]
 
 
@@ -33,7 +33,7 @@ def model_file() -> Path:
 
 @pytest.fixture(scope="session")
 def llama_config(model_file: Path) -> Callable[..., dict[str, Any]]:
-    """Settings for llama.cpp, small and on one thread, with some of them changed."""
+    """Return a function that makes small, one-thread settings for llama.cpp, with changes."""
 
     def make(**changes: Any) -> dict[str, Any]:
         small = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
@@ -53,7 +53,7 @@ def engine(llama_config: Callable[..., dict[str, Any]]) -> Iterator[LlmEngine]:
 
 @pytest.fixture
 def app_spec(tmp_path: Path) -> AppSpec:
-    """Write an application and say how to start it as an engine."""
+    """Write an application and return how to start it as an engine."""
 
     def make(source: str, target: str = "application:answer", **options: Any) -> LaunchSpec:
         (tmp_path / "application.py").write_text(textwrap.dedent(source))
@@ -79,7 +79,7 @@ def app(app_spec: AppSpec) -> Iterator[Callable[..., LlmEngine]]:
 
 @pytest.fixture
 def clients() -> Iterator[Callable[[LaunchSpec], EngineClient]]:
-    """Start workers that are ended with the test."""
+    """Start workers, which end with the test."""
     started: list[EngineClient] = []
 
     def start(spec: LaunchSpec) -> EngineClient:
@@ -93,7 +93,7 @@ def clients() -> Iterator[Callable[[LaunchSpec], EngineClient]]:
 
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Process ids of every worker that is started, those that never came to life included."""
+    """Process ids of all workers that are started, even those that never come up."""
     pids: list[int] = []
     spawn = WorkerProcess._spawn
 

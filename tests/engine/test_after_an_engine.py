@@ -1,4 +1,4 @@
-"""What an engine leaves behind in the process that it was closed in."""
+"""What a closed engine leaves behind in its process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 
-#: Closes an engine, reuses its memory, and loads the model once more; llama.cpp logs that.
+#: Closes an engine, reuses its memory, and loads the model again, which llama.cpp logs.
 PROGRAM = """
 import gc, json, sys
 import llama_cpp

@@ -1,4 +1,4 @@
-"""What a kind declares of its engines decides how they are treated, whatever their name."""
+"""An engine kind's declarations decide how its engines are treated, whatever their name."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pytest_llmperf.engine.handle import LlmEngine
 
-# Greedy, the model ends its answer to this after a few tokens.
+# With greedy sampling, the model ends its answer to this after a few tokens.
 SHORT = [{"role": "user", "content": "Reply with the single word: yes"}]
 
 

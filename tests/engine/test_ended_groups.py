@@ -1,4 +1,4 @@
-"""A group of processes is ended while its leader's id is still the leader's own."""
+"""Process groups are ended while the leader's id still belongs to the leader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_llmperf.packages import installers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX's")
 
-#: Starts a child of its own group, says which, and ends or waits.
+#: Starts a child in its own group, prints the child's id, waits and exits.
 LEADER = """
 import subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"])
@@ -34,7 +34,7 @@ Ends = Callable[[int], bool]
 
 
 def lead(seconds: float) -> tuple[subprocess.Popen[str], int]:
-    """Start a leader that ends after so long, and return it with its child's id."""
+    """Start a leader that ends after ``seconds``, and return it with its child's id."""
     process = subprocess.Popen(
         [sys.executable, "-c", LEADER, str(seconds)],
         stdout=subprocess.PIPE,
@@ -42,13 +42,13 @@ def lead(seconds: float) -> tuple[subprocess.Popen[str], int]:
         start_new_session=True,
     )
     assert process.stdout is not None
-    with process.stdout as said:
-        return process, int(said.readline())
+    with process.stdout as output:
+        return process, int(output.readline())
 
 
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """Somebody else's group."""
+    """A process group that belongs to somebody else."""
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     yield process
     process.kill()
@@ -57,19 +57,19 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def reaped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Leaders whose group was signalled after they had been reaped: none, ever."""
-    found: list[int] = []
+    """Leaders whose group was signalled after they had been reaped, which must never happen."""
+    groups: list[int] = []
     killpg = os.killpg
 
     def checked(group: int, number: int) -> None:
         try:
             os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            found.append(group)
+            groups.append(group)
         killpg(group, number)
 
     monkeypatch.setattr(os, "killpg", checked)
-    return found
+    return groups
 
 
 def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int], ends: Ends) -> None:
@@ -97,7 +97,7 @@ def test_a_living_group_is_ended_after_a_limited_wait(reaped: list[int], ends: E
 def test_the_id_of_a_reaped_leader_is_a_strangers(stranger: subprocess.Popen[bytes]) -> None:
     ended = subprocess.Popen(["true"], start_new_session=True)
     ended.wait()
-    ended.pid = stranger.pid  # as the system may give it out again
+    ended.pid = stranger.pid  # as if the system had given the id out again
     for number in (signal.SIGINT, signal.SIGKILL):
         process_groups.signal_process(ended, number)
         process_groups.signal_group(ended, number)
@@ -141,7 +141,7 @@ def test_an_engine_that_died_is_ended_with_what_it_left(
     client.close()
     assert ends(child)
 
-    # One that nobody asked anything of: its death shows in nothing but its state.
+    # Without a request, the death of an engine shows only in its state.
     client = EngineClient.start(spec)
     child = int(client.request(build_request(prompt="hi", max_tokens=None)).text)
     os.kill(client.pid, signal.SIGKILL)
@@ -192,11 +192,11 @@ def test_an_interrupted_installer_is_ended_with_its_group(
 
 def test_nobody_else_signals_a_group() -> None:
     package = Path(pytest_llmperf.__file__).parent
-    found = {
+    arguments = {
         str(file.relative_to(package)): re.findall(r"os\.killpg\(([^,]*),", file.read_text())
         for file in package.rglob("*.py")
     }
-    groups = {name: given for name, given in found.items() if given}
+    groups = {name: given for name, given in arguments.items() if given}
     # 0 is the caller's own group, which lives as long as the caller.
     assert groups.pop("process_groups.py") == ["process.pid"]
     assert all(given == ["0"] for given in groups.values()), groups

@@ -244,7 +244,7 @@ def test_a_process_that_nobody_finds_does_not_hold_the_session_up(
     )
     child = int(client.request(build_request(prompt="go", max_tokens=None)).text)
     try:
-        # Killed by another, and seen to have ended: nothing leads to its child any more.
+        # The worker is killed by somebody else, and has ended: nothing leads to its child now.
         os.kill(client.pid, signal.SIGKILL)
         while client.alive:
             time.sleep(0.01)

@@ -82,7 +82,7 @@ def test_extra_arguments_reach_llama(
     request = build_request(prompt="Once upon a time", max_tokens=6)
     plain = clients(LaunchSpec("llama_cpp", llama_config())).request(request)
 
-    # A base of the rotary embedding that the model was not trained with confuses it.
+    # A rotary base that the model was not trained with confuses it.
     changed = clients(LaunchSpec("llama_cpp", llama_config(extra={"rope_freq_base": 9.0})))
 
     assert changed.request(request).token_ids != plain.token_ids

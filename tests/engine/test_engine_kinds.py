@@ -1,4 +1,4 @@
-"""Which engine ``llm.engine`` names: ours, an installed package's, and what can't be used."""
+"""The engines that ``llm.engine`` may name: ours, installed packages', and unusable ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
-    """Installs a package of this name, entry points and modules."""
+    """Install a package with this name, these entry points and modules."""
 
     def put(name: str, entries: dict[str, str], **modules: str) -> None:
         site = tmp_path / name
@@ -152,7 +152,7 @@ def test_no_package_takes_the_place_of_one_of_ours(install: Install) -> None:
 
 
 def test_another_version_of_the_plugin_beside_this_copy_changes_nothing(install: Install) -> None:
-    """As in the environment of another commit, which an older version is installed in."""
+    """As in another commit's environment that has an older version installed."""
     install("pytest-llmperf", {"app": "pytest_llmperf.moved:APP"})
     assert engine_kind("app").needs == "target"
 

@@ -1,4 +1,4 @@
-"""What an engine from outside returns and raises wrongly, and the error that names its fault."""
+"""Wrong answers and exceptions of a third-party engine, and the errors that name them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why layers are not on the GPU they have to be on, from what an engine said of its load."""
+"""Why layers are not on the required GPU, according to an engine's report of its load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALL = GpuRequirement()
 
 
 def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED) -> GpuUtilization:
-    """A model of 31 layers with so many on each card; the rest is on the host."""
+    """Return the load of a model of 31 layers, by layers per GPU; the rest is on the host."""
     cards = [
         DeviceLoad(f"CUDA{number}", "NVIDIA GeForce RTX 4090", count)
         for number, count in enumerate(layers)
@@ -30,9 +30,9 @@ def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED
 def short(
     gpu: GpuUtilization, requirement: GpuRequirement = ALL, situation: LoadContext = CUDA
 ) -> Shortfall:
-    found = find_shortfall(gpu, requirement, situation)
-    assert found is not None
-    return found
+    shortfall = find_shortfall(gpu, requirement, situation)
+    assert shortfall is not None
+    return shortfall
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,22 @@ def test_a_requirement_that_is_met_has_nothing_to_explain(gpu, requirement):
 
 
 def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
-    found = short(loaded(status=GpuStatus.CPU_ONLY_BUILD))
+    shortfall = short(loaded(status=GpuStatus.CPU_ONLY_BUILD))
 
-    assert found.cause is ShortfallCause.BUILD
-    assert found.reason == "0 of 31 layers are on a GPU, and all are required"
+    assert shortfall.cause is ShortfallCause.BUILD
+    assert shortfall.reason == "0 of 31 layers are on a GPU, and all are required"
     assert (
         'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir --no-deps '
         "--no-binary llama-cpp-python llama-cpp-python==0.3.36"
-    ) in found.remedy
+    ) in shortfall.remedy
 
 
 def test_on_a_mac_the_build_is_metal():
     mac = LoadContext("cpu", "0.3.36", platform="darwin")
-    found = short(loaded(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
+    shortfall = short(loaded(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
 
-    assert "-DGGML_METAL=on" in found.remedy
-    assert "CUDA" not in found.remedy
+    assert "-DGGML_METAL=on" in shortfall.remedy
+    assert "CUDA" not in shortfall.remedy
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_on_a_mac_the_build_is_metal():
 )
 def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name, value):
     hiding = LoadContext(backend, environ={name: value})
-    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
+    shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
 
-    assert found.cause is ShortfallCause.NO_DEVICE
-    assert f"the {backend} build sees no GPU, and {name} is {value!r}" in found.because
-    assert found.remedy.startswith(f"unset {name}")
+    assert shortfall.cause is ShortfallCause.NO_DEVICE
+    assert f"the {backend} build sees no GPU, and {name} is {value!r}" in shortfall.because
+    assert shortfall.remedy.startswith(f"unset {name}")
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name
     [("cuda", "nvidia-smi"), ("vulkan", "mesa-vulkan-drivers"), ("opencl", "the card's driver")],
 )
 def test_without_such_a_variable_it_is_the_driver(backend, says):
-    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend))
+    shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend))
 
-    assert "VISIBLE_DEVICES is" not in found.because
-    assert says in found.remedy
+    assert "VISIBLE_DEVICES is" not in shortfall.because
+    assert says in shortfall.remedy
 
 
 @pytest.mark.parametrize(
@@ -110,52 +110,52 @@ def test_without_such_a_variable_it_is_the_driver(backend, says):
 )
 def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy):
     where = LoadContext("cuda", set_by="config.yaml:8")
-    found = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
+    shortfall = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
 
-    assert found.cause is ShortfallCause.SETTING
-    assert found.because == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
-    assert found.remedy == remedy
+    assert shortfall.cause is ShortfallCause.SETTING
+    assert shortfall.because == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
+    assert shortfall.remedy == remedy
 
 
 def test_fewer_layers_than_asked_are_put_down_to_memory():
-    found = short(loaded(12, status=GpuStatus.FEWER))
+    shortfall = short(loaded(12, status=GpuStatus.FEWER))
 
-    assert found.cause is ShortfallCause.MEMORY
-    assert "all layers were asked for and fewer were placed" in found.because
-    assert "llm.n_ctx" in found.remedy
+    assert shortfall.cause is ShortfallCause.MEMORY
+    assert "all layers were asked for and fewer were placed" in shortfall.because
+    assert "llm.n_ctx" in shortfall.remedy
 
 
 def test_layers_shared_with_another_card_are_told_which_setting_parts_them():
-    found = short(loaded(16, 15), GpuRequirement(device="CUDA1"))
+    shortfall = short(loaded(16, 15), GpuRequirement(device="CUDA1"))
 
-    assert found.cause is ShortfallCause.DEVICE
-    assert found.reason == "15 of 31 layers are on 'CUDA1', and all are required"
-    assert found.remedy == "set llm.split_mode: none and llm.main_gpu: 1"
+    assert shortfall.cause is ShortfallCause.DEVICE
+    assert shortfall.reason == "15 of 31 layers are on 'CUDA1', and all are required"
+    assert shortfall.remedy == "set llm.split_mode: none and llm.main_gpu: 1"
 
 
 def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
-    found = short(loaded(16, 15), GpuRequirement(10, "CUDA1"))
+    shortfall = short(loaded(16, 15), GpuRequirement(10, "CUDA1"))
 
-    assert found.cause is ShortfallCause.DEVICE
-    assert found.reason == "16 of 31 layers are on another GPU than 'CUDA1'"
+    assert shortfall.cause is ShortfallCause.DEVICE
+    assert shortfall.reason == "16 of 31 layers are on another GPU than 'CUDA1'"
 
 
 def test_a_card_that_is_not_there_is_answered_with_those_that_are():
     # Whatever n_gpu_layers asks for: more layers would go to another card.
     for gpu in (loaded(31), loaded(12, asked=12)):
-        found = short(gpu, GpuRequirement(device="A100"))
+        shortfall = short(gpu, GpuRequirement(device="A100"))
 
-        assert found.cause is ShortfallCause.DEVICE
-        assert found.because == (
+        assert shortfall.cause is ShortfallCause.DEVICE
+        assert shortfall.because == (
             "the engine has no device 'A100'; it has CUDA0 (NVIDIA GeForce RTX 4090)"
         )
 
 
 def test_the_host_is_no_device_that_can_be_asked_for():
-    found = short(loaded(12, asked=12), GpuRequirement(12, "CPU"))
+    shortfall = short(loaded(12, asked=12), GpuRequirement(12, "CPU"))
 
-    assert found.reason == "0 of 31 layers are on 'CPU', and 12 are required"
-    assert found.cause is ShortfallCause.DEVICE
+    assert shortfall.reason == "0 of 31 layers are on 'CPU', and 12 are required"
+    assert shortfall.cause is ShortfallCause.DEVICE
 
 
 def test_the_whole_story_names_what_every_device_holds():

@@ -1,4 +1,4 @@
-"""What is said where the loader of this system refuses an engine's libraries."""
+"""Hints about an engine's libraries that the system's loader refuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build(tmp_path: Path) -> Build:
 
 @pytest.fixture
 def failure(tmp_path: Path) -> Callable[[Path], str]:
-    """Start an engine whose package loads this library, and return what is said of it."""
+    """Start an engine whose package loads this library, and return the error message."""
 
     def fail(library: Path) -> str:
         package = tmp_path / "site" / "llama_cpp"
@@ -74,18 +74,18 @@ def test_a_library_that_is_not_found_is_told_with_what_brings_it(
     needed = build(missing, "int needed(void) { return 1; }")
     library = build("libggml.so", "int needed(void); int use(void) { return needed(); }", needed)
     needed.unlink()
-    said = failure(library)
-    assert f"{missing}: cannot open shared object file" in said
-    assert f"\nhint: {hint}" in said
+    text = failure(library)
+    assert f"{missing}: cannot open shared object file" in text
+    assert f"\nhint: {hint}" in text
 
 
 def test_a_function_that_the_driver_lacks_is_told_as_the_drivers(
     build: Build, failure: Callable[[Path], str]
 ) -> None:
     source = "int cuMemCreate(void); int use(void) { return cuMemCreate(); }"
-    said = failure(build("libggml-cuda.so", source, "-Wl,-z,now"))
-    assert "undefined symbol: cuMemCreate" in said
-    assert "\nhint: cuMemCreate is the NVIDIA driver's, and its library (libcuda.so.1)" in said
+    text = failure(build("libggml-cuda.so", source, "-Wl,-z,now"))
+    assert "undefined symbol: cuMemCreate" in text
+    assert "\nhint: cuMemCreate is the NVIDIA driver's, and its library (libcuda.so.1)" in text
 
 
 def test_a_build_of_a_newer_system_is_told_as_one(
@@ -100,10 +100,10 @@ def test_a_build_of_a_newer_system_is_told_as_one(
     )
     script.write_text("GLIBCXX_1.0 { global: needed; };\n")
     build("libnewer.so", "int needed(void) { return 1; }", f"-Wl,--version-script={script}")
-    said = failure(library)
-    assert "version `GLIBCXX_9.9.9' not found" in said
-    assert "\nhint: the library that was loaded here has no GLIBCXX_9.9.9: the engine was" in said
-    assert said.endswith("--no-deps --no-binary llama-cpp-python llama-cpp-python")
+    text = failure(library)
+    assert "version `GLIBCXX_9.9.9' not found" in text
+    assert "\nhint: the library that was loaded here has no GLIBCXX_9.9.9: the engine was" in text
+    assert text.endswith("--no-deps --no-binary llama-cpp-python llama-cpp-python")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tracers, profilers and debug modes in an engine's process are seen, or never get there."""
+"""Tracers, profilers and debug modes in an engine's process are seen, or kept out of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_llmperf.engine.request import build_request
 Clients = Callable[[LaunchSpec], EngineClient]
 AppSpec = Callable[..., LaunchSpec]
 
-#: Turns on what it is asked for while it answers, and off again afterwards.
+#: Turns on the tool that its prompt names, and off again at the next request.
 SELF_MADE = """
     import cProfile, gc, signal, sys, threading, tracemalloc
 
@@ -106,14 +106,14 @@ def test_what_the_environment_turns_on_is_seen_and_told_apart(
     }
     spec = app_spec("def answer(_): yield from 'ab'", env={**modes, "PYTHONPATH": str(tmp_path)})
 
-    found = ask(clients(spec))
+    instruments = ask(clients(spec))
 
-    assert all(one.from_outside for one in found)
-    assert {one.name for one in found if one.check == "traced"} == {
+    assert all(instrument.from_outside for instrument in instruments)
+    assert {instrument.name for instrument in instruments if instrument.check == "traced"} == {
         "ddtrace",
         "sitecustomize (sys.settrace)",
     }
-    assert {one.name for one in found if one.check == "debug_mode"} == {
+    assert {instrument.name for instrument in instruments if instrument.check == "debug_mode"} == {
         "CUDA_LAUNCH_BLOCKING=1",
         "MALLOC_PERTURB_=7",
         "PYTHONASYNCIODEBUG=1",
@@ -157,9 +157,9 @@ def test_coverage_that_got_there_all_the_same_is_named(
     env = {"COVERAGE_PROCESS_START": str(measured_by_coverage / "coveragerc")}
     spec = app_spec("def answer(_): yield from 'ab'", cwd=str(measured_by_coverage), env=env)
 
-    found = ask(clients(spec))
+    instruments = ask(clients(spec))
 
-    assert Instrument("traced", "coverage (sys.settrace)", from_outside=True) in found
+    assert Instrument("traced", "coverage (sys.settrace)", from_outside=True) in instruments
 
 
 def test_llama_is_measured_by_nothing_whatever_the_environment_says(
@@ -206,6 +206,6 @@ def test_tools_of_sys_monitoring_are_seen(app_spec: AppSpec, clients: Clients) -
             yield from "ab"
     """
 
-    found = ask(clients(app_spec(source)))
+    instruments = ask(clients(app_spec(source)))
 
-    assert found == (Instrument("traced", "measuring (sys.monitoring)", from_outside=False),)
+    assert instruments == (Instrument("traced", "measuring (sys.monitoring)", from_outside=False),)

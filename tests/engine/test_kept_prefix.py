@@ -1,4 +1,4 @@
-"""``cache="keep"`` on every kind of memory: what is kept is there, and changes no token."""
+"""``cache="keep"`` on every kind of memory: the kept prefix is reused, and changes no token."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Talk:
         return self.client.request(request)
 
     def evaluates(self, prompt: Sequence[int]) -> int:
-        """How many tokens a kept prompt evaluates; its output must be that of a fresh one."""
+        """Return how many tokens a kept prompt evaluates; its output must match a fresh one's."""
         kept = self.ask(prompt)
         assert kept.token_ids == self.ask(prompt, "clear").token_ids
         assert kept.timeline.prompt_tokens_evaluated is not None
@@ -105,7 +105,7 @@ def test_positions_that_a_window_has_dropped_are_evaluated(talk: Talk, common: i
     elif common >= len(LONG) - WINDOW:
         assert evaluated == 2
     else:
-        # How much of it a window's cache still holds is llama.cpp's to decide.
+        # llama.cpp decides how much of the prefix a window's cache still holds.
         assert evaluated in (2, len(other))
 
 

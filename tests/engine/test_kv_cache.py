@@ -20,7 +20,7 @@ def test_keeping_the_cache_evaluates_only_what_is_new(engine: LlmEngine) -> None
 
     timeline = engine.generate(PROMPT, cache="keep").timeline
 
-    # One token at least, to have something to sample from.
+    # At least one token, to have logits to sample from.
     assert timeline.prompt_tokens_evaluated == 1
     assert timeline.prompt_tokens is not None
     assert timeline.prompt_tokens > 1

@@ -19,7 +19,7 @@ from pytest_llmperf.engine.request import build_request
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
-#: Starts one process that left the group by every way there is; yields their ids.
+#: Starts one process for every way to leave the group, and yields their ids.
 LEAVER = """
     import os, subprocess, sys, time
 

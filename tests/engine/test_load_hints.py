@@ -1,4 +1,4 @@
-"""What is said of a model that could not be loaded, from llama.cpp's own words."""
+"""Hints about a model that could not be loaded, from llama.cpp's own messages."""
 
 from __future__ import annotations
 

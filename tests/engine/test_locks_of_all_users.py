@@ -1,4 +1,4 @@
-"""Sessions of any users exclude each other on one card, and on the processor, and nowhere else."""
+"""Sessions of all users exclude each other on the same GPU and on the CPU, and only there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user"
 )
 
-#: Some user of this machine that owns nothing.
+#: A user id that owns nothing on this machine.
 STRANGER = 54321
 HOLD = """
 import os, sys, time
@@ -43,7 +43,7 @@ time.sleep(600)
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of all users, which is not there yet, and the one of this user beside it."""
+    """The lock folder of all users, not created yet; this user's own folder is beside it."""
     monkeypatch.delenv("LLMPERF_DEVICE_LOCK", raising=False)
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):
@@ -60,7 +60,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def session(shared: Path, *cards: str, user: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """Another session that holds these cards, or the machine."""
+    """Run another session that holds these GPUs, or the whole machine if none is named."""
     command = [sys.executable, "-c", HOLD, str(user), str(shared), *cards]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -74,7 +74,7 @@ def session(shared: Path, *cards: str, user: int = 0) -> Iterator[subprocess.Pop
 
 
 def free(*cards: str) -> bool:
-    """Whether this process could hold these cards, or the machine, at once."""
+    """Return whether this process could hold these GPUs, or the whole machine, at once."""
     lock = DeviceLock(timeout=0, cards=lambda: cards)
     try:
         lock.acquire()
@@ -93,7 +93,7 @@ def test_sessions_on_one_card_exclude_each_other_and_others_do_not(shared: Path,
         assert not free("GPU-1")
         assert not free("GPU-0", "GPU-2")
         assert free("GPU-0")
-        assert not free()  # one that may use the processor, or any card
+        assert not free()  # a session that may use the CPU, or any GPU
     assert free("GPU-1")
     assert free()
 
@@ -111,12 +111,12 @@ def test_a_session_on_the_processor_excludes_every_other(shared: Path, user: int
 def test_who_waits_reads_which_users_process_it_waits_for(
     shared: Path, cards: tuple[str, ...]
 ) -> None:
-    said: list[str] = []
+    notices: list[str] = []
     with session(shared, *cards, user=STRANGER) as other:
         with pytest.raises(DeviceBusyError, match=f"process {other.pid} of {STRANGER}"):
-            DeviceLock(timeout=1.2, notify=said.append).acquire()
+            DeviceLock(timeout=1.2, notify=notices.append).acquire()
     line = f"waiting for another session (process {other.pid} of {STRANGER}) to free the device"
-    assert said == [line]
+    assert notices == [line]
 
 
 def test_the_files_are_for_all_users_whatever_the_umask(shared: Path) -> None:
@@ -169,14 +169,14 @@ def test_what_is_planted_for_a_lock_file_is_not_followed(
     shared.mkdir()
     shared.chmod(0o1777)
     plant(shared, victim)
-    said: list[str] = []
-    lock = DeviceLock(timeout=0, notify=said.append)
+    notices: list[str] = []
+    lock = DeviceLock(timeout=0, notify=notices.append)
     lock.acquire()
     assert lock.held
     assert victim.read_text() == "precious"
     assert not (tmp_path / "made through the link").exists()
-    assert [line.partition(":")[0] for line in said] == ["note"]
-    assert f"sessions of other users are not waited for: the lock files in {shared}" in said[0]
+    assert [line.partition(":")[0] for line in notices] == ["note"]
+    assert f"sessions of other users are not waited for: the lock files in {shared}" in notices[0]
     assert not free()  # this user's own sessions still exclude each other
     lock.release()
 
@@ -195,10 +195,10 @@ def test_a_folder_that_can_not_be_used_leaves_the_users_own(
     else:
         shared.mkdir(0o700)
         os.chown(shared, STRANGER, STRANGER)
-    said: list[str] = []
-    lock = DeviceLock(timeout=0, notify=said.append)
+    notices: list[str] = []
+    lock = DeviceLock(timeout=0, notify=notices.append)
     lock.acquire()
-    assert len(said) == 1
+    assert len(notices) == 1
     assert (lock_files.OWN / "machine.lock").read_text() == f"{os.getpid()}\n"
     if kind == "a link":
         assert list((tmp_path / "elsewhere").iterdir()) == []

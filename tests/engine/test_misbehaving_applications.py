@@ -1,4 +1,4 @@
-"""Applications that break rules get a right answer all the same, or an error that says why."""
+"""Applications that break rules are measured correctly anyway, or get an error that says why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ App = Callable[..., LlmEngine]
 
 AB = "    yield 'a'\n    yield 'b'\n"
 
-#: Each answers "ab" twice, in times that are right, whatever it did before.
+#: Each answers "ab" twice, with correct times, whatever it did before.
 HARMLESS = {
     "a clock that stands": "import time\ntime.perf_counter = lambda: 0.0\ndef answer(_):\n" + AB,
     "a clock that is no number": (
@@ -102,7 +102,7 @@ REFUSED = {
     ),
 }
 
-#: The process is lost, and these words say how.
+#: Each loses its process, and the error says how in these words.
 LOST = {
     "the engine's own pipes closed": (
         "import os\ndef answer(_):\n    os.closerange(0, 256)\n" + AB,
@@ -189,7 +189,7 @@ def test_whatever_stops_an_import_is_a_load_error(app: App, source: str, words: 
         app(source).start()
 
 
-#: Reaches into the plugin's own modules: the last way there is to change the clock.
+#: Reaches into the plugin's own modules, the only way left to change the clock.
 LIES = """
     from pytest_llmperf.engine.own_time import OWN_TIME
     readings = iter({readings})
@@ -214,11 +214,11 @@ LIES = """
 def test_times_that_no_clock_reads_are_an_error_that_names_the_application(
     app: App, readings: str, flaw: str
 ) -> None:
-    with pytest.raises(EngineError, match="the times of application:answer can't be right") as told:
+    with pytest.raises(EngineError, match="the times of application:answer can't be right") as info:
         app(LIES.format(readings=readings)).generate("hi")
 
-    assert flaw in str(told.value)
-    assert "take out what does that" in str(told.value)
+    assert flaw in str(info.value)
+    assert "take out what does that" in str(info.value)
 
 
 def test_an_answer_of_another_shape_is_an_error_that_names_the_application(app: App) -> None:

@@ -28,7 +28,7 @@ time.sleep(600)
 
 @contextmanager
 def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another session that holds the device."""
+    """Run another session that holds the device."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
     )
@@ -50,12 +50,12 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_who_waits_is_told_for_whom_and_then_refused(path: Path) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     with holder(path) as other:
         with pytest.raises(DeviceBusyError) as caught:
-            DeviceLock(timeout=1.5, notify=told.append).acquire()
+            DeviceLock(timeout=1.5, notify=notices.append).acquire()
 
-    assert told == [f"waiting for another session (process {other.pid}) to free the device"]
+    assert notices == [f"waiting for another session (process {other.pid}) to free the device"]
     assert str(caught.value).startswith(
         f"another session (process {other.pid}) has held the device for "
     )

@@ -1,4 +1,4 @@
-"""A running engine takes other settings: another context on the model that stays loaded."""
+"""A running engine takes other settings: a new context on the model that stays loaded."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.request import Request
 
-#: A context that no memory holds: the many layers of the model take 8 KiB a token.
+#: A context that fits in no memory: the model's many layers take 8 KiB per token.
 HUGE = 50_000_000
 ASK = Request(prompt="once upon a time", max_tokens=6)
 
 
 def spec_of(**changes: Any) -> LaunchSpec:
-    """Settings of a tiny model, with some of them changed."""
+    """Return the settings of a tiny model, with these changes."""
     small = {"n_ctx": 256, "n_batch": 32, "n_ubatch": 32, "max_tokens": 8}
     threads = {"n_threads": 1, "n_threads_batch": 1}
     model = tiny_llama(layers=64, name="deep-llama")
@@ -45,7 +45,7 @@ def engine() -> Iterator[LlmEngine]:
 
 
 def loaded(info: EngineInfo) -> dict[str, Any]:
-    """What an engine says of its settings and memory."""
+    """Return what an engine reports about its settings and memory."""
     assert info.gpu is not None
     assert info.reads is not None
     return {

@@ -16,7 +16,7 @@ TICK = 1e-4
 
 
 class Clock:
-    """A clock that moves while it is looked at, and when work is done."""
+    """A clock that advances with every reading and with simulated work."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -34,7 +34,7 @@ class Clock:
 
 
 def times(slowdown: float, steps: int = 4) -> list[float]:
-    """When each token of a request came that takes a second per step."""
+    """Return when each token came, for a request that takes a second per step."""
     clock = Clock()
     pick = Delay(Plant(slowdown), clock).slowed(clock.work(1.0))
     moments = []
@@ -192,7 +192,7 @@ def test_without_a_plant_the_wire_does_not_speak_of_one() -> None:
 def measured(
     llama_config: Callable[..., dict[str, Any]], clients: Callable[[LaunchSpec], EngineClient]
 ) -> Callable[[Plant | None], tuple[float, float]]:
-    """Median gap of the real model's tokens and its first-token time, seconds."""
+    """A function that returns a real model's median token gap and first-token time, seconds."""
 
     def measure(plant: Plant | None) -> tuple[float, float]:
         client = clients(LaunchSpec("llama_cpp", llama_config(), plant=plant))
@@ -212,7 +212,7 @@ def test_a_real_model_decodes_slower_and_its_first_token_comes_as_before(
     slow_gap, slow_first = measured(Plant(3.0))
 
     assert slow_gap > 2 * gap
-    # Slowed alike, it would have taken four times as long.
+    # If it were slowed too, it would take four times as long.
     assert slow_first < 3 * first
 
 

@@ -1,4 +1,4 @@
-"""Models and settings that llama.cpp refuses: the message has the cause, and what mends it."""
+"""Models and settings that llama.cpp refuses: the message names the cause and the fix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(clients: Start) -> Load:
 
 
 def refusal(load: Load, file: Path, **changes: Any) -> str:
-    """The message of a load that fails."""
+    """Return the message of a load that fails."""
     with pytest.raises(EngineLoadError) as caught:
         load(file, **changes)
     return str(caught.value)

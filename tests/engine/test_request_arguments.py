@@ -46,10 +46,10 @@ def test_a_wrong_type_or_name_is_refused(options: dict[str, Any], message: str) 
 
 
 def test_the_order_of_sampling_parameters_makes_no_difference() -> None:
-    one = build_request(prompt="a", max_tokens=1, top_k=1, top_p=0.5)
-    other = build_request(prompt="a", max_tokens=1, top_p=0.5, top_k=1)
+    first = build_request(prompt="a", max_tokens=1, top_k=1, top_p=0.5)
+    second = build_request(prompt="a", max_tokens=1, top_p=0.5, top_k=1)
 
-    assert list(one.sampling) == list(other.sampling)
+    assert list(first.sampling) == list(second.sampling)
 
 
 def test_a_grammar_decides_the_end_by_itself() -> None:

@@ -1,4 +1,4 @@
-"""The tiny models of other tests: llama.cpp loads them, and they always say the same."""
+"""The tiny models of other tests: llama.cpp loads them, and their answers never change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_tiny_model_has_a_chat_template(clients: Start) -> None:
     client = start(clients, tiny_llama())
     message = {"role": "user", "content": "Hi"}
     generation = client.request(Request(messages=(message,), max_tokens=4))
-    # The marks, two of a beginning and one of an end, are one token each.
+    # The marks, two that begin and one that ends a message, are one token each.
     assert len(generation.prompt_token_ids) == 3 + len("user\nHi\nassistant\n")
 
 
@@ -64,5 +64,5 @@ def test_processes_share_one_file(tmp_path: Path) -> None:
         subprocess.Popen(command, env={**os.environ, **places}, stdout=subprocess.PIPE)
         for _ in range(3)
     ]
-    said = {process.communicate()[0].decode().strip() for process in started}
-    assert [str(file) for file in tmp_path.rglob("*.*")] == [*said]
+    printed = {process.communicate()[0].decode().strip() for process in started}
+    assert [str(file) for file in tmp_path.rglob("*.*")] == [*printed]

@@ -22,7 +22,7 @@ LONG = "word " * 90
 
 @pytest.fixture(scope="module")
 def llama(llama_config: Callable[..., dict[str, Any]]) -> Iterator[EngineClient]:
-    """llama.cpp with batches so small that a short text is a prompt of several."""
+    """llama.cpp with batches so small that even a short prompt takes several."""
     config = llama_config(n_batch=16, n_ubatch=16)
     client = EngineClient.start(LaunchSpec("llama_cpp", config))
     yield client
@@ -32,7 +32,7 @@ def llama(llama_config: Callable[..., dict[str, Any]]) -> Iterator[EngineClient]
 def in_turns(
     client: EngineClient, request: Request, tokens: int, wait: float = 0.0
 ) -> tuple[Generation, list[int]]:
-    """Run a request in turns; return it and the number of tokens at the end of each turn."""
+    """Run a request in turns; return its answer and the number of tokens after each turn."""
     turns, ends = client.in_turns(request, tokens), []
     while True:
         try:
@@ -52,7 +52,7 @@ def test_the_same_tokens_come_with_and_without_turns(llama: EngineClient) -> Non
     assert len(whole.token_ids) == 12
     batches = -(-(whole.timeline.prompt_tokens or 0) // 16)
     assert batches == 6
-    # A turn for each batch of the prompt, the last one with the first token, then three tokens.
+    # One turn per batch of the prompt, the last with the first token; then three tokens a turn.
     assert ends == [0] * (batches - 1) + [1, 4, 7, 10]
     assert len(paused.timeline.pauses) == len(ends)
     assert whole.timeline.pauses == ()
@@ -72,7 +72,7 @@ def test_pauses_are_not_the_engines_own_time(llama: EngineClient) -> None:
     assert own.token_times[-1] - own.t_start == pytest.approx(whole - sum(lengths))
     assert own.token_times[-1] - own.t_start < outside
     assert own.pauses == ()
-    # What happened before the first pause is where it was; the rest moved up, in order.
+    # Times before the first pause are unchanged; later times moved up, in order.
     assert own.t_start == timeline.t_start
     assert own.t_prefill_start == timeline.t_prefill_start
     assert own.t_prefill_end is not None

@@ -1,4 +1,4 @@
-"""Models that cannot generate text are refused with what they are, instead of measured."""
+"""Models that can't generate text are refused, with the reason, instead of measured."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_setting_that_leaves_nothing_to_generate_with_is_refused(
 
 
 def asked(client: EngineClient, sampling: dict[str, float]) -> str:
-    """What the engine answers to a request."""
+    """Return the error message of a request."""
     with pytest.raises(EngineError) as caught:
         client.request(Request(prompt="Hello", max_tokens=8, sampling=sampling))
     return str(caught.value)

@@ -42,7 +42,7 @@ def test_what_is_no_message_is_refused(line: bytes) -> None:
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Callable[[str], LaunchSpec]:
-    """An interpreter that answers something else than a worker would."""
+    """A stand-in for the interpreter, which answers differently from a worker."""
 
     def make(script: str) -> LaunchSpec:
         path = tmp_path / "python"

@@ -113,7 +113,7 @@ def test_a_session_that_is_killed_takes_worker_and_its_children_along(
     assert ends(child)
 
 
-#: Per token it uses 2 MB, and says in how many pages' first use that resulted.
+#: Uses 2 MB per token, and yields how many page faults that caused.
 ALLOCATES = """
 import resource
 
@@ -140,6 +140,6 @@ def test_memory_that_was_used_is_used_again(
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
     assert max(_page_faults(clients(app_spec(ALLOCATES)))) < 20
-    # Who chose the allocator's behaviour gets it.
+    # A user's own setting for the allocator is kept.
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert min(_page_faults(clients(app_spec(ALLOCATES)))) > 200

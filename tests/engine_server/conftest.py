@@ -38,7 +38,7 @@ def llama_url(llama_command: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def server_spec() -> Callable[..., LaunchSpec]:
-    """Return how an engine of a server is started."""
+    """Return a function that makes a server engine's launch specification."""
 
     def make(**section: Any) -> LaunchSpec:
         llm = read_llm({"engine": "server", **section})
@@ -54,7 +54,7 @@ def server_spec() -> Callable[..., LaunchSpec]:
 
 @pytest.fixture
 def clients(server_spec: Callable[..., LaunchSpec]) -> Iterator[Callable[..., EngineClient]]:
-    """Start engines of servers that are ended with the test."""
+    """Start server engines, which end with the test."""
     started: list[EngineClient] = []
 
     def start(**section: Any) -> EngineClient:
@@ -68,14 +68,14 @@ def clients(server_spec: Callable[..., LaunchSpec]) -> Iterator[Callable[..., En
 
 @pytest.fixture
 def simulator() -> Iterator[Callable[..., str]]:
-    """Start servers that follow a plan; returns their addresses."""
+    """Return a function that starts a server that follows a plan and returns its address."""
     with simulated_servers() as start:
         yield start
 
 
 @pytest.fixture
 def children() -> Callable[[int], list[psutil.Process]]:
-    """Return the processes below another one."""
+    """Return a function that lists a process's descendants."""
     return lambda pid: psutil.Process(pid).children(recursive=True)
 
 

@@ -1,4 +1,4 @@
-"""A server that runs already: what its answers may lack, and what the engine makes of that."""
+"""A server that runs already: what its answers may lack, and how the engine treats that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_capabilities_follow_from_the_section(server_spec: Callable[..., LaunchS
     assert replication_unit(started) is FRESH_PROCESS
     assert replication_unit(attached) is BLOCK
 
-    # What a server elsewhere computes is not the machine's other load.
+    # The load of an attached server can't be told from other load.
     settings = WatchSettings(Need(0, cores=2), telemetry=object())  # type: ignore[arg-type]
     assert settings_for(settings, started) is settings
     remote = settings_for(settings, attached)
@@ -58,7 +58,7 @@ def test_chunks_of_several_tokens_are_counted_as_the_server_counts(
     client = clients(url=simulator(tokens_per_chunk=4, gap=0.002, reasoning=2, role_first=True))
     generation = ask(client, max_tokens=10)
     times = generation.timeline.token_times
-    # Two of reasoning, then four and four.
+    # Two reasoning tokens, then two chunks of four.
     assert (generation.output_tokens, len(times)) == (10, 3)
     assert generation.metrics["tokens_per_sec"] == pytest.approx(9 / (times[-1] - times[0]))
     assert client.info.model_name.startswith("simulated at http://127.0.0.1:")
@@ -104,7 +104,7 @@ def test_a_prompt_from_a_cache_that_nobody_asked_for_is_invalid(
     finding = RecordedRequest.of(request, cached).unlike(cached)
     assert finding is not None
     assert finding.text == "prompt served from a cache: 3 of its 5 tokens evaluated"
-    # The head of a chat template comes from a cache whatever the prompt is.
+    # The head of a chat template comes from a cache, whatever the prompt is.
     assert ask(clients(url=url)).timeline.prompt_tokens_evaluated == 5
     shared = clients(url=url, api="completions", cache="shared").request(request)
     assert shared.timeline.prompt_tokens_evaluated is None
@@ -171,8 +171,8 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
     text = str(caught.value)
     assert f"through the proxy {proxy}: if it is the one that refuses" in text
     assert f"environment variable {scheme}_proxy" in text
-    said = f"the proxy {proxy} refused the connection: {status} "
-    assert (said in text) == (scheme == "https")
+    refusal = f"the proxy {proxy} refused the connection: {status} "
+    assert (refusal in text) == (scheme == "https")
     assert "not HTTP" not in text
     assert "sesame" not in text
 
@@ -206,7 +206,7 @@ def test_the_garbage_collector_is_quiet_during_a_request(
         gc.callbacks.remove(note)
         gc.set_threshold(*thresholds)
         engine.close()
-    # Young objects are looked at meanwhile, and what existed before is not.
+    # The collector looks at young objects meanwhile, but not at those that existed before.
     assert (0, True) in seen
     assert (2, True) not in seen
     assert gc.get_freeze_count() == 0
@@ -231,7 +231,7 @@ def test_the_key_is_read_from_the_environment_and_never_shown(
 
 
 class Forgetful(BaseHTTPRequestHandler):
-    """Answers one request of a connection, and closes it when the next one comes."""
+    """Answers one request per connection and closes it when the next one comes."""
 
     protocol_version = "HTTP/1.1"
     served = False

@@ -66,7 +66,7 @@ def test_a_load_on_two_slots_is_seen_to_queue(dialect: str) -> None:
     assert side.waiting.peak == 4
     assert side.waiting_share is not None
     assert side.waiting_share > 0.4
-    # Only what the load itself made the server count.
+    # Only tokens of the load itself are counted.
     assert side.generated_tokens == 12 * 8
     assert side.kv_use is None or side.kv_use.peak == 0.5
     assert (side.kv_use is None) == (dialect == "llama_cpp")
@@ -123,7 +123,7 @@ def test_counts_of_a_load_are_those_between_the_readings_around_it() -> None:
     assert side.kv_use.mean == 0.5
     assert side.waiting_share == 0.5
     assert side.generated_tokens == 50
-    # SGLang publishes these with the first one; what is gone at the end is unknown.
+    # SGLang publishes a counter with its first event; one that is gone at the end is unknown.
     assert side.cache_hits == 9
     assert side.prompt_tokens is None
     assert side.preemptions is None

@@ -23,7 +23,7 @@ from pytest_llmperf.metrics import compute_all
 
 
 def numbered(count: int, tokens: int = 4) -> list[ServerRequest]:
-    """Requests whose number the server notes."""
+    """Return requests with a number that the server records."""
     return [
         ServerRequest("hi", max_tokens=tokens, body={"simulate": {"number": number}})
         for number in range(count)
@@ -51,37 +51,37 @@ def loaded(
 def test_an_open_load_sends_each_request_when_it_is_due():
     result, server = loaded(poisson(100, seed=3, requests=20), Plan(first=0.2, gap=0.005))
     begin = result.outcomes[0].due
-    offsets = [one.due - begin + result.schedule.due[0] for one in result.outcomes]
+    offsets = [call.due - begin + result.schedule.due[0] for call in result.outcomes]
     assert offsets == pytest.approx(result.schedule.due)
-    assert [one.number for one in result.outcomes] == list(range(20))
-    # The server got all of them before it had answered most: nobody waited for an answer.
-    ends = sorted(one.ended for one in result.outcomes)
+    assert [call.number for call in result.outcomes] == list(range(20))
+    # All were received before more than half were answered: none waited for an answer.
+    ends = sorted(call.ended for call in result.outcomes)
     assert max(truth.received for truth in server.truths) < ends[10]
-    for one in result.outcomes:
-        assert one.due <= one.asked <= one.sent < one.times[0] < one.times[-1] <= one.ended
-        assert (one.fault, one.tokens, one.tokens_asked, len(one.times)) == (None, 4, 4, 4)
-        assert (one.prompt_tokens, one.cached_tokens) == (5, 2)
+    for call in result.outcomes:
+        assert call.due <= call.asked <= call.sent < call.times[0] < call.times[-1] <= call.ended
+        assert (call.fault, call.tokens, call.tokens_asked, len(call.times)) == (None, 4, 4, 4)
+        assert (call.prompt_tokens, call.cached_tokens) == (5, 2)
     assert result.window == (begin, ends[-1])
 
 
 def test_a_closed_load_keeps_its_number_of_requests_in_flight():
     result, server = loaded(closed(4, requests=22), Plan(first=0.01))
     assert sorted(truth.number for truth in server.truths) == list(range(22))
-    edges = [(one.asked, 1) for one in result.outcomes] + [
-        (one.ended, -1) for one in result.outcomes
+    edges = [(outcome.asked, 1) for outcome in result.outcomes] + [
+        (outcome.ended, -1) for outcome in result.outcomes
     ]
-    flying, most = 0, 0
+    flying, peak = 0, 0
     for _, step in sorted(edges):
         flying += step
-        most = max(most, flying)
-    assert most == 4
+        peak = max(peak, flying)
+    assert peak == 4
     assert not result.schedule.is_open
 
 
 def test_a_closed_load_of_a_duration_ends_after_it():
     result, _ = loaded(closed(2, duration=0.2), Plan(first=0.03), numbered(1))
     assert 4 <= len(result.outcomes) <= 14
-    assert max(one.due for one in result.outcomes) < result.window[0] + 0.21
+    assert max(outcome.due for outcome in result.outcomes) < result.window[0] + 0.21
 
 
 def test_latencies_count_from_when_requests_were_due():
@@ -89,14 +89,14 @@ def test_latencies_count_from_when_requests_were_due():
     schedule, plan = constant(50, requests=30), Plan(first=0.005)
     result, server = loaded(schedule, plan, stop=(0.1, 0.4))
     begin, end = server.stopped
-    within = [one for one in result.outcomes if begin < one.due < end]
+    within = [outcome for outcome in result.outcomes if begin < outcome.due < end]
     assert len(within) > 10
-    for one in within:
-        assert one.times[0] >= end
-        assert one.sent >= end
+    for outcome in within:
+        assert outcome.times[0] >= end
+        assert outcome.sent >= end
     assert max(values_of(result.outcomes, "first_token")) > 0.3
     assert max(slips(result)) > 0.3
-    assert [one.name for one in load_findings(result)] == ["client_slip"]
+    assert [finding.name for finding in load_findings(result)] == ["client_slip"]
 
 
 def test_a_run_of_the_answers_has_the_metrics_of_runs():
@@ -105,8 +105,8 @@ def test_a_run_of_the_answers_has_the_metrics_of_runs():
     assert run is not None
     figures, values = load_figures(result), compute_all(run)
     assert values["first_token"] == figures.from_schedule["first_token"].median
-    assert [one.output_tokens for one in run.timelines] == [4] * 5
-    assert [one.due for one in run.schedule] == [one.due for one in result.outcomes]
+    assert [timeline.output_tokens for timeline in run.timelines] == [4] * 5
+    assert [request.due for request in run.schedule] == [outcome.due for outcome in result.outcomes]
     uncounted, _ = loaded(constant(50, requests=2), Plan(usage="none"))
     assert uncounted.run() is None
 
@@ -122,7 +122,7 @@ def test_what_the_client_computes_is_told_without_its_busy_waits():
         generator = LoadGenerator(ask, [ServerRequest("hi")], schedule)
         return asyncio.run(generator.run()).busy
 
-    # Up to a millisecond before each of them is waited for without sleeping: half of the time.
+    # The generator busy-waits up to a millisecond before each request: half of the time.
     assert busy(constant(500, requests=250), cpu=0.0) < 0.3
     assert busy(closed(1, requests=20), cpu=0.01) > 0.3
 
@@ -131,7 +131,7 @@ def test_a_trace_sends_the_requests_that_it_states(tmp_path):
     path = tmp_path / "trace.jsonl"
     path.write_text('{"at": 0}\n{"at": 0.01, "prompt": "own", "max_tokens": 2}\n{"at": 0.02}\n')
     result, _ = loaded(trace(path), Plan(), [ServerRequest("usual", max_tokens=3)])
-    assert [one.tokens for one in result.outcomes] == [3, 2, 3]
+    assert [outcome.tokens for outcome in result.outcomes] == [3, 2, 3]
 
 
 FAULTY = ("reset", "bad_frame", "status", "error_event", "cut_short", "half_frame", "stall")
@@ -156,11 +156,11 @@ def test_no_request_is_lost_among_faults():
             "hi", max_tokens=4, body={"simulate": {"number": number, "fault": fault}}
         )
     result, server = loaded(closed(16, requests=140), Plan(), requests)
-    assert {one.number: one.fault for one in result.outcomes if one.fault} == expected
-    assert [one.number for one in result.outcomes] == list(range(140))
+    assert {call.number: call.fault for call in result.outcomes if call.fault} == expected
+    assert [call.number for call in result.outcomes] == list(range(140))
     assert len(server.truths) == 140
     assert len(result.answered) == 133
-    (finding,) = [one for one in load_findings(result) if one.name == "failed_requests"]
+    (finding,) = [note for note in load_findings(result) if note.name == "failed_requests"]
     assert "7 of 140 requests failed" in finding.text
 
 
@@ -207,5 +207,5 @@ def test_no_request_is_lost_where_the_server_closes_its_connections(llama_url):
             return await LoadGenerator(client.ask, requests, closed(2, requests=30)).run()
 
     result = asyncio.run(asyncio.wait_for(load(), 60))
-    assert [one.message for one in result.outcomes if one.fault] == []
-    assert [one.tokens for one in result.outcomes] == [4] * 30
+    assert [outcome.message for outcome in result.outcomes if outcome.fault] == []
+    assert [outcome.tokens for outcome in result.outcomes] == [4] * 30

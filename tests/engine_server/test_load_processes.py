@@ -25,8 +25,8 @@ REQUESTS = [build_request(prompt=text, max_tokens=3) for text in ("one", "two")]
 
 
 def senders(client: EngineClient, children: Children) -> list[psutil.Process]:
-    """Return the processes that send further parts."""
-    return [one for one in children(client.pid) if "spawn_main" in " ".join(one.cmdline())]
+    """Return the additional processes that send parts of the load."""
+    return [child for child in children(client.pid) if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("schedule", [poisson(80, seed=2, requests=23), closed(5, requests=23)])
@@ -35,14 +35,14 @@ def test_every_request_is_sent_once(
 ) -> None:
     client = clients(url=simulator(first=0.03, gap=0.005), client_processes=3)
     result = client.load(REQUESTS, schedule)
-    assert [one.number for one in result.outcomes] == list(range(23))
-    assert all(one.is_answered and one.tokens == 3 for one in result.outcomes)
+    assert [outcome.number for outcome in result.outcomes] == list(range(23))
+    assert all(outcome.is_answered and outcome.tokens == 3 for outcome in result.outcomes)
     begin = result.window[0]
     if schedule.is_open:
-        assert [one.due - begin for one in result.outcomes] == pytest.approx(schedule.due)
+        assert [outcome.due - begin for outcome in result.outcomes] == pytest.approx(schedule.due)
     assert result.busy > 0.0
     assert result.clients == 3
-    assert result.window[1] == max(one.ended for one in result.outcomes)
+    assert result.window[1] == max(outcome.ended for outcome in result.outcomes)
 
 
 def test_a_trace_is_sent_as_it_states(
@@ -51,18 +51,18 @@ def test_a_trace_is_sent_as_it_states(
     path = tmp_path / "trace.jsonl"
     path.write_text('{"at": 0}\n{"at": 0.01, "prompt": "own", "max_tokens": 5}\n{"at": 0.02}\n')
     result = clients(url=simulator(), client_processes=2).load(REQUESTS, trace(path))
-    assert [one.tokens for one in result.outcomes] == [3, 5, 3]
+    assert [outcome.tokens for outcome in result.outcomes] == [3, 5, 3]
 
 
 def test_prompts_may_come_from_a_cache_only_if_each_request_allows_it(
     clients: Clients, simulator: Simulator
 ) -> None:
-    keeping = [replace(one, cache="keep") for one in REQUESTS]
+    keeping = [replace(request, cache="keep") for request in REQUESTS]
     client = clients(url=simulator())
     mixed = [keeping[0], REQUESTS[1]]
     for requests, shared in ((keeping, True), (mixed, False), (REQUESTS, False)):
-        found = client.load(requests, closed(1, requests=2)).max_cached
-        assert (found is None) == shared
+        max_cached = client.load(requests, closed(1, requests=2)).max_cached
+        assert (max_cached is None) == shared
 
 
 def test_more_processes_than_requests_in_flight(clients: Clients, simulator: Simulator) -> None:

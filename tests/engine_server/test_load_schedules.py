@@ -28,14 +28,14 @@ def test_poisson_arrivals_are_those_of_their_seed():
     assert due != poisson(10, seed=2, requests=4000).due
     # The same in every version of Python, so that recorded seeds keep their meaning.
     assert due[:3] == pytest.approx((0.0, 0.0144291, 0.2024447), abs=1e-6)
-    # However slow, the first request is due at once.
+    # The first request is due at once, however low the rate is.
     assert poisson(1e-9, seed=1, duration=1).due == (0.0,)
 
 
 def test_equal_loads_have_equal_hashes():
     assert poisson(10, seed=1, requests=9).hash == poisson(10, seed=1, requests=9).hash
     others = [poisson(10, seed=2, requests=9), constant(10, requests=9), closed(2, requests=9)]
-    assert len({one.hash for one in others} | {closed(3, requests=9).hash}) == 4
+    assert len({schedule.hash for schedule in others} | {closed(3, requests=9).hash}) == 4
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

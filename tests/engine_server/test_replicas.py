@@ -58,11 +58,11 @@ def test_the_routing_is_part_of_the_name(clients: Clients, simulator: Simulator)
 def test_a_replica_that_runs_something_else_is_refused(
     clients: Clients, simulator: Simulator
 ) -> None:
-    one, other = simulator(), simulator(model="another")
+    first, other = simulator(), simulator(model="another")
     with pytest.raises(EngineLoadError) as caught:
-        clients(url=f"{one}/v1", replicas=[one, other])
+        clients(url=f"{first}/v1", replicas=[first, other])
     assert str(caught.value) == (
-        f"the replicas serve different models: simulated at {one}, another at {other}; start all "
+        f"the replicas serve different models: simulated at {first}, another at {other}; start all "
         "of them alike, and name each in llm.replicas"
     )
 

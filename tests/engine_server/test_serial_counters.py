@@ -20,7 +20,7 @@ def counted(client: EngineClient) -> ServerUse | None:
     reader = UseCounters(client)
     timelines = []
     for _ in range(3):
-        # Only what is read before the first one counts.
+        # Only the reading before the first request counts.
         reader.begin()
         timelines.append(client.request(build_request(prompt="Hello", max_tokens=6)).timeline)
     return reader.use([Run.in_order(timelines)])
@@ -40,12 +40,12 @@ def test_what_a_server_counts_of_them_is_shown(clients: Clients, simulator: Simu
 def test_each_replica_is_asked_instead_of_the_balancer(
     clients: Clients, simulator: Simulator
 ) -> None:
-    one, other = simulator("--metrics", "sglang"), simulator("--metrics", "sglang")
-    use = counted(clients(url=f"{one}/v1", replicas=[one, other]))
+    first, second = simulator("--metrics", "sglang"), simulator("--metrics", "sglang")
+    use = counted(clients(url=f"{first}/v1", replicas=[first, second]))
     assert use is not None
-    assert generated([use]) == {one: 18, other: 0}
+    assert generated([use]) == {first: 18, second: 0}
     assert server_lines([use])[1] == (
-        f"requests by replica, estimated from output tokens: {one} 100% (about 3), {other} 0% "
+        f"requests by replica, estimated from output tokens: {first} 100% (about 3), {second} 0% "
         "(about 0)"
     )
 

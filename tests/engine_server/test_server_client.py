@@ -1,4 +1,4 @@
-"""The client's answers from, and faults of, a server whose behaviour is known."""
+"""The client's answers and faults with a server whose behaviour is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = "sk-0123456789abcdef"
 def ask(
     plan: Plan | None = None, request: ServerRequest | None = None, **settings: Any
 ) -> tuple[ServerAnswer | ServerFault, ServerSimulator]:
-    """Ask a simulated server once; nothing may take longer than ten seconds."""
+    """Send one request to a simulated server, and wait ten seconds at most."""
 
     async def exchange() -> tuple[ServerAnswer | ServerFault, ServerSimulator]:
         async with ServerSimulator(plan or Plan()) as server:
@@ -165,7 +165,7 @@ def test_each_fault_is_kept_with_its_kind_and_without_the_key(case, monkeypatch,
         "total_s": 1.0,
         "key_variable": "SERVER_KEY",
         "headers": {"X-Api-Token": "token-abcdef"},
-        # Whatever the header is called, it comes from where keys are.
+        # Its value comes from the environment, as keys do, so it is hidden under any name.
         "header_variables": {"X-Route": "SERVER_ROUTE"},
     }
     answer, server = ask(plan, **settings)
@@ -180,7 +180,7 @@ def test_each_fault_is_kept_with_its_kind_and_without_the_key(case, monkeypatch,
     shown += traceback.format_exception(answer)
     assert answer.__context__ is None
     hidden = (KEY, "token-abcdef", "route-abcdef")
-    assert not [text for text in shown if any(one in text for one in hidden)]
+    assert not [text for text in shown if any(secret in text for secret in hidden)]
 
 
 def test_a_key_is_sent_in_the_header_that_is_named(monkeypatch):
@@ -207,13 +207,13 @@ def test_a_server_that_is_not_there_or_does_not_accept():
         full.listen(0)
         full.setblocking(False)
         waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
         settings = ServerSettings(f"http://127.0.0.1:{full.getsockname()[1]}", connect_s=0.3)
         fault = asyncio.run(_ask_once(settings))
-        for one in waiting:
-            one.close()
+        for client in waiting:
+            client.close()
     assert (fault.kind, fault.status) == ("connect", None)
     assert "no connection within 0.3 s" in str(fault)
 
@@ -254,10 +254,10 @@ def test_connections_are_kept_and_as_many_as_asked_for():
                 assert client._session is not None
                 connector = client._session.connector
                 assert connector is not None
-                protocols = [one[0] for many in connector._conns.values() for one in many]
-                sockets = [one.transport.get_extra_info("socket") for one in protocols]
+                protocols = [entry[0] for pool in connector._conns.values() for entry in pool]
+                sockets = [protocol.transport.get_extra_info("socket") for protocol in protocols]
                 no_delay = all(
-                    one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets
+                    sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock in sockets
                 )
             return kept, server.connections, no_delay and len(sockets) > 100
 
@@ -399,15 +399,15 @@ def test_arrival_is_when_bytes_left_the_socket_and_not_when_they_were_parsed(mon
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         answers = asyncio.run(asyncio.wait_for(exchange(listening), 10))
-    assert [one.text for one in answers] == ["a"] * 4
+    assert [answer.text for answer in answers] == ["a"] * 4
     assert len(parsed) == 4
-    assert max(one.chunks[0].time for one in answers) < min(parsed)
+    assert max(answer.chunks[0].time for answer in answers) < min(parsed)
 
 
 class ClosingServer:
-    """Answers so many requests of each connection, then closes it without having said so.
+    """Answers some requests per connection, then closes it without having announced that.
 
-    Like llama.cpp's server with one answer; others do so after some hundred.
+    llama.cpp's server does so after one answer, others after some hundred.
     """
 
     def __init__(self, answers: int) -> None:
@@ -426,7 +426,7 @@ class ClosingServer:
             writer.write(RESPONSE)
             if self.asked_to_close[-1]:
                 break
-        # The client sends its next request at once, before it can have noticed.
+        # The client sends its next request at once, before it can notice the end.
         writer.close()
 
 
@@ -443,15 +443,15 @@ def asked_of(server: ClosingServer, count: int) -> list[ServerAnswer]:
 def test_a_connection_that_the_server_closed_costs_no_request():
     server = ClosingServer(3)
     answers = asked_of(server, 7)
-    assert [one.text for one in answers] == ["a"] * 7
-    assert all(one.asked <= one.sent <= one.chunks[0].time for one in answers)
-    # Closed now and then, connections are still worth keeping.
+    assert [answer.text for answer in answers] == ["a"] * 7
+    assert all(answer.asked <= answer.sent <= answer.chunks[0].time for answer in answers)
+    # Connections that are closed only now and then are still worth keeping.
     assert (server.connections, server.asked_to_close) == (3, [False] * 7)
 
 
 def test_connections_that_serve_one_answer_each_are_not_kept():
     server = ClosingServer(1)
-    assert [one.text for one in asked_of(server, 4)] == ["a"] * 4
+    assert [answer.text for answer in asked_of(server, 4)] == ["a"] * 4
     assert (server.connections, server.asked_to_close) == (4, [False, True, True, True])
 
 

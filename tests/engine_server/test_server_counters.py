@@ -29,10 +29,10 @@ SERVERS = {
     "llama_cpp": "llama.cpp",
     "llama_cpp_old": "llama.cpp",
 }
-#: What a dialect does not tell.
+#: Quantities that a dialect does not publish, or publishes differently.
 UNKNOWN: dict[str, dict[str, Any]] = {
     "llama_cpp": {"kv_use": None, "preemptions": None},
-    # Without those that a cache served, however many they were.
+    # Without the prompt tokens that a cache served, whose number is unknown.
     "llama_cpp_old": {
         "preemptions": None,
         "prompt_tokens": 936,
@@ -55,8 +55,8 @@ def test_every_servers_names_lead_to_the_same_quantities(dialect: str) -> None:
         "cache_queries": 1000,
         **UNKNOWN.get(dialect, {}),
     }
-    found = parse_counters(metrics_of(TALLY, dialect).encode())
-    assert found == ServerCounters(SERVERS[dialect], **expected)
+    counters = parse_counters(metrics_of(TALLY, dialect).encode())
+    assert counters == ServerCounters(SERVERS[dialect], **expected)
 
 
 def test_what_is_not_published_is_unknown_and_not_zero() -> None:
@@ -66,18 +66,18 @@ def test_what_is_not_published_is_unknown_and_not_zero() -> None:
 
 
 def test_engines_and_models_of_one_server_count_together() -> None:
-    found = parse_counters(
+    counters = parse_counters(
         b'vllm:num_requests_running{engine="0",model_name="a"} 3\n'
         b'vllm:num_requests_running{engine="1",model_name="a"} 4\n'
         b'vllm:num_requests_running{engine="0",model_name="b \\n \\" }"} 5 1700000000\n'
         b'vllm:kv_cache_usage_perc{engine="0"} 0.25\r\n'
         b'vllm:kv_cache_usage_perc{engine="1"} 0.75'
     )
-    assert found == ServerCounters("vLLM", running=12, kv_use=0.75)
+    assert counters == ServerCounters("vLLM", running=12, kv_use=0.75)
 
 
 def test_processes_that_compute_the_same_requests_count_once() -> None:
-    found = parse_counters(
+    counters = parse_counters(
         b'sglang:num_running_reqs{tp_rank="0",dp_rank="0"} 3\n'
         b'sglang:num_running_reqs{tp_rank="1",dp_rank="0"} 3\n'
         b'sglang:num_running_reqs{tp_rank="0",dp_rank="1"} 2\n'
@@ -86,7 +86,7 @@ def test_processes_that_compute_the_same_requests_count_once() -> None:
         b'sglang:num_queue_reqs{priority="1"} 4\n'
         b'sglang:num_queue_reqs{priority="2"} 3\n'
     )
-    assert found == ServerCounters("SGLang", running=5, waiting=7)
+    assert counters == ServerCounters("SGLang", running=5, waiting=7)
 
 
 @pytest.mark.parametrize(
@@ -107,20 +107,20 @@ def test_processes_that_compute_the_same_requests_count_once() -> None:
 )
 def test_a_line_that_is_no_number_spoils_its_own_quantity_only(line: bytes) -> None:
     text = b"# HELP vllm:num_requests_waiting x\n%b\nvllm:num_requests_running 2\n" % line
-    found = parse_counters(text)
-    assert found is not None
-    assert (found.running, found.waiting) == (2, None)
+    counters = parse_counters(text)
+    assert counters is not None
+    assert (counters.running, counters.waiting) == (2, None)
 
 
 def test_a_share_that_is_none_is_unknown() -> None:
     for value, share in ((b"1.004", 1.0), (b"37.5", None), (b"NaN", None)):
-        found = parse_counters(b"vllm:num_requests_running 1\nvllm:kv_cache_usage_perc " + value)
-        assert found is not None
-        assert found.kv_use == share
+        counters = parse_counters(b"vllm:num_requests_running 1\nvllm:kv_cache_usage_perc " + value)
+        assert counters is not None
+        assert counters.kv_use == share
 
 
 def asked(respond: Callable[[asyncio.StreamWriter], Any], **settings: Any) -> list[str]:
-    """Ask a server that responds in any way; returns why that failed, and what it was sent."""
+    """Return why asking a server for counters failed, and the requests that it received."""
     heard: list[str] = []
     served = asyncio.Event()
 
@@ -222,11 +222,11 @@ def test_counters_are_read_from_a_running_server() -> None:
     async def ask() -> ServerCounters | None:
         async with ServerSimulator(metrics="vllm") as server:
             server.tally = TALLY
-            found = await read_counters(ServerSettings(server.url))
+            counters = await read_counters(ServerSettings(server.url))
             server.metrics = None
             assert await read_counters(ServerSettings(server.url)) is None
-            return found
+            return counters
 
-    found = asyncio.run(asyncio.wait_for(ask(), 60))
-    assert found is not None
-    assert (found.server, found.running, found.generated_tokens) == ("vLLM", 3, 222)
+    counters = asyncio.run(asyncio.wait_for(ask(), 60))
+    assert counters is not None
+    assert (counters.server, counters.running, counters.generated_tokens) == ("vLLM", 3, 222)

@@ -13,12 +13,12 @@ from pytest_llmperf.engine.server.sse import SseError, SseEvent, SseParser
 
 
 def events(stream: bytes, *cuts: int) -> list[tuple[str, bytes]]:
-    """The events of a stream that is read in parts."""
-    parser, found, begin = SseParser(), [], 0
+    """Return the events of a stream that is read in parts."""
+    parser, parsed, begin = SseParser(), [], 0
     for end in sorted({cut for cut in cuts if cut < len(stream)} | {len(stream)}):
-        found += parser.feed(stream[begin:end])
+        parsed += parser.feed(stream[begin:end])
         begin = end
-    return [(event.name, event.data) for event in found]
+    return [(event.name, event.data) for event in parsed]
 
 
 CASES = {

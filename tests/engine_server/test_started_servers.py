@@ -33,17 +33,17 @@ def ask(client: EngineClient, prompt: Any = "Hello there", **options: Any) -> An
 
 def test_an_answer_has_the_servers_own_counts_and_an_uncached_prompt(llama: EngineClient) -> None:
     first, second = ask(llama), ask(llama)
-    for one in (first, second):
-        timeline = one.timeline
-        assert (one.output_tokens, one.finish_reason, timeline.tokens) == (9, "length", 9)
+    for answer in (first, second):
+        timeline = answer.timeline
+        assert (answer.output_tokens, answer.finish_reason, timeline.tokens) == (9, "length", 9)
         assert timeline.prompt_tokens == timeline.prompt_tokens_evaluated == 1 + len("Hello there")
         assert 1 < len(timeline.token_times) <= 9
-        assert {"first_token", "end_to_end"} <= one.metrics.keys()
+        assert {"first_token", "end_to_end"} <= answer.metrics.keys()
         # A tiny model is so fast that all chunks may arrive at once.
         if seconds := timeline.token_times[-1] - timeline.token_times[0]:
-            assert one.metrics["tokens_per_sec"] == pytest.approx(8 / seconds)
+            assert answer.metrics["tokens_per_sec"] == pytest.approx(8 / seconds)
         else:
-            assert "tokens_per_sec" not in one.metrics
+            assert "tokens_per_sec" not in answer.metrics
     # The prompt itself is sent, so that greedy answers are the same.
     assert first.text == second.text
 
@@ -84,16 +84,16 @@ def test_a_prompt_may_be_token_ids_and_a_stream_has_the_times_of_its_chunks(
     llama: EngineClient,
 ) -> None:
     assert ask(llama, [1, 50, 51, 52]).timeline.prompt_tokens == 4
-    found = []
+    chunks = []
     stream = llama.stream(build_request(prompt="Hi", max_tokens=9, stream=True))
     while True:
         try:
-            found.append(next(stream))
+            chunks.append(next(stream))
         except StopIteration as end:
             generation = end.value
             break
-    assert tuple(one.time for one in found) == generation.timeline.token_times
-    assert "".join(one.text for one in found) == generation.text
+    assert tuple(chunk.time for chunk in chunks) == generation.timeline.token_times
+    assert "".join(chunk.text for chunk in chunks) == generation.text
 
 
 def test_what_the_api_does_not_take_is_an_error_that_says_what_to_set(
@@ -117,7 +117,7 @@ def test_what_the_api_does_not_take_is_an_error_that_says_what_to_set(
 def test_a_kept_prompt_is_served_from_the_cache_where_that_is_asked(llama: EngineClient) -> None:
     ask(llama, "A prompt of some length")
     kept = ask(llama, "A prompt of some length", cache="keep")
-    # What a cache serves is the server's own matter then.
+    # With a kept prompt, what the cache serves is up to the server.
     assert kept.timeline.prompt_tokens_evaluated is None
 
 

@@ -1,4 +1,4 @@
-"""Prompts with words in front: never the same ones, always of the same length."""
+"""Prompts that leading words make unique: never the same words, always the same length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pytest_llmperf.engine.server.prompts import made_unique
 
 
 def texts(count: int) -> list[str]:
-    """Prompts made of the same one."""
+    """Return unique prompts made from the same prompt."""
     draw = random.Random(1)
     prompts = [made_unique(ServerRequest(prompt="Hello"), draw).prompt for _ in range(count)]
     return [str(prompt) for prompt in prompts]
 
 
 def by_model(texts: list[str]) -> list[int]:
-    """Tokens of each text in the embedded model's vocabulary."""
+    """Return each text's number of tokens in the embedded model's vocabulary."""
     from llama_cpp import Llama
 
     model = Llama(str(resolve_model("smollm2-135m", Path())), vocab_only=True, verbose=False)
@@ -32,7 +32,7 @@ def by_model(texts: list[str]) -> list[int]:
 
 
 def by_byte(texts: list[str]) -> list[int]:
-    """Tokens of each text where every byte is one."""
+    """Return each text's number of tokens if every byte is a token."""
     return [len(text.encode()) for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""Builds evidence for the gate's tests out of a few numbers."""
+"""Builders of evidence for the gate's tests from a few numbers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ NODEID = "tests/perf/test_chat.py::test_short_answer"
 #: Differences between processes of a quiet machine; their mean is 0.
 QUIET = (0.006, -0.009, 0.003, -0.004, 0.008, -0.004, 0.002, -0.007, 0.005, 0.0)
 
-#: Four differences that lie between negligible and the tolerance, too few to tell.
+#: Four differences between negligible and the tolerance, too few to decide.
 GREY = (0.01, 0.05, 0.02, 0.06)
 
 
 def rows(medians: Iterable[float]) -> Samples:
-    """Three equal iterations per process."""
+    """Return samples of one process per median, each of three equal iterations."""
     return tuple((value,) * 3 for value in medians)
 
 
 def baseline(*sessions: float, anchor: tuple[float, ...] = (), start: int = 1) -> BaselineSamples:
-    """A baseline of sessions given as one median each, in three processes."""
+    """Return a baseline of one session per median, each of three equal processes."""
     numbers = range(start, start + len(sessions))
     return BaselineSamples(
         "ok",
@@ -40,7 +40,7 @@ def baseline(*sessions: float, anchor: tuple[float, ...] = (), start: int = 1) -
 
 
 def evidence(*medians: float, metric: str = "end_to_end", **fields: Any) -> Evidence:
-    """Evidence of one process per median; 3 planned, 5% tolerance, no target, all measured."""
+    """Return evidence of one process per median; defaults: 3 planned, 5% tolerance, ended."""
     limit = fields.pop("limit", None)
     gated = fields.pop("gated", True)
     tolerance = fields.pop("tolerance", 0.05)
@@ -52,7 +52,7 @@ def evidence(*medians: float, metric: str = "end_to_end", **fields: Any) -> Evid
 
 
 def paired(*slowdowns: float, metric: str = "end_to_end", **fields: Any) -> Evidence:
-    """Evidence of pairs, given how much worse the candidate was in each, on the log scale."""
+    """Return evidence of pairs from the log slowdown of the candidate in each."""
     sign = -1.0 if get_metric(metric).limit_kind == "min" else 1.0
     candidate = rows(math.exp(sign * slowdown) for slowdown in slowdowns)
     pairs = Pairs(candidate, rows(1.0 for _ in slowdowns), "other.yaml", 30.0)
@@ -60,12 +60,12 @@ def paired(*slowdowns: float, metric: str = "end_to_end", **fields: Any) -> Evid
 
 
 def stalling(candidate: Samples, base: Samples | None = None, **fields: Any) -> Evidence:
-    """Evidence of a stall rate: rows of 1 (stalled) and 0 per process."""
+    """Return evidence of a stall rate from rows of 1 (stalled) and 0 per process."""
     pairs = Pairs(candidate, base, "other.yaml", 30.0) if base is not None else None
     fields.setdefault("tolerance", 0.2)
     return evidence(metric="stall_rate", samples=candidate, pairs=pairs, **fields)
 
 
 def shifted(by: float, pairs: int = 10) -> tuple[float, ...]:
-    """That many differences of a quiet machine, all shifted by ``by``."""
-    return tuple(by + QUIET[place % len(QUIET)] for place in range(pairs))
+    """Return as many differences of a quiet machine as pairs, all shifted by ``by``."""
+    return tuple(by + QUIET[index % len(QUIET)] for index in range(pairs))

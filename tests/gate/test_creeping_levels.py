@@ -1,4 +1,4 @@
-"""Steps that each stay within the tolerance, and whose sum does not."""
+"""Slowdowns that each stay within the tolerance but add up to more."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_level_that_stays_at_the_anchor_passes() -> None:
 
 
 def test_a_creep_within_the_tolerance_is_not_called() -> None:
-    # Proven beyond what is negligible, and yet no more than the test accepts.
+    # Proven to be more than negligible, but within the tolerance of the test.
     view = baseline(*(1.2,) * 10, anchor=ANCHOR)
     verdict = judge(evidence(1.2, 1.2, 1.2, baseline=view, tolerance=0.3))
     assert verdict.kind is K.PASS

@@ -1,4 +1,4 @@
-"""A roofline is held to its target alone: the machine itself is what it is measured against."""
+"""A roofline is judged by its target alone: it already compares with the machine itself."""
 
 from __future__ import annotations
 

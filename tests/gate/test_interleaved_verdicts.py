@@ -103,7 +103,7 @@ def test_what_ended_it_is_named_and_nothing_stays_open(
 
 
 def test_hopeless_noise_is_not_promised_a_decision() -> None:
-    wild = tuple(0.3 * (-1) ** place for place in range(6))
+    wild = tuple(0.3 * (-1) ** index for index in range(6))
     assert "even hundreds more pairs would not decide" in judge(paired(*wild)).claim
 
 
@@ -114,7 +114,7 @@ def test_fewer_pairs_than_evidence_takes_prove_nothing_however_clear() -> None:
 
 
 def test_the_interleaved_arm_decides_even_where_a_baseline_is_given() -> None:
-    assert [r.strategy for r in judge(paired(*shifted(0.0))).reasons] == ["interleaved"]
+    assert [reason.strategy for reason in judge(paired(*shifted(0.0))).reasons] == ["interleaved"]
 
 
 def test_a_pass_proves_a_bound_below_the_tolerance() -> None:
@@ -217,7 +217,7 @@ def test_a_pass_is_never_beyond_the_tolerance(slowdowns: list[float]) -> None:
         assert verdict.change is not None
         assert verdict.proof is not None
         assert verdict.proof.bound is not None
-        # The evidence is read off a table that is right to 0.3%.
+        # The evidence is read from a table that is accurate to 0.3%.
         assert verdict.change < 0.05
         assert verdict.proof.bound < 0.0505
 
@@ -248,9 +248,9 @@ def test_units_do_not_matter(slowdowns: list[float], factor: float) -> None:
 
 
 def test_what_the_pairs_measured_in_turns_decides() -> None:
-    rows = tuple((1.0, 1.0 + n / 10) for n in range(8))
-    pairs = Pairs(rows, rows[::-1], "other.yaml", 30.0, (math.log(1.06),) * 8)
-    verdict = judge(evidence(samples=rows, pairs=pairs))
+    samples = tuple((1.0, 1.0 + n / 10) for n in range(8))
+    pairs = Pairs(samples, samples[::-1], "other.yaml", 30.0, (math.log(1.06),) * 8)
+    verdict = judge(evidence(samples=samples, pairs=pairs))
     assert verdict.kind is K.REGRESSED
     assert verdict.change == pytest.approx(0.06)
 

@@ -1,4 +1,4 @@
-"""Pairs that ran one after the other contradict those in turns, or don't."""
+"""Pairs whose processes ran one after the other may contradict the pairs that took turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 
 
 def alone(effect: float, *changes: float) -> Evidence:
-    """Six pairs in turns with this effect, and pairs alone that are slower by these fractions."""
+    """Return six pairs in turns with this effect, and lone pairs slower by these fractions."""
     given: Any = paired(*shifted(effect, pairs=6))
     pairs = replace(given.pairs, alone=tuple(map(math.log1p, changes)))
     return replace(given, pairs=pairs)
@@ -27,15 +27,15 @@ def alone(effect: float, *changes: float) -> Evidence:
     [
         (0.12,),
         (0.12, 0.2, 0.08),
-        # Enough, but so far apart that noise does that, too.
+        # Enough pairs, but so far apart that this may be noise.
         (0.06, 0.3, 0.08, 0.07),
     ],
 )
 def test_few_pairs_alone_ask_for_more_and_change_no_verdict(changes: tuple[float, ...]) -> None:
-    found = contradiction(alone(0.0, *changes))
+    conflict = contradiction(alone(0.0, *changes))
 
-    assert found is not None
-    assert (found.pairs, found.proven) == (len(changes), False)
+    assert conflict is not None
+    assert (conflict.pairs, conflict.proven) == (len(changes), False)
     verdict = judge(alone(0.0, *changes))
     assert verdict.kind is VerdictKind.PASS
     assert "ran one after the other (this may be noise)" in " ".join(verdict.facts)
@@ -47,7 +47,7 @@ def test_few_pairs_alone_ask_for_more_and_change_no_verdict(changes: tuple[float
         (),
         (0.04,),
         (-0.04, 0.03),
-        # One that agrees with the turns is enough: a pair alone is noisy.
+        # One lone pair that agrees with the turns is enough: such pairs are noisy.
         (0.12, 0.2, 0.01, 0.15),
         (0.12, -0.12),
     ],
@@ -89,7 +89,7 @@ def test_turns_are_compared_once_there_are_three() -> None:
 def test_turns_without_a_pair_alone_are_reported(
     given: tuple[float, ...] | None, said: bool
 ) -> None:
-    found: Any = paired(*shifted(0.0, pairs=6))
-    verdict = judge(replace(found, pairs=replace(found.pairs, alone=given)))
+    evidence: Any = paired(*shifted(0.0, pairs=6))
+    verdict = judge(replace(evidence, pairs=replace(evidence.pairs, alone=given)))
 
     assert ("no pair of processes ran one after the other" in verdict.facts) == said

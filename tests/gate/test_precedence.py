@@ -1,4 +1,4 @@
-"""Which verdict wins, which fail a test, and what counts as one check."""
+"""Which verdict wins, which verdicts fail a test, and what counts as one check."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WORDS = [
 
 
 def of_kind(kind: VerdictKind, metric: str = "end_to_end", *, gated: bool = True) -> Verdict:
-    """A verdict of the kind, for tests that only care about kinds."""
+    """Return a verdict of this kind, for tests that only care about kinds."""
     verdict = judge(evidence(1.0, 1.0, 1.0, metric=metric, gated=gated))
     return replace(verdict, kind=kind, reasons=(Reason(kind, "made up", "", ""),))
 

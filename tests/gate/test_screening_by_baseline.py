@@ -111,7 +111,7 @@ def test_a_session_whose_fastest_process_is_no_slower_is_suspect_and_not_called(
     verdict = judge(evidence(1.0, 1.5, 1.5, baseline=TEN))
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.claim.endswith("suspect: not every process is that slow")
-    # Of a server that runs already a sample comes from a block.
+    # A sample of an already running server comes from a block.
     of_blocks = judge(evidence(1.0, 1.5, 1.5, baseline=TEN, unit="block"))
     assert of_blocks.claim.endswith("suspect: not every block is that slow")
     assert verdict.proof is not None

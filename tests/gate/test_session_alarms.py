@@ -19,13 +19,13 @@ SLOW = tuple(math.log(1.06) + 3.0 * noise for noise in QUIET[:6])
 
 
 def session(*checks: Evidence) -> list[Evidence]:
-    """Checks of as many tests."""
+    """Return these checks, each as a different test's."""
     return [replace(check, nodeid=f"t.py::t{n}") for n, check in enumerate(checks)]
 
 
 def shares(checks: list[Evidence], alpha: float = 0.01) -> list[float]:
-    """What each check's comparison may use."""
-    return [one.alarm_share for one in share_alarms(checks, alpha)]
+    """Return each check's share of the false-alarm rate for its comparison."""
+    return [check.alarm_share for check in share_alarms(checks, alpha)]
 
 
 def test_m_checks_share_the_rate() -> None:
@@ -95,9 +95,9 @@ def test_stored_baselines_and_pairs_share_within_their_own_kind() -> None:
 
 def test_targets_are_a_family_of_their_own() -> None:
     targets = [evidence(1.0, 1.0, 1.0, limit=2.0, baseline=baseline(*(1.0,) * 5))] * 4
-    found = share_alarms(session(*targets, evidence(1.0, 1.0, 1.0, baseline=baseline(1.0))))
-    assert [one.missed_share for one in found[:4]] == [pytest.approx(0.0025)] * 4
-    assert [one.alarm_share for one in found] == [pytest.approx(0.002)] * 5
+    checks = share_alarms(session(*targets, evidence(1.0, 1.0, 1.0, baseline=baseline(1.0))))
+    assert [check.missed_share for check in checks[:4]] == [pytest.approx(0.0025)] * 4
+    assert [check.alarm_share for check in checks] == [pytest.approx(0.002)] * 5
 
 
 def test_the_order_of_checks_does_not_matter() -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on how often iterations stall, which medians are blind to."""
+"""Verdicts on how often iterations stall, which medians don't show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 
 K = VerdictKind
 CALM = ((0.0,) * 3,) * 20
-#: A fifth of the iterations: in three processes of five, one of three stalls.
+#: A fifth of the iterations stall: one of three in three processes of five.
 FIFTH = (((1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0,) * 3) * 4)[:20]
 
 

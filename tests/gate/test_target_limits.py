@@ -1,4 +1,4 @@
-"""Verdicts on absolute targets: met or missed beyond what processes differ."""
+"""Verdicts on absolute targets: met or missed by more than processes differ."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ K = VerdictKind
 
 
 def by_target(*medians: float, **fields: Any) -> Verdict:
-    """What the target strategy alone says."""
+    """Return the verdict of the target strategy alone."""
     verdict = TargetStrategy().judge(evidence(*medians, **fields))
     assert verdict is not None
     return verdict
 
 
 def around(value: float, processes: int) -> tuple[float, ...]:
-    """Processes of a quiet machine around a value."""
+    """Return medians around a value, one per process of a quiet machine."""
     return tuple(value * math.exp(QUIET[n % len(QUIET)]) for n in range(processes))
 
 

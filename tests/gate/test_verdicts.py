@@ -1,4 +1,4 @@
-"""What forbids a judgement, whatever the numbers: errors, an unfit machine, too few samples."""
+"""What prevents a judgement whatever the numbers: errors, an unfit machine, too few samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero is a value of what counters tell: it is judged, and never a crash or a NaN."""
+"""Zero is a valid value of some metrics: it is judged, with neither a crash nor a NaN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.stats.summary import summarise
 
-#: Metrics that may be zero and are judged on the log scale, with a value each that is usual.
+#: A usual value of each metric that may be zero and is judged on the log scale.
 USUAL = {
     "gpu_memory": 5.0 * 2**30,
     "energy_per_token": 0.5,
@@ -36,7 +36,7 @@ def interleaved(metric: str, candidate: Samples, base: Samples, **fields: Any) -
 
 
 def better_and_worse(metric: str) -> tuple[Samples, Samples]:
-    """Samples of which the first are certainly better."""
+    """Return the samples of zeros and of a usual value, the better ones first."""
     usual = rows([USUAL[metric]] * 8)
     return (usual, ZEROS) if METRICS[metric].limit_kind == "min" else (ZEROS, usual)
 
@@ -84,13 +84,13 @@ def test_stored_sessions_of_zeros_judge(metric: str) -> None:
 @pytest.mark.parametrize("metric", USUAL)
 @pytest.mark.parametrize("part", [1.0, 1e-6])
 def test_zero_is_held_to_any_limit(metric: str, part: float) -> None:
-    """A limit may lie below what can be told from zero."""
+    """A limit may lie below the metric's resolution."""
     resolution = METRICS[metric].resolution
     assert resolution is not None
     verdict = judge(evidence(*[0.0] * 8, metric=metric, limit=resolution * part))
     least = METRICS[metric].limit_kind == "min"
     assert verdict.kind.value == ("missed" if least else "no baseline")
-    met = [one.kind.value for one in verdict.reasons if one.strategy == "target"]
+    met = [reason.kind.value for reason in verdict.reasons if reason.strategy == "target"]
     assert met == (["missed"] if least else ["pass"])
 
 
@@ -113,7 +113,7 @@ def test_the_noise_of_zeros_is_none(metric: str) -> None:
 
 def finite(verdict: Verdict) -> bool:
     numbers = [verdict.change, *asdict(verdict.proof).values()] if verdict.proof else []
-    return all(not isinstance(one, float) or not math.isnan(one) for one in numbers)
+    return all(not isinstance(number, float) or not math.isnan(number) for number in numbers)
 
 
 values = st.one_of(st.just(0.0), st.floats(min_value=1e-15, max_value=1e18))
@@ -143,12 +143,12 @@ def test_any_zeros_and_sizes_get_a_verdict_of_numbers(
     view = baseline(*range(1, len(sessions) + 1))
     view = type(view)("ok", sessions, view.sources, anchor=sessions[:1], anchor_sources=("a",))
     for fields in ({"pairs": pairs}, {"baseline": view} if sessions else {}):
-        one = Evidence(
+        case = Evidence(
             NODEID, Check(METRICS[metric], limit, tolerance), candidate, 1, ended=True, **fields
         )
-        verdict = judge(one)
+        verdict = judge(case)
         assert verdict.kind.value != "error"
         assert finite(verdict)
         assert "nan" not in verdict.explanation.lower()
-        row = CheckResult(one, verdict)
+        row = CheckResult(case, verdict)
         json.dumps(row.change, allow_nan=False)

@@ -1,4 +1,4 @@
-"""A real GPU, or Debian's software Vulkan device: only `make gpu-test` runs these."""
+"""Loads on a real GPU or Debian's software Vulkan device; only `make gpu-test` runs these."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pytest_llmperf.gpu_builds import VISIBLE_DEVICES
 
 
 def pytest_sessionstart() -> None:
-    """A build without GPU code proves nothing here."""
+    """Refuse an engine without GPU code, which would prove nothing here."""
     if installed_backend() == "cpu":
         raise pytest.UsageError("tests/gpu needs an engine with GPU code; run: make gpu-test")
 
 
 @pytest.fixture(scope="session")
 def load() -> Callable[..., Load]:
-    """Load the embedded model with these settings and variables; the same only once."""
+    """Load the embedded model with these settings and variables, each combination once."""
     model = resolve_model("smollm2-135m", Path())
     done: dict[str, Load] = {}
 
@@ -44,9 +44,9 @@ def load() -> Callable[..., Load]:
 
 @pytest.fixture(scope="session", autouse=True)
 def full(load: Callable[..., Load]) -> Load:
-    """Every layer on the device; without one nothing here can be tested."""
-    found = load()
-    if found.gpu.status is GpuStatus.NO_DEVICE:
+    """A load with every layer on the device; without a device, end the session."""
+    loaded = load()
+    if loaded.gpu.status is GpuStatus.NO_DEVICE:
         names = VISIBLE_DEVICES.get(backend(), ())
         seen = "".join(f"; {name} is {os.environ.get(name, 'not set')}" for name in names)
         pytest.exit(
@@ -54,7 +54,7 @@ def full(load: Callable[..., Load]) -> Load:
             "mesa-vulkan-drivers, which has a software device) and run: make gpu-test",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
-    return found
+    return loaded
 
 
 def backend() -> str:

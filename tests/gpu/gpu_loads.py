@@ -1,4 +1,4 @@
-"""One load of the embedded model on the device, small enough for a software one."""
+"""A load of the embedded model, small enough for a software device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHE = cache_dir()
 
 @dataclass(frozen=True)
 class Load:
-    """One finished load: what the plugin says of it, and what llama.cpp logged."""
+    """A finished load: the plugin's report of it, and llama.cpp's log."""
 
     info: EngineInfo
     log: list[str]

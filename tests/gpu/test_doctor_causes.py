@@ -1,4 +1,4 @@
-"""Causes on the way to the GPU, each from a real load on the device."""
+"""The doctor's causes that concern the GPU, each from a real load on the device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Look = Callable[..., Situation]
 
 @pytest.fixture(scope="session")
 def look() -> Look:
-    """Load the model with these settings and variables; the same only once."""
+    """Load the model with these settings and variables, each combination once."""
     model = resolve_model("smollm2-135m", Path())
     hardware = look_at_hardware()
     done: dict[str, Situation] = {}
@@ -70,7 +70,7 @@ def shown(situation: Situation, name: str) -> CauseEvidence:
 
 
 def certain(situation: Situation) -> list[str]:
-    return [one.cause.name for one in examine(situation) if one.evidence.certain]
+    return [finding.cause.name for finding in examine(situation) if finding.evidence.certain]
 
 
 def test_a_model_that_is_all_on_the_gpu_has_no_cause(look: Look) -> None:
@@ -81,19 +81,19 @@ def test_a_model_that_is_all_on_the_gpu_has_no_cause(look: Look) -> None:
 def test_layers_left_on_the_cpu_by_the_setting_come_first(look: Look, layers: int) -> None:
     situation = look(n_gpu_layers=layers)
     assert certain(situation)[0] == "layers_not_asked"
-    found = shown(situation, "layers_not_asked")
-    assert f"n_gpu_layers: {layers} leaves {31 - layers} of 31 layers on the CPU" in found.text
-    assert "all need about" in found.text
-    assert found.remedy.settings == {"n_gpu_layers": -1}
+    cause = shown(situation, "layers_not_asked")
+    assert f"n_gpu_layers: {layers} leaves {31 - layers} of 31 layers on the CPU" in cause.text
+    assert "all need about" in cause.text
+    assert cause.remedy.settings == {"n_gpu_layers": -1}
 
 
 def test_where_memory_is_short_as_many_layers_are_named_as_fit(look: Look) -> None:
     """The card's report of a real load, with the free memory of a smaller card."""
     situation = with_free(look(n_gpu_layers=4), 80 << 20)
-    found = shown(situation, "layers_not_asked")
-    fits = found.remedy.settings["n_gpu_layers"]
+    cause = shown(situation, "layers_not_asked")
+    fits = cause.remedy.settings["n_gpu_layers"]
     assert 4 < fits < 31
-    assert f"about {fits} fit of" in found.text
+    assert f"about {fits} fit of" in cause.text
     assert look(n_gpu_layers=fits).info is not None
     full = with_free(look(n_gpu_layers=4), 16 << 20)
     assert evidence(full, "layers_not_asked") is None
@@ -121,9 +121,9 @@ def test_a_card_without_room_for_the_layers_ends_the_load(look: Look, tmp_path: 
     python.chmod(0o755)
     situation = look(python=str(python))
     assert situation.info is None
-    found = shown(situation, "gpu_memory_short")
-    assert "a buffer of 92.1 MiB could not be allocated on the GPU" in found.text
-    assert found.remedy.change.startswith("model_path: a smaller quantization")
+    cause = shown(situation, "gpu_memory_short")
+    assert "a buffer of 92.1 MiB could not be allocated on the GPU" in cause.text
+    assert cause.remedy.change.startswith("model_path: a smaller quantization")
 
 
 def test_a_context_that_the_card_does_not_hold_is_the_context_not_the_card(look: Look) -> None:
@@ -139,9 +139,9 @@ def test_a_gpu_build_that_is_shown_no_gpu(look: Look) -> None:
         pytest.skip("no variable hides this backend's devices")
     situation = look(env={name: ""})
     hidden = replace(situation.hardware, gpus_hidden_by=name)
-    found = shown(replace(situation, hardware=hidden), "no_gpu_visible")
-    assert f"all 31 layers run on the CPU; {name} hides every GPU" in found.text
-    assert found.remedy.change == f"unset {name}"
+    cause = shown(replace(situation, hardware=hidden), "no_gpu_visible")
+    assert f"all 31 layers run on the CPU; {name} hides every GPU" in cause.text
+    assert cause.remedy.change == f"unset {name}"
     bare = replace(situation.hardware, gpus_hidden_by=None, cards=())
     assert (
         "must list it" in shown(replace(situation, hardware=bare), "no_gpu_visible").remedy.change
@@ -150,21 +150,21 @@ def test_a_gpu_build_that_is_shown_no_gpu(look: Look) -> None:
 
 
 def test_the_kv_cache_kept_off_the_gpu(look: Look) -> None:
-    found = shown(look(offload_kqv=False), "kv_cache_on_cpu")
-    assert "the KV cache (5.6 MiB) in system memory, with 31 of 31 layers" in found.text
-    assert found.remedy.settings == {"offload_kqv": True}
+    cause = shown(look(offload_kqv=False), "kv_cache_on_cpu")
+    assert "the KV cache (5.6 MiB) in system memory, with 31 of 31 layers" in cause.text
+    assert cause.remedy.settings == {"offload_kqv": True}
     assert evidence(look(), "kv_cache_on_cpu") is None
 
 
 def test_flash_attention_off_on_a_gpu_is_worth_trying(look: Look) -> None:
-    found = shown(look(), "flash_attention_off")
-    assert not found.certain
-    assert "31 of 31 layers on the GPU" in found.text
+    cause = shown(look(), "flash_attention_off")
+    assert not cause.certain
+    assert "31 of 31 layers on the GPU" in cause.text
     assert evidence(look(flash_attn=True), "flash_attention_off") is None
 
 
 def test_the_cpu_is_let_alone_where_it_computes_nothing(look: Look) -> None:
     situation = look(n_threads=(os.cpu_count() or 1) + 4)
-    found = evidence(situation, "threads_above_cores")
-    assert found is None or not found.certain
+    cause = evidence(situation, "threads_above_cores")
+    assert cause is None or not cause.certain
     assert evidence(look(), "threads_too_few") is None

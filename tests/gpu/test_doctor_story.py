@@ -13,7 +13,7 @@ COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "doctor")
 QUICK = (
     *("--set", "llm.n_ctx=256", "--set", "llm.max_tokens=2", "--set", "llm.n_threads=1"),
     *("--set", "llm.n_batch=64", "--set", "llm.n_ubatch=64", "--set", "llm.n_threads_batch=1"),
-    # A software device on a busy machine takes its time.
+    # A software device on a busy machine is slow.
     *("--set", "llm.generation_timeout=15m", "--set", "llm.load_timeout=15m"),
     *("--prompt-tokens", "8", "--max-tokens", "2", "--budget", "20m"),
 )
@@ -34,13 +34,13 @@ def doctor(folder: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
         timeout=600,
         check=False,
     )
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return done.returncode, done.stdout, found
+    report: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return done.returncode, done.stdout, report
 
 
 def test_layers_that_stay_on_the_cpu_are_the_first_cause(tmp_path: Path) -> None:
-    status, said, found = doctor(tmp_path, "--set", "llm.n_gpu_layers=4", "--no-try")
-    names = [one["name"] for one in found["findings"] if one["theme"] != "machine"]
+    status, said, report = doctor(tmp_path, "--set", "llm.n_gpu_layers=4", "--no-try")
+    names = [finding["name"] for finding in report["findings"] if finding["theme"] != "machine"]
     assert (status, names[0]) == (1, "layers_not_asked")
     assert "4/31 layers on GPU" in " ".join(said.split())
     assert "change n_gpu_layers: -1 (under llm; now --set llm.n_gpu_layers)" in " ".join(
@@ -49,17 +49,17 @@ def test_layers_that_stay_on_the_cpu_are_the_first_cause(tmp_path: Path) -> None
 
 
 def test_what_more_layers_bring_is_measured(tmp_path: Path) -> None:
-    """A software device may be slower than the CPU: then that is what is said."""
-    # Nothing else is worth trying, so that the time goes into the layers.
+    """A software device may be slower than the CPU; then the report says so."""
+    # No other change is worth trying, so that the time goes into the layers.
     alone = ("--set", "llm.n_threads=auto", "--set", "llm.n_threads_batch=auto")
-    _, said, found = doctor(
+    _, said, report = doctor(
         tmp_path,
         *alone,
         *("--set", "llm.n_gpu_layers=4", "--set", "llm.flash_attn=true", "--budget", "3m"),
     )
-    machine = [one for one in found["fitness"] if one["severity"] == "invalid"]
-    every = [*found["findings"], *found["without_gain"], *found["not_tried"]]
-    (layers,) = (one for one in every if one["name"] == "layers_not_asked")
+    machine = [entry for entry in report["fitness"] if entry["severity"] == "invalid"]
+    every = [*report["findings"], *report["without_gain"], *report["not_tried"]]
+    (layers,) = (entry for entry in every if entry["name"] == "layers_not_asked")
     if machine:
         assert "no change was tried because the machine is disturbed" in " ".join(said.split())
         return
@@ -70,7 +70,7 @@ def test_what_more_layers_bring_is_measured(tmp_path: Path) -> None:
     assert gain["pairs"] >= 3
     assert set(gain["changes"]) >= {"tokens_per_sec", "first_token", "end_to_end"}
     words = " ".join(said.split())
-    if layers in found["without_gain"]:
+    if layers in report["without_gain"]:
         assert "tried n_gpu_layers: -1: " in words
     else:
         assert "measured" in words

@@ -1,4 +1,4 @@
-"""Where the layers are, on a real device: counts, bytes, and llama.cpp's own report of the load."""
+"""Layers on a real device: their number, their bytes, and llama.cpp's own report of the load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, fin
 from pytest_llmperf.engine.load_report import GpuStatus
 
 MIB = 1024 * 1024
-#: Layers of the embedded model, the output layer counted.
+#: Layers of the embedded model, including the output layer.
 LAYERS = 31
 #: Bytes of one layer's cache: keys and values, f16, 3 heads of 64.
 KV_OF_A_LAYER = SMALL["n_ctx"] * 2 * 2 * 3 * 64
@@ -21,12 +21,12 @@ ROUNDED = 0.02 * MIB
 
 
 def logged_mib(load, kind: str) -> dict[str, float]:
-    """What llama.cpp logged of one kind of buffer, MiB by buffer."""
-    found: dict[str, float] = {}
+    """Return the MiB of each buffer of one kind, as llama.cpp logged them."""
+    sizes: dict[str, float] = {}
     for line in load.log:
         if match := re.search(rf"(\S+) +{kind} buffer size = +([\d.]+) MiB", line):
-            found[match[1]] = found.get(match[1], 0) + float(match[2])
-    return found
+            sizes[match[1]] = sizes.get(match[1], 0) + float(match[2])
+    return sizes
 
 
 def on_gpus(load, kind: str) -> int:
@@ -96,14 +96,14 @@ def test_hidden_devices_are_told_from_a_build_without_gpu_code(load, hidden):
 
 @pytest.mark.parametrize("settings", [{}, {"n_gpu_layers": 12}, {"offload_kqv": False}])
 def test_the_bytes_of_every_device_are_those_the_engine_logged(load, settings):
-    found = load(**settings)
+    loaded = load(**settings)
 
     for kind, logged in (("model_bytes", "model"), ("kv_bytes", "KV")):
-        by_buffer = logged_mib(found, logged)
+        by_buffer = logged_mib(loaded, logged)
         assert by_buffer
-        told = sum(getattr(device, kind) for device in found.gpu.devices)
-        assert told == pytest.approx(sum(by_buffer.values()) * MIB, abs=ROUNDED)
-        for device in found.gpu.gpus:
+        reported = sum(getattr(device, kind) for device in loaded.gpu.devices)
+        assert reported == pytest.approx(sum(by_buffer.values()) * MIB, abs=ROUNDED)
+        for device in loaded.gpu.gpus:
             own = sum(mib for name, mib in by_buffer.items() if name.startswith(device.name))
             assert getattr(device, kind) == pytest.approx(own * MIB, abs=ROUNDED)
 

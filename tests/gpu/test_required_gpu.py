@@ -1,4 +1,4 @@
-"""Real sessions on a real device: what is required of it, and what a failure says."""
+"""Real sessions on a real device: requirements on the device, and messages of failures."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def said(result: pytest.RunResult) -> str:
 
 
 def refused(project, *args: str) -> str:
-    """Run the perf test; it must fail before its body and any measurement. Return what it says."""
+    """Return the output of the perf test, which must fail before its body and any measurement."""
     result = run(project, ONE_TEST, "-m", "perf", "--llmperf-json", "out.json", *args)
     result.assert_outcomes(errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -78,7 +78,7 @@ def test_a_session_with_every_layer_on_the_device_is_measured(project):
 
     assert "GPU Utilization: 31/31 layers on GPU" in said(result)
     (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
-    # Whether its neighbours leave the machine fit is not the device's doing.
+    # Whether other processes disturb the machine does not depend on the device.
     assert test["verdict"] in ("no baseline", "invalid", "pass", "inconclusive")
 
 
@@ -130,8 +130,8 @@ def test_a_device_that_is_lost_before_the_measurement_is_an_error_and_no_slow_ru
 
 def test_a_device_that_is_lost_before_a_calibration_is_no_noise(project, hidden):
     request = project.path / "request.json"
-    asked = {"sessions": 1, "slowdown": 0.0, "share": 1.0, "store": False, "json": None}
-    request.write_text(json.dumps(asked))
+    settings = {"sessions": 1, "slowdown": 0.0, "share": 1.0, "store": False, "json": None}
+    request.write_text(json.dumps(settings))
     source = LOSES_THE_DEVICE.format(hidden=hidden)
 
     result = run(project, source, "-m", "perf", f"--llmperf-calibrate={request}")

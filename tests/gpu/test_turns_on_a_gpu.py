@@ -29,7 +29,7 @@ from pytest_llmperf.session.machine_watch import MachineWatch, WatchSettings
 from pytest_llmperf.session.measuring import turns_beside
 
 MODEL = "smollm2-135m"
-#: What else runs on the machine is no matter here.
+#: Checks of other load on the machine, which does not matter here.
 NOTED: Any = (
     *("busy_cores", "stolen_cores", "cpu_quota", "cpu_throttled"),
     *("swapping", "memory_pressure", "major_faults"),
@@ -38,7 +38,7 @@ NOTED: Any = (
 
 @pytest.fixture(scope="module")
 def measured() -> Measurement:
-    """Two tests in two pairs, of which one gates a counter of the card."""
+    """Two tests in two pairs; one of the tests gates a counter of the card."""
     spec = LaunchSpec("llama_cpp", LlamaCppConfig(**SMALL).resolved(resolve_model(MODEL, Path())))
     client = EngineClient.start(spec)
     request = Request(prompt="Hello", max_tokens=6)
@@ -90,7 +90,7 @@ def test_the_second_pair_takes_turns_by_tokens(measured: Measurement) -> None:
     samples = measured.tests["speed"]
     assert samples.error is None
     assert (samples.pairs, samples.void_pairs) == (2, 0)
-    took = {one.process: one.turns is not None for one in samples.processes}
+    took = {process.process: process.turns is not None for process in samples.processes}
     assert list(took.values()) == [False, False, True, True]
     for metric in ("tokens_per_sec", "first_token", "end_to_end"):
         assert len(samples.differences(get_metric(metric)) or ()) == 1
@@ -100,7 +100,7 @@ def test_the_second_pair_takes_turns_by_tokens(measured: Measurement) -> None:
 def test_a_test_that_gates_a_counter_takes_none(measured: Measurement) -> None:
     samples = measured.tests["energy"]
     assert (samples.error, samples.pairs) == (None, 2)
-    assert not any(one.turns or one.beside for one in samples.processes)
+    assert not any(process.turns or process.beside for process in samples.processes)
 
 
 def test_the_card_has_room_by_its_own_report_and_not_if_it_was_full(
@@ -109,6 +109,6 @@ def test_the_card_has_room_by_its_own_report_and_not_if_it_was_full(
     gpu = load().gpu
     assert cards_have_room_beside(None, [], gpu)
     full = tuple(
-        dataclasses.replace(one, free_bytes=one.model_bytes + one.kv_bytes) for one in gpu.devices
+        dataclasses.replace(dev, free_bytes=dev.model_bytes + dev.kv_bytes) for dev in gpu.devices
     )
     assert not cards_have_room_beside(None, [], dataclasses.replace(gpu, devices=full))

@@ -23,7 +23,7 @@ class Said(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def quiet_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of this machine's user, and a cache of our own."""
+    """Hide the settings of this machine's user, and use a cache for the test alone."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
@@ -32,10 +32,10 @@ def quiet_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """An empty repository, which is the current folder."""
-    made = Project(tmp_path / "project")
-    monkeypatch.chdir(made.top)
-    return made
+    """An empty repository in the current folder."""
+    repository = Project(tmp_path / "project")
+    monkeypatch.chdir(repository.top)
+    return repository
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def show(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
         history.add_parser(parser.add_subparsers())
         try:
             status = history.run(parser.parse_args(["history", *words]))
-        except SystemExit as stop:  # how argparse refuses
+        except SystemExit as stop:  # argparse refused the arguments
             status = int(stop.code or 0)
         return Said(status, *capfd.readouterr())
 

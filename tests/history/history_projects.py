@@ -38,12 +38,12 @@ ENVIRONMENT = {
 
 
 def moment(number: int) -> str:
-    """The time of the session with that number: one a day, from the first of January 2026."""
+    """Return the time of the session with this number: one a day, from 1 January 2026."""
     return f"{_START + timedelta(days=number):%Y-%m-%d}T12:00:00Z"
 
 
 def test_of(rate: float, **changes: Any) -> TestRecord:
-    """A test that decoded so many tokens a second."""
+    """Return a test that decoded ``rate`` tokens per second."""
     metrics = {
         "tokens_per_sec": MetricRecord("tok/s", ((rate, rate * 1.001), (rate * 0.999, rate))),
         "first_token": MetricRecord("s", ((34 / rate,), (34 / rate,))),
@@ -58,7 +58,7 @@ test_of.__test__ = False  # type: ignore[attr-defined]
 def record_of(
     number: int, commit: str | None, rate: float = 85.0, *, key: str = KEY, **changes: Any
 ) -> BaselineRecord:
-    """The session with that number; keywords replace its parts or, failing that, its test's."""
+    """Return the session with this number; keywords replace parts of it or of its tests."""
     parts = {"dirty": False, "recorded": moment(number), "model": MODEL, "names": (SHORT,)}
     parts |= {name: changes.pop(name) for name in parts if name in changes}
     source = Provenance(
@@ -76,7 +76,7 @@ def record_of(
 
 
 def path_of(record: BaselineRecord) -> str:
-    """Where a record lies, from the repository's top."""
+    """Return the path of a record, relative to the repository's top."""
     stamp = record.recorded.replace("-", "").replace(":", "")
     commit = (record.provenance.commit or "nocommit")[:12]
     dirty = "-dirty" if record.provenance.dirty else ""
@@ -84,7 +84,7 @@ def path_of(record: BaselineRecord) -> str:
 
 
 class Project:
-    """A repository."""
+    """A git repository for recorded sessions."""
 
     def __init__(self, top: Path, *options: str) -> None:
         self.top = top
@@ -107,7 +107,7 @@ class Project:
     def commit(
         self, changes: Mapping[str, bytes | str | None], subject: str = "A change", day: int = 0
     ) -> str:
-        """Write (or remove, where None) files, commit them all, and return the commit."""
+        """Write files (None: remove), commit everything, and return the commit."""
         for name, content in changes.items():
             path = self.top / name
             if content is None:
@@ -137,10 +137,10 @@ class Project:
         records: Mapping[int, Mapping[str, Any]] | None = None,
         prune: int | None = None,
     ) -> list[str]:
-        """Add, for each rate, so many commits and then a session that measured the last of them.
+        """Add, for each rate, ``between`` commits and a session that measured the last of them.
 
-        ``records`` replaces parts of single sessions; ``prune`` removes sessions recorded so
-        many before. Return the measured commits.
+        ``records`` replaces parts of single sessions, by number; ``prune`` removes the session
+        that many sessions back. Return the measured commits.
         """
         parent = self.git("rev-list", "--max-count=1", "--all")
         measured: list[str] = []
@@ -178,8 +178,8 @@ class Project:
                     if name in ("recorded", "model"):
                         record = replace(record, **{name: value})
                     elif name in ("commit", "dirty"):
-                        made = replace(record.provenance, **{name: value})
-                        record = replace(record, provenance=made)
+                        provenance = replace(record.provenance, **{name: value})
+                        record = replace(record, provenance=provenance)
                     else:
                         tests = {k: replace(t, **{name: value}) for k, t in record.tests.items()}
                         record = replace(record, tests=tests)

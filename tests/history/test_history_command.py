@@ -30,7 +30,7 @@ needs_library = pytest.mark.skipif(
 
 
 def steady(count: int, level: float = 85.0, seed: int = 1) -> list[float]:
-    """Levels with 1% of noise."""
+    """Return levels with 1% of noise."""
     return (level * np.exp(0.01 * np.random.default_rng(seed).standard_normal(count))).tolist()
 
 
@@ -44,7 +44,7 @@ def lines_with(text: str, words: str) -> list[str]:
 
 
 def joined(text: str) -> str:
-    """The text without its line breaks."""
+    """Return the text with its line breaks as spaces."""
     return " ".join(text.split())
 
 
@@ -52,14 +52,14 @@ def test_every_test_and_metric_is_shown(project: Project, show: Any) -> None:
     project.commit({"app.py": "1"})
     for number in range(3):
         project.record(number, 80.0 + number, names=(SHORT, LONG))
-    said = show("--dir", FOLDER)
-    assert (said.status, said.err) == (0, "")
-    assert SHORT in said.out
-    assert LONG in said.out
-    rates = lines_with(said.out, "tokens/s")
+    result = show("--dir", FOLDER)
+    assert (result.status, result.err) == (0, "")
+    assert SHORT in result.out
+    assert LONG in result.out
+    rates = lines_with(result.out, "tokens/s")
     assert len(rates) == 2
     assert all("80.0 tok/s" in line and "82.0 tok/s" in line for line in rates)
-    assert f"{KEY}: 2026-01-01 to 2026-01-03, up to 3 sessions of a test" in joined(said.out)
+    assert f"{KEY}: 2026-01-01 to 2026-01-03, up to 3 sessions of a test" in joined(result.out)
 
 
 @pytest.mark.parametrize(("sessions", "first", "last"), [(4, "80.0", "86.0"), (10, "84.0", "94.0")])
@@ -82,14 +82,14 @@ def test_a_change_is_put_down_to_the_commits_between_two_sessions(
     project: Project, show: Any
 ) -> None:
     measured = project.grow(slowed(30, 20), between=4)
-    said = show("--dir", FOLDER)
+    result = show("--dir", FOLDER)
     before, after = measured[19][:12], measured[20][:12]
-    words = joined(said.out)
+    words = joined(result.out)
     assert "1: tokens/s 10" in words
-    # Four commits of the code, and one that recorded the session before.
+    # Four commits of code, and the one that recorded the session before.
     assert f"between {before} (2026-01-20) and {after} (2026-01-21): 5 commits" in words
-    assert lines_with(said.out, "git log") == [f"git log --oneline {before}..{after}"]
-    assert lines_with(said.out, "llmperf bisect") == [f"llmperf bisect {before} {after} {SHORT}"]
+    assert lines_with(result.out, "git log") == [f"git log --oneline {before}..{after}"]
+    assert lines_with(result.out, "llmperf bisect") == [f"llmperf bisect {before} {after} {SHORT}"]
     log = project.git("log", "--oneline", f"{before}..{after}")
     assert len(log.splitlines()) == 5
 
@@ -97,11 +97,11 @@ def test_a_change_is_put_down_to_the_commits_between_two_sessions(
 @needs_library
 def test_metrics_that_changed_together_are_said_together(project: Project, show: Any) -> None:
     project.grow(slowed(30, 20))
-    said = show("--dir", FOLDER)
-    (line,) = lines_with(said.out, "1: ")
+    result = show("--dir", FOLDER)
+    (line,) = lines_with(result.out, "1: ")
     assert line.startswith("1: tokens/s 10")
-    assert "; first token 10" in joined(said.out)
-    assert [line.split() for line in lines_with(said.out, "^")][:2] == [["^1"], ["^1"]]
+    assert "; first token 10" in joined(result.out)
+    assert [line.split() for line in lines_with(result.out, "^")][:2] == [["^1"], ["^1"]]
 
 
 @needs_library
@@ -112,9 +112,9 @@ def test_a_single_commit_is_named_and_not_searched(project: Project, show: Any) 
         path = project.top / path_of(record)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_text(record))
-    said = show("--dir", FOLDER)
-    assert ": 1 commit, Do 14" in joined(said.out)
-    assert "bisect" not in said.out
+    result = show("--dir", FOLDER)
+    assert ": 1 commit, Do 14" in joined(result.out)
+    assert "bisect" not in result.out
 
 
 @needs_library
@@ -124,18 +124,18 @@ def test_a_change_between_sessions_of_one_commit_is_not_put_down_to_it(
     commit = project.commit({"app.py": "1"})
     records = {number: {"commit": commit} for number in range(24)}
     project.grow(slowed(24, 14), records=records)
-    said = show("--dir", FOLDER)
-    assert "both sessions measured the same commit" in joined(said.out)
-    assert "git log" not in said.out
+    result = show("--dir", FOLDER)
+    assert "both sessions measured the same commit" in joined(result.out)
+    assert "git log" not in result.out
 
 
 @needs_library
 def test_commits_that_are_gone_are_said_to_be(project: Project, show: Any) -> None:
     records = {number: {"commit": f"{number:040x}"} for number in range(24)}
     project.grow(slowed(24, 14), records=records)
-    said = show("--dir", FOLDER)
-    assert "is not in this repository (squashed or rebased)" in joined(said.out)
-    assert "git log" not in said.out
+    result = show("--dir", FOLDER)
+    assert "is not in this repository (squashed or rebased)" in joined(result.out)
+    assert "git log" not in result.out
 
 
 @needs_library
@@ -160,9 +160,9 @@ def test_a_change_on_another_branch_is_not_to_be_searched(project: Project, show
         record = record_of(number, commit, 70.0 + 0.1 * (number % 3))
         path = project.top / path_of(record)
         path.write_text(to_text(record))
-    said = show("--dir", FOLDER)
-    assert "git log" in said.out
-    assert "bisect" not in said.out
+    result = show("--dir", FOLDER)
+    assert "git log" in result.out
+    assert "bisect" not in result.out
 
 
 def test_without_the_library_the_series_are_shown_and_what_to_install(
@@ -170,14 +170,14 @@ def test_without_the_library_the_series_are_shown_and_what_to_install(
 ) -> None:
     monkeypatch.setattr(build_module, "library", lambda: None)
     project.grow(slowed(30, 20))
-    said = show("--dir", FOLDER)
-    assert said.status == 0
-    assert "tokens/s" in said.out
-    assert "^" not in said.out
-    assert "pip install 'pytest-llmperf[history]'" in joined(said.out)
-    said = show("--dir", FOLDER, "--json")
-    assert json.loads(said.out)["library"] is None
-    assert "pip install 'pytest-llmperf[history]'" in said.err
+    result = show("--dir", FOLDER)
+    assert result.status == 0
+    assert "tokens/s" in result.out
+    assert "^" not in result.out
+    assert "pip install 'pytest-llmperf[history]'" in joined(result.out)
+    result = show("--dir", FOLDER, "--json")
+    assert json.loads(result.out)["library"] is None
+    assert "pip install 'pytest-llmperf[history]'" in result.err
 
 
 def test_another_workload_is_said_not_to_be_compared(project: Project, show: Any) -> None:
@@ -200,17 +200,17 @@ def test_invalid_sessions_are_counted(project: Project, show: Any) -> None:
 
 def test_that_every_session_is_invalid_is_explained(project: Project, show: Any) -> None:
     project.grow(steady(2), records={0: {"invalid": ("busy",)}, 1: {"invalid": ("busy",)}})
-    said = show("--dir", FOLDER)
-    assert said.out.startswith(
+    result = show("--dir", FOLDER)
+    assert result.out.startswith(
         "nothing to show: all 2 recorded results are invalid, because the machine was disturbed\n"
     )
-    assert "pytest -m perf --llmperf-record" in said.out
+    assert "pytest -m perf --llmperf-record" in result.out
 
 
 def test_that_no_session_matches_is_explained(project: Project, show: Any) -> None:
     project.grow(steady(3), records={1: {"invalid": ("busy",)}})
-    said = show("--dir", FOLDER, "--since", "2036-01-01")
-    assert "no recorded session matches these arguments" in said.out
+    result = show("--dir", FOLDER, "--since", "2036-01-01")
+    assert "no recorded session matches these arguments" in result.out
 
 
 def test_an_accepted_level_is_marked_with_its_reason(project: Project, show: Any) -> None:
@@ -263,9 +263,9 @@ def test_control_characters_are_shown_escaped(project: Project, show: Any) -> No
 
 def test_json_holds_the_series(project: Project, show: Any) -> None:
     measured = project.grow([80.0, 90.0, 70.0], records={1: {"invalid": ("busy",)}})
-    said = json.loads(show("--dir", FOLDER, "--json").out)
-    assert [one["commit"] for one in said["sessions"]] == [measured[0], measured[2]]
-    (test,) = said["tests"]
+    data = json.loads(show("--dir", FOLDER, "--json").out)
+    assert [session["commit"] for session in data["sessions"]] == [measured[0], measured[2]]
+    (test,) = data["tests"]
     assert (test["nodeid"], test["machine"], test["invalid"]) == (SHORT, KEY, 1)
     rate = test["metrics"]["tokens_per_sec"]
     assert (rate["unit"], rate["direction"]) == ("tok/s", "higher")
@@ -276,11 +276,11 @@ def test_json_holds_the_series(project: Project, show: Any) -> None:
 @needs_library
 def test_json_holds_the_changes(project: Project, show: Any) -> None:
     measured = project.grow(slowed(30, 20), between=2)
-    said = json.loads(show("--dir", FOLDER, "--json", "--metric", "first_token").out)
-    (test,) = said["tests"]
+    data = json.loads(show("--dir", FOLDER, "--json", "--metric", "first_token").out)
+    (test,) = data["tests"]
     (change,) = test["changes"]
-    assert said["sessions"][change["before"]]["commit"] == measured[19]
-    assert said["sessions"][change["after"]]["commit"] == measured[20]
+    assert data["sessions"][change["before"]]["commit"] == measured[19]
+    assert data["sessions"][change["after"]]["commit"] == measured[20]
     assert (change["commits"], change["searchable"]) == (3, True)
     effect = change["metrics"]["first_token"]
     assert effect["low"] < 0.10 < effect["high"]
@@ -329,10 +329,10 @@ def test_broken_records_are_named_and_the_others_shown(project: Project, show: A
     project.grow(steady(3))
     for number in range(12):
         (project.top / FOLDER / KEY / f"bad{number:02}.json").write_text("{")
-    said = show("--dir", FOLDER)
-    assert said.status == 0
-    assert "3 sessions" in said.out
-    first, *named, last = said.err.splitlines()
+    result = show("--dir", FOLDER)
+    assert result.status == 0
+    assert "3 sessions" in result.out
+    first, *named, last = result.err.splitlines()
     assert first == "llmperf: 12 files left out:"
     assert named[0] == (
         f"  {FOLDER}/{KEY}/bad00.json: not JSON: expecting property name enclosed in double "
@@ -348,10 +348,10 @@ def test_a_record_in_another_machines_folder_is_left_out(project: Project, show:
     other = project.top / FOLDER / "other-4c_cpu"
     other.mkdir()
     first.rename(other / first.name)
-    said = show("--dir", FOLDER)
-    assert said.status == 0
-    assert "2 sessions" in said.out
-    assert f"a record of machine {KEY} in the folder of other-4c_cpu\n    move it into" in said.err
+    shown = show("--dir", FOLDER)
+    assert shown.status == 0
+    assert "2 sessions" in shown.out
+    assert f"a record of machine {KEY} in the folder of other-4c_cpu\n    move it into" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -372,25 +372,25 @@ def test_a_wrong_argument_is_refused(
     project: Project, show: Any, words: tuple[str, ...], status: int, said: str
 ) -> None:
     project.grow(steady(2))
-    found = show("--dir", FOLDER, *words)
-    assert (found.status, found.out) == (status, "")
-    assert said in found.err
+    result = show("--dir", FOLDER, *words)
+    assert (result.status, result.out) == (status, "")
+    assert said in result.err
 
 
 def test_what_is_complained_of_cannot_reach_the_terminal(project: Project, show: Any) -> None:
     project.grow(steady(1))
-    said = show("--dir", "\x1b[31mred")
-    assert said.status == 1
-    assert "\\x1b[31mred" in said.err
-    assert "\x1b" not in said.err
+    result = show("--dir", "\x1b[31mred")
+    assert result.status == 1
+    assert "\\x1b[31mred" in result.err
+    assert "\x1b" not in result.err
 
 
 def test_nothing_recorded_is_a_problem(project: Project, show: Any) -> None:
     project.commit({"app.py": "1"})
-    said = show("--dir", FOLDER)
-    assert (said.status, said.out) == (1, "")
-    assert "no session was ever recorded there" in said.err
-    assert "pytest -m perf --llmperf-record" in said.err
+    result = show("--dir", FOLDER)
+    assert (result.status, result.out) == (1, "")
+    assert "no session was ever recorded there" in result.err
+    assert "pytest -m perf --llmperf-record" in result.err
 
 
 def test_no_repository_is_a_problem(
@@ -399,9 +399,9 @@ def test_no_repository_is_a_problem(
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    said = show("--dir", FOLDER)
-    assert said.status == 1
-    assert "not in a git repository" in said.err
+    result = show("--dir", FOLDER)
+    assert result.status == 1
+    assert "not in a git repository" in result.err
 
 
 def test_a_folder_that_is_gone_still_has_a_history(project: Project, show: Any) -> None:
@@ -437,10 +437,10 @@ def test_a_shallow_clone_is_said_to_be_one(
     project.grow(steady(6), prune=2)
     project.git("clone", "-q", "--depth", "1", f"file://{project.top}", str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
-    said = show("--dir", FOLDER)
-    assert "2 sessions" in said.out
-    assert "shallow clone" in said.err
-    assert "git fetch --unshallow" in said.err
+    result = show("--dir", FOLDER)
+    assert "2 sessions" in result.out
+    assert "shallow clone" in result.err
+    assert "git fetch --unshallow" in result.err
 
 
 def test_nothing_is_written_to_the_repository(project: Project, show: Any) -> None:
@@ -502,7 +502,7 @@ def test_a_terminal_sees_how_far_the_reading_is(project: Project) -> None:
     assert [line.rstrip() for line in drawn] == [
         f"reading records [{'#' * (30 * n // 12):.<30}] {n} of 12" for n in range(1, 13)
     ]
-    # It is gone when the history is shown.
+    # The bar is gone when the history is shown.
     assert (blank.strip(), rest) == ("", "")
     assert again == ""
 
@@ -515,7 +515,7 @@ def test_the_bar_is_never_wider_than_the_terminal(project: Project) -> None:
 
 
 def on_a_terminal(code: str, columns: int) -> str:
-    """What the command writes on its standard error where that is a terminal."""
+    """Return what the command writes to standard error on a terminal."""
     import pty
 
     master, slave = pty.openpty()
@@ -527,13 +527,13 @@ def on_a_terminal(code: str, columns: int) -> str:
         check=False,
     )
     os.close(slave)
-    said = b""
-    with suppress(OSError):  # how a terminal ends
+    written = b""
+    with suppress(OSError):  # a closed terminal
         while chunk := os.read(master, 1 << 16):
-            said += chunk
+            written += chunk
     os.close(master)
     assert done.returncode == 0
-    return said.decode()
+    return written.decode()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes")
@@ -548,9 +548,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(project: Project) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read().decode()
-    assert "Traceback" not in said
-    assert "BrokenPipe" not in said
+        errors = process.stderr.read().decode()
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

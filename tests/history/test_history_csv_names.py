@@ -1,4 +1,4 @@
-"""Names in ``llmperf history --csv``: no raw control characters, nothing a spreadsheet computes."""
+"""Names in ``llmperf history --csv``: no raw control characters and no spreadsheet formulas."""
 
 from __future__ import annotations
 

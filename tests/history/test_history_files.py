@@ -1,4 +1,4 @@
-"""Which records count: every one that ever was in the history, and those not yet in it."""
+"""Which records count: all that the branch's history ever held, and uncommitted ones."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def blob_at(project: Project, commit: str, path: str) -> str:
 def test_records_of_every_commit_are_found(project: Project) -> None:
     project.commit({"app.py": "1"})
     paths = [project.record(number) for number in range(3)]
-    found = files_of(project)
-    assert found.blobs == {path: blob_at(project, "HEAD", path) for path in paths}
-    assert found.uncommitted == []
+    files = files_of(project)
+    assert files.blobs == {path: blob_at(project, "HEAD", path) for path in paths}
+    assert files.uncommitted == []
 
 
 def test_a_pruned_record_is_found(project: Project) -> None:
@@ -77,9 +77,9 @@ def test_a_changed_record_counts_as_it_is_now(project: Project) -> None:
 @pytest.mark.parametrize("budget", [1 << 30, 30_000, 0])
 def test_records_that_a_pruned_folder_once_held_are_found(project: Project, budget: int) -> None:
     project.grow([85.0] * 60, prune=20)
-    found = files_of(project, budget=budget)
-    assert len(found.blobs) == 60
-    assert found.states == 60
+    files = files_of(project, budget=budget)
+    assert len(files.blobs) == 60
+    assert files.states == 60
 
 
 def test_with_little_to_spend_the_states_before_a_removal_are_compared(project: Project) -> None:
@@ -88,11 +88,11 @@ def test_with_little_to_spend_the_states_before_a_removal_are_compared(project: 
     project.commit(dict.fromkeys(gone, None))
     project.commit({"app.py": "2"})
     project.record(41)
-    found = files_of(project, budget=0)
-    assert found.compared == 2
-    assert found.states == 42
-    assert len(found.blobs) == 41
-    assert found.gap > 0
+    files = files_of(project, budget=0)
+    assert files.compared == 2
+    assert files.states == 42
+    assert len(files.blobs) == 41
+    assert files.gap > 0
 
 
 def test_uncommitted_records_are_named(project: Project) -> None:
@@ -104,12 +104,12 @@ def test_uncommitted_records_are_named(project: Project) -> None:
     for name in ("untracked.json", "ignored.json", "staged.json"):
         (folder / name).write_text("{}")
     project.git("add", f"{FOLDER}/{KEY}/staged.json")
-    found = files_of(project)
-    assert sorted(found.uncommitted) == sorted(
+    files = files_of(project)
+    assert sorted(files.uncommitted) == sorted(
         [changed, *(f"{FOLDER}/{KEY}/{name}.json" for name in ("untracked", "ignored", "staged"))]
     )
-    # Deleted in the work tree, it is still in the history.
-    assert list(found.blobs) == [staged_and_gone]
+    # It was deleted in the work tree only, so the history still has it.
+    assert list(files.blobs) == [staged_and_gone]
 
 
 def test_a_record_that_was_only_touched_is_not_uncommitted(project: Project) -> None:
@@ -138,9 +138,9 @@ def test_only_records_and_decisions_are_files_of_interest(project: Project) -> N
         f"elsewhere/{KEY}/b.json": "{}",
     }
     project.commit(inside)
-    found = files_of(project)
-    assert list(found.blobs) == [f"{FOLDER}/{KEY}/a.json"]
-    assert list(found.decisions) == [f"{FOLDER}/{KEY}/decisions/d.json"]
+    files = files_of(project)
+    assert list(files.blobs) == [f"{FOLDER}/{KEY}/a.json"]
+    assert list(files.decisions) == [f"{FOLDER}/{KEY}/decisions/d.json"]
 
 
 def test_one_machine_can_be_asked_for(project: Project) -> None:
@@ -200,10 +200,10 @@ def test_a_file_where_the_folder_was_later_is_no_folder(project: Project) -> Non
     [
         ([], 100, []),
         ([10, 20, 30], 60, [0, 1, 2]),
-        # The newest, and what was there before something went.
+        # The newest state, and the state before a removal.
         ([10, 20, 30, 5, 15], 45, [2, 4]),
         ([10, 20, 30, 30, 40], 70, [2, 4]),
-        # Others as far as there is room, evenly.
+        # Evenly spaced other states, as far as the budget goes.
         ([10, 20, 30, 40, 50], 100, [0, 2, 4]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Records are read once: the index, commands that share it, and whatever may be wrong with it."""
+"""The index, so that records are read once: commands that share it, and damaged indexes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def grown(project: Project) -> Project:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the index lies."""
+    """The path of the index."""
     return tmp_path / "cache" / "history" / "index.sqlite3"
 
 
@@ -56,14 +56,14 @@ def values_of(recorded: RecordedSessions) -> list[list[float]]:
 
 
 def newly_read(project: Project, file: Path) -> int:
-    """How many records are read because the index has not got them."""
+    """Return how many records are read because the index lacks them."""
     totals = {0}
     read(project, file, lambda _, total: totals.add(total))
     return max(totals)
 
 
 def command(*before: str) -> list[str]:
-    """The command, as a process of its own, after these lines of code."""
+    """Return the command as a process of its own that first runs the given lines of code."""
     return [sys.executable, "-c", "\n".join((*before, ASK)), "history", "--dir", FOLDER, "--json"]
 
 
@@ -148,12 +148,12 @@ def test_an_index_that_cannot_be_read_is_started_again(
     expected = show("--dir", FOLDER, "--json")
     assert expected.err == ""
     damage(file)
-    said = show("--dir", FOLDER, "--json")
-    assert said._replace(err="") == expected
-    assert bool(why) == bool(said.err)
-    assert why in said.err
+    result = show("--dir", FOLDER, "--json")
+    assert result._replace(err="") == expected
+    assert bool(why) == bool(result.err)
+    assert why in result.err
     if why:
-        (remark,) = said.err.splitlines()
+        (remark,) = result.err.splitlines()
         assert remark.startswith(f"llmperf: {file} could not be read (")
         assert remark.endswith("): it was started again, from the records themselves")
     assert show("--dir", FOLDER, "--json") == expected
@@ -169,8 +169,8 @@ def test_whatever_byte_is_wrong_no_wrong_level_is_given(grown: Project, file: Pa
     whole = file.read_bytes()
     for place in (*range(120), *range(120, len(whole), len(whole) // 400)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
-        found = LevelIndex(file.parent).read(blobs)
-        assert found == {blob: expected[blob] for blob in found}, place
+        known = LevelIndex(file.parent).read(blobs)
+        assert known == {blob: expected[blob] for blob in known}, place
 
 
 def test_an_index_that_got_too_long_is_started_again(
@@ -197,10 +197,10 @@ def test_a_cache_folder_that_cannot_be_used_only_costs_time(
     grown: Project, file: Path, show: Any, make: Callable[[Path], None]
 ) -> None:
     make(file)
-    said = show("--dir", FOLDER)
-    assert said.status == 0
-    assert f"{SESSIONS} sessions" in said.out
-    (remark,) = said.err.splitlines()
+    result = show("--dir", FOLDER)
+    assert result.status == 0
+    assert f"{SESSIONS} sessions" in result.out
+    (remark,) = result.err.splitlines()
     assert remark.startswith(f"llmperf: {file} cannot be used (")
     assert "LLMPERF_CACHE_DIR" in remark
 
@@ -209,7 +209,7 @@ def test_a_cache_folder_that_cannot_be_used_only_costs_time(
 def test_an_index_in_a_folder_that_is_read_only_is_read(grown: Project, file: Path) -> None:
     read(grown, file)
     blobs = list(read(grown, file).files.blobs.values())
-    # Where others may not look, a user without rights could not either.
+    # Not in tmp_path, which only its owner can enter: the test gives up its rights.
     with TemporaryDirectory() as folder, without_rights(Path(folder), file):
         index = LevelIndex(Path(folder))
         known = index.read(blobs)
@@ -226,7 +226,7 @@ def test_an_index_in_a_folder_that_is_read_only_is_read(grown: Project, file: Pa
 
 @contextmanager
 def without_rights(folder: Path, file: Path) -> Iterator[None]:
-    """Copy a file into a folder where nothing can be written, root or not."""
+    """Copy a file into a folder that cannot be written, and give up root's rights."""
     shutil.copy(file, folder)
     (folder / file.name).chmod(0o444)
     folder.chmod(0o555)
@@ -256,7 +256,7 @@ def test_a_full_disk_only_costs_time(grown: Project, file: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.count(b'"recorded"') == SESSIONS
     assert done.stderr.startswith(f"llmperf: {file} cannot be used (".encode())
-    # With room again, everything is as it should be.
+    # With room again, the index works.
     done = subprocess.run(command(), capture_output=True, check=True)
     assert done.stderr == b""
     assert newly_read(grown, file) == 0
@@ -275,21 +275,21 @@ def test_an_index_that_stays_locked_only_costs_time(
     expected = show("--dir", FOLDER)
     monkeypatch.setattr(index_module, "_PATIENCE_S", 0.01)
     with locked(file):
-        said = show("--dir", FOLDER)
-    assert said.out == expected.out
-    assert "locked" in said.err
+        result = show("--dir", FOLDER)
+    assert result.out == expected.out
+    assert "locked" in result.err
     assert show("--dir", FOLDER) == expected
 
 
 def test_commands_that_run_at_once_do_not_hinder_each_other(grown: Project, file: Path) -> None:
-    several = [
+    processes = [
         subprocess.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(4)
     ]
-    said = [process.communicate() for process in several]
-    assert [process.returncode for process in several] == [0] * 4
-    assert {errors for _, errors in said} == {b""}
-    (out,) = {out for out, _ in said}
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert {errors for _, errors in outputs} == {b""}
+    (out,) = {out for out, _ in outputs}
     assert out.count(b'"recorded"') == SESSIONS
     assert newly_read(grown, file) == 0
 
@@ -312,7 +312,7 @@ def test_what_was_read_before_an_interruption_is_kept(
 def test_a_command_killed_while_it_writes_harms_nothing(grown: Project, file: Path) -> None:
     done = subprocess.run(command(), capture_output=True, check=True)
     grown.record(31, 200.0)
-    # A cache of one page, so that some of what is written is in the file before it is valid.
+    # A cache of one page, so that part of the data is in the file before the commit.
     kill = (
         "import os, sqlite3\n"
         "connect = sqlite3.connect\n"

@@ -1,4 +1,4 @@
-"""What is kept of a record, and the reason where it cannot be used."""
+"""The levels kept of a record, and the reason where a record cannot be used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ metric = st.lists(st.lists(numbers, min_size=1, max_size=5), min_size=1, max_siz
 
 @pytest.fixture(params=["json", "orjson"], autouse=True, scope="module")
 def parser(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With and without the faster parser."""
+    """Run every test with and without the faster parser."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "orjson":
             pytest.importorskip("orjson")
@@ -45,7 +45,7 @@ def parser(request: pytest.FixtureRequest) -> Iterator[None]:
     record_json.fast_parser.cache_clear()
 
 
-#: Instead of a metric's unit: what JSON may hold and a stored file may not.
+#: Replacements of a metric's unit by text that JSON allows but a stored file may not hold.
 EXTRAS = (
     '"unit": "s", "unit": "s"',
     '"unit": "s", "more": 123456789012345678901234567890',
@@ -70,9 +70,9 @@ def read(text: str | bytes) -> SessionLevels:
 
 
 def with_samples(*samples: Any) -> BaselineRecord:
-    """A record of one test with a metric for each of the samples."""
+    """Return a record of one test, with a metric for each argument."""
     named = {
-        f"metric_{i}": MetricRecord("s", tuple(map(tuple, one))) for i, one in enumerate(samples)
+        f"metric_{i}": MetricRecord("s", tuple(map(tuple, runs))) for i, runs in enumerate(samples)
     }
     return replace(record_of(1, COMMIT), tests={SHORT: test_of(1.0, metrics=named)})
 
@@ -81,39 +81,39 @@ def with_samples(*samples: Any) -> BaselineRecord:
 def test_a_level_is_the_median_over_processes_of_medians(samples: list[Any]) -> None:
     text = to_text(with_samples(*samples))
     metrics = json.loads(text)["tests"][SHORT]["metrics"].values()
-    expected = [median([median(process) for process in one["samples"]]) for one in metrics]
+    expected = [median([median(process) for process in m["samples"]]) for m in metrics]
     assert read(text).values.tolist() == expected
 
 
 def test_what_a_session_is_about_is_kept() -> None:
     record = record_of(3, None, dirty=True, workload="w9", accepted="why", invalid=("busy",))
-    found = read(to_text(record))
-    assert (found.recorded, found.commit, found.dirty) == ("2026-01-04T12:00:00Z", None, True)
-    assert (found.machine, found.model, found.sha256) == (KEY, "smollm2-135m", "b1" * 32)
-    (part,) = found.tests
+    session = read(to_text(record))
+    assert (session.recorded, session.commit, session.dirty) == ("2026-01-04T12:00:00Z", None, True)
+    assert (session.machine, session.model, session.sha256) == (KEY, "smollm2-135m", "b1" * 32)
+    (part,) = session.tests
     assert (part.nodeid, part.workload, part.accepted) == (SHORT, "w9", "why")
     assert part.invalid
     assert part.metrics == (("first_token", "s"), ("tokens_per_sec", "tok/s"))
 
 
 def test_every_test_is_kept() -> None:
-    found = read(to_text(record_of(1, COMMIT, names=(SHORT, LONG))))
-    assert sorted(part.nodeid for part in found.tests) == sorted((SHORT, LONG))
-    assert found.values[:2] == found.values[2:]
+    session = read(to_text(record_of(1, COMMIT, names=(SHORT, LONG))))
+    assert sorted(part.nodeid for part in session.tests) == sorted((SHORT, LONG))
+    assert session.values[:2] == session.values[2:]
 
 
 def test_a_record_in_another_form_is_read_as_well() -> None:
     text = to_text(record_of(1, COMMIT))
-    other = json.dumps(json.loads(text))
-    assert read(text) == read(other) == read(text.replace("\n", "\r\n"))
+    compact = json.dumps(json.loads(text))
+    assert read(text) == read(compact) == read(text.replace("\n", "\r\n"))
 
 
 def test_whole_numbers_and_half_surrogate_pairs_are_read() -> None:
     text = to_text(record_of(1, COMMIT, names=("t[x]",)))
-    found = read(text.replace("85.085", "87").replace("t[x]", r"t[\udcff]"))
-    assert found.tests[0].nodeid == "t[\udcff]"
+    session = read(text.replace("85.085", "87").replace("t[x]", r"t[\udcff]"))
+    assert session.tests[0].nodeid == "t[\udcff]"
     assert 86.0 not in read(text).values
-    assert found.values[1] == median([86.0, median([84.915, 85.0])])
+    assert session.values[1] == median([86.0, median([84.915, 85.0])])
 
 
 def test_a_record_without_tests_is_an_empty_session() -> None:
@@ -121,7 +121,7 @@ def test_a_record_without_tests_is_an_empty_session() -> None:
 
 
 def outcome(text: str) -> SessionLevels | str:
-    """What is read, or why nothing is."""
+    """Return the levels read from a text, or the message of the refusal."""
     try:
         return read(text)
     except ValueError as error:
@@ -129,7 +129,7 @@ def outcome(text: str) -> SessionLevels | str:
 
 
 def whole_record() -> str:
-    """A record with everything that one can hold."""
+    """Return a record with everything that a record can hold."""
     asked = {"prompt": [1, 2, 3], "cache": "clear", "stream": False, "seed": 7, "evaluated": 3}
     request = RequestDigest.of({**asked, "sampling": {}, "grammar": None, "output_tokens": 4})
     counted = {
@@ -156,16 +156,16 @@ def test_whatever_becomes_of_a_value_it_is_read_or_refused_as_every_other_reader
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, file = whole_record(), tmp_path / "x.json"
-    texts = [text, *(one.text for one in damaged(text))]
+    texts = [text, *(variant.text for variant in damaged(text))]
     texts += [text.replace('"unit": "s"', extra, 1) for extra in EXTRAS]
     assert len(texts) > 200
-    quickly = [outcome(one) for one in texts]
+    outcomes = [outcome(variant) for variant in texts]
     monkeypatch.setattr(record_json, "fast_parser", lambda: parse)
     monkeypatch.setattr(record_json, "_check_quickly", refuse)
-    for one, found in zip(texts, quickly, strict=True):
-        assert outcome(one) == found, one
-        file.write_text(one)
-        with nullcontext() if isinstance(found, SessionLevels) else pytest.raises(BaselineError):
+    for variant, expected in zip(texts, outcomes, strict=True):
+        assert outcome(variant) == expected, variant
+        file.write_text(variant)
+        with nullcontext() if isinstance(expected, SessionLevels) else pytest.raises(BaselineError):
             read_record(file)
 
 

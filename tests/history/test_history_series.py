@@ -32,7 +32,7 @@ def history_of(project: Project, **choices: Any) -> History:
 
 
 def rates(group: Group) -> list[float]:
-    (series,) = (one for one in group.series if one.name == "tokens_per_sec")
+    (series,) = (candidate for candidate in group.series if candidate.name == "tokens_per_sec")
     return [round(value) for value in series.values.tolist()]
 
 
@@ -60,9 +60,9 @@ def test_a_session_of_no_known_commit_stands_at_its_time(
     project: Project, commit: str | None
 ) -> None:
     project.grow([10.0, 20.0, 30.0, 40.0], records={1: {"commit": commit}})
-    found = history_of(project)
-    assert rates(found.groups[0]) == [10, 20, 30, 40]
-    assert [session.known for session in found.sessions] == [True, False, True, True]
+    history = history_of(project)
+    assert rates(history.groups[0]) == [10, 20, 30, 40]
+    assert [session.known for session in history.sessions] == [True, False, True, True]
 
 
 def test_another_workload_is_another_series(project: Project) -> None:
@@ -210,27 +210,27 @@ def test_a_decision_whose_content_cannot_be_had_is_named(
     project.commit({committed: " " * 20_000})
     (project.top / device).symlink_to("/dev/zero")
     monkeypatch.setattr(record_reader, "MAX_BYTES", 10_000)
-    found = history_of(project)
-    assert len(found.sessions) == 2
-    assert found.unreadable[committed].startswith("its content is not in this clone, or far too")
-    assert found.unreadable[device] == "not a regular file, or far too long\nremove it"
+    history = history_of(project)
+    assert len(history.sessions) == 2
+    assert history.unreadable[committed].startswith("its content is not in this clone, or far too")
+    assert history.unreadable[device] == "not a regular file, or far too long\nremove it"
 
 
 def test_one_metric_of_a_quantity_is_shown_unless_more_are_asked_for() -> None:
-    there = ["time_per_output_token", "energy", "first_token", "tokens_per_sec", "inter_token_p95"]
-    assert wanted_metrics(None, there) == [
+    names = ["time_per_output_token", "energy", "first_token", "tokens_per_sec", "inter_token_p95"]
+    assert wanted_metrics(None, names) == [
         "tokens_per_sec",
         "first_token",
         "energy",
         "inter_token_p95",
     ]
-    assert wanted_metrics(["time_per_output_token"], there) == ["time_per_output_token"]
+    assert wanted_metrics(["time_per_output_token"], names) == ["time_per_output_token"]
 
 
 def test_series_point_at_their_sessions(project: Project) -> None:
     project.grow([10.0, 20.0, 30.0], records={1: {"invalid": ("busy",)}})
-    found = history_of(project)
-    for series in found.groups[0].series:
+    history = history_of(project)
+    for series in history.groups[0].series:
         assert series.sessions.tolist() == [0, 2]
         assert np.all(series.values > 0)
-    assert [session.recorded for session in found.sessions] == [moment(n) for n in range(3)]
+    assert [session.recorded for session in history.sessions] == [moment(n) for n in range(3)]

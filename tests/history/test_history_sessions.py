@@ -1,4 +1,4 @@
-"""Which records are read, from git and from the work tree, and what is said of the others."""
+"""Which records are read, from git and the work tree, and how the others are reported."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_missing_blob_is_named_and_the_others_are_read(grown: Project) -> None
     loose = grown.top / ".git/objects" / blob[:2] / blob[2:]
     loose.chmod(0o600)
     loose.unlink()
-    found = recorded(grown)
-    assert len(found.sessions) == 4
-    assert list(found.unreadable) == [path]
-    assert found.unreadable[path].startswith("its content is not in this clone, or far too long")
-    assert "git fetch --refetch" in found.unreadable[path].split("\n")[1]
+    records = recorded(grown)
+    assert len(records.sessions) == 4
+    assert list(records.unreadable) == [path]
+    assert records.unreadable[path].startswith("its content is not in this clone, or far too long")
+    assert "git fetch --refetch" in records.unreadable[path].split("\n")[1]
 
 
 def test_what_is_far_too_long_for_a_record_is_named(
@@ -56,9 +56,9 @@ def test_what_is_far_too_long_for_a_record_is_named(
     grown.commit({committed: " " * 20_000})
     (grown.top / untracked).write_text(" " * 20_000)
     monkeypatch.setattr(record_reader, "MAX_BYTES", 10_000)
-    found = recorded(grown)
-    assert len(found.sessions) == 5
-    assert list(found.unreadable) == [committed, untracked]
+    records = recorded(grown)
+    assert len(records.sessions) == 5
+    assert list(records.unreadable) == [committed, untracked]
 
 
 def test_uncommitted_records_are_read_from_the_work_tree(grown: Project) -> None:
@@ -79,9 +79,9 @@ def test_a_renamed_record_is_one_session(grown: Project) -> None:
     path = grown.git("ls-files", FOLDER).splitlines()[2]
     grown.git("mv", path, f"{FOLDER}/{KEY}/renamed.json")
     grown.commit({})
-    found = recorded(grown)
-    assert len(found.sessions) == 5
-    assert found.sessions[2].path == f"{FOLDER}/{KEY}/renamed.json"
+    records = recorded(grown)
+    assert len(records.sessions) == 5
+    assert records.sessions[2].path == f"{FOLDER}/{KEY}/renamed.json"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pipe in the file system")
@@ -92,11 +92,11 @@ def test_what_is_no_file_is_named(grown: Project) -> None:
     (folder / "folder.json" / "inside").touch()
     os.mkfifo(folder / "pipe.json")
     (folder / "device.json").symlink_to("/dev/zero")
-    found = recorded(grown)
-    assert len(found.sessions) == 5
+    records = recorded(grown)
+    assert len(records.sessions) == 5
     # Git lists no pipes.
     device = f"{FOLDER}/{KEY}/device.json"
-    assert found.unreadable == {device: "not a regular file, or far too long\nremove it"}
+    assert records.unreadable == {device: "not a regular file, or far too long\nremove it"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pipe in the file system")
@@ -108,9 +108,9 @@ def test_what_lies_in_a_committed_records_place_does_not_matter(grown: Project, 
         file.mkdir()
     elif what == "pipe":
         os.mkfifo(file)
-    found = recorded(grown)
-    assert len(found.sessions) == 5
-    assert found.unreadable == {}
+    records = recorded(grown)
+    assert len(records.sessions) == 5
+    assert records.unreadable == {}
 
 
 def test_a_record_in_another_machines_folder_is_named(grown: Project) -> None:
@@ -118,8 +118,8 @@ def test_a_record_in_another_machines_folder_is_named(grown: Project) -> None:
     path = grown.top / FOLDER / "other-machine" / "x.json"
     path.parent.mkdir()
     path.write_text(to_text(record))
-    found = recorded(grown)
-    assert found.unreadable == {
+    records = recorded(grown)
+    assert records.unreadable == {
         f"{FOLDER}/other-machine/x.json": f"a record of machine {KEY} in the folder of "
         f"other-machine\nmove it into the folder {KEY}"
     }
@@ -135,9 +135,9 @@ def test_git_that_is_gone_is_an_error(grown: Project, monkeypatch: pytest.Monkey
 def test_a_committed_record_that_was_changed_since_is_read_as_it_is_now(grown: Project) -> None:
     (path, *_) = sorted(grown.top.glob(f"{FOLDER}/{KEY}/*.json"))
     path.write_text(path.read_text().replace('"1 request', '"2 requests', 1))
-    found = recorded(grown)
-    assert found.unreadable == {}
-    summaries = [part.summary for session in found.sessions for part in session.levels.tests]
+    records = recorded(grown)
+    assert records.unreadable == {}
+    summaries = [part.summary for session in records.sessions for part in session.levels.tests]
     assert any(summary.startswith("2 requests") for summary in summaries)
 
 

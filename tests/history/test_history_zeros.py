@@ -1,4 +1,4 @@
-"""A metric that may be zero in the history: read fast and strictly alike, drawn, and searched."""
+"""A metric that may be zero in the history: read by both parsers, drawn, and searched."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_zeros_are_read_where_they_may_be_and_refused_elsewhere(
     else:
         monkeypatch.setattr(record_json, "parse", refuse_everything)
     for number in range(4):
-        found = read_levels(text_of(number, 0.0 if number else 0.9).encode())
-        assert found.values[1] == (0.0 if number else 0.9)
+        session = read_levels(text_of(number, 0.0 if number else 0.9).encode())
+        assert session.values[1] == (0.0 if number else 0.9)
     monkeypatch.undo()
     bad = text_of(4, 0.0).replace("0.41", "0.0")
     with pytest.raises(ValueError, match=r"samples\[0\]\[1\]: expected a number from 1e-15"):
@@ -50,11 +50,11 @@ def test_a_metric_that_fell_to_zero_is_shown(project: Project, show: Any) -> Non
     for number in range(12):
         path = f"{FOLDER}/{KEY}/{number:02}.json"
         project.commit({path: text_of(number, 0.9 if number < 6 else 0.0)}, day=number)
-    said = show("--dir", FOLDER, "--metric", "gpu_utilization")
-    (line,) = (line for line in said.out.splitlines() if line.strip().startswith("GPU busy"))
+    result = show("--dir", FOLDER, "--metric", "gpu_utilization")
+    (line,) = (line for line in result.out.splitlines() if line.strip().startswith("GPU busy"))
     assert "90.0%" in line
     assert "0.0%" in line.split()
-    assert "nan" not in said.out
+    assert "nan" not in result.out
     (test,) = json.loads(show("--dir", FOLDER, "--json").out)["tests"]
     assert test["metrics"]["gpu_utilization"]["values"][-1] == 0.0
 

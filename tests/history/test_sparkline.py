@@ -1,4 +1,4 @@
-"""A series as one line of bars."""
+"""A series drawn as one line of bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A browser for the tests of the page; reports are made with those of tests/report."""
+"""A browser for tests of the HTML page; the reports use the builders of tests/report."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ sys.path.append(str(Path(__file__).parents[1] / "report"))
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Debian's Chromium without a window."""
+    """Start Debian's Chromium without a window."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: apt-get install chromium chromium-driver")
     from pages import Browser
 
-    one = Browser(tmp_path_factory.mktemp("chromium"))
-    yield one
-    one.close()
+    chromium = Browser(tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, list[str]]]:
-    """A folder served on this machine, its address, and the paths that were asked of it."""
+    """Serve a folder on this machine; yield it, its address, and the paths that were requested."""
     folder, asked = tmp_path_factory.mktemp("pages"), list[str]()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -54,11 +54,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 
 @pytest.fixture
 def show(browser: Browser, served: tuple[Path, str, list[str]]) -> Callable[..., Page]:
-    """Write a report's page and open it."""
+    """Return a function that writes a report's page and opens it."""
     folder, address, asked = served
 
     def write_and_open(report: dict[str, Any], *, samples: bool = False, **view: Any) -> Page:
-        # The browser would keep one of the same name.
+        # The browser would cache a page of the same name.
         name = f"page-{len([*folder.iterdir()])}.html"
         write_html(report, folder / name, samples=samples)
         asked.clear()

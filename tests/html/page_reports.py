@@ -24,7 +24,7 @@ from pytest_llmperf.session.report_history import (
 from pytest_llmperf.session.result import CheckResult, DiagnosedCause, SessionResult, TestResult
 from pytest_llmperf.session.shown_timelines import shown_timelines
 
-#: What a name, a reason or a setting may hold, and must never become.
+#: Text that a name, a reason or a setting may hold and that must never become markup.
 HOSTILE = (
     "tests/t.py::test_x[</script><script>alert(1)</script>-<img src=x onerror=alert(2)>-"
     "\u2028\u2029\x1b[31m\udcff\u202e&amp;\"'`${7*7}{{7*7}}-->]"
@@ -39,7 +39,7 @@ def paired(
     iterations: int = 3,
     **fields: Any,
 ) -> TestResult:
-    """A test compared with another commit in pairs of processes, with timelines."""
+    """Return a test compared with another commit in pairs of processes, with timelines."""
     rng = random.Random(f"{nodeid} {slower}")
     rows = []
     for name, level in LEVELS.items():
@@ -71,7 +71,7 @@ def paired(
 
 
 def timed(rng: random.Random, tokens: int = 64) -> TestSamples:
-    """Samples of both sides with gaps, one of them a stall."""
+    """Return samples of both sides with gaps between tokens, one of them a stall."""
     processes = []
     for number in range(6):
         gaps = [rng.gauss(0.0118, 0.0002) for _ in range(3 * (tokens - 1))]
@@ -100,7 +100,7 @@ def _process(rng: random.Random, level: float, iterations: int) -> tuple[float, 
 
 
 def slow_and_explained() -> TestResult:
-    """A test that is slower than stored sessions, with causes, findings and a diagnosis."""
+    """Return a test that is slower than stored sessions, with causes, findings and a diagnosis."""
     return replace(
         short_answer(1.3),
         nodeid="tests/perf/test_chat.py::test_long_prompt",
@@ -122,7 +122,7 @@ def slow_and_explained() -> TestResult:
 
 
 def history() -> ReportHistory:
-    """Thirty earlier sessions of ``test_long_prompt``, with a change of level."""
+    """Return thirty earlier sessions of ``test_long_prompt``, with a change of level."""
     rng = random.Random(3)
     sessions = tuple(
         PastSession(f"2026-10-{day:02}T10:15:00Z", f"{day:02}" * 20, False, f"{day}.json")
@@ -137,7 +137,7 @@ def history() -> ReportHistory:
 
 
 def whole_session(*more: TestResult, **fields: Any) -> SessionResult:
-    """A session with every kind of content."""
+    """Return a session with every kind of content."""
     return session(
         slow_and_explained(),
         paired(slower=1.004),
@@ -160,7 +160,7 @@ def whole_session(*more: TestResult, **fields: Any) -> SessionResult:
 
 
 def telemetry(samples: int = 120) -> dict[str, Any]:
-    """A test's telemetry as the JSON report has it: a card that ran into its power limit."""
+    """Return a test's telemetry as in the JSON report: a card that ran into its power limit."""
     rng = random.Random(5)
     power = [min(450.0, 300 + 3 * i + rng.gauss(0, 6)) for i in range(samples)]
     heat = [55 + 20 * i / samples for i in range(samples)]
@@ -186,7 +186,7 @@ def telemetry(samples: int = 120) -> dict[str, Any]:
 
 
 def roofline() -> dict[str, Any]:
-    """A test's roofline as the JSON report has it."""
+    """Return a test's roofline as in the JSON report."""
     device = {
         "weight_bytes": 91e6,
         "cache_bytes": 4.2e6,
@@ -206,7 +206,7 @@ def roofline() -> dict[str, Any]:
 
 
 def whole_report(*more: TestResult, **fields: Any) -> dict[str, Any]:
-    """``whole_session`` as JSON, with telemetry and roofline."""
+    """Return ``whole_session`` as JSON, with telemetry and roofline."""
     report = session_json(whole_session(*more, **fields))
     for test in report["tests"][:2]:
         test["telemetry"], test["roofline"] = telemetry(), roofline()
@@ -215,20 +215,20 @@ def whole_report(*more: TestResult, **fields: Any) -> dict[str, Any]:
 
 
 def hostile_report() -> dict[str, Any]:
-    """A report with markup in every text."""
+    """Return a report with markup in every text."""
     report = whole_report()
 
     def poison(value: Any) -> Any:
         if isinstance(value, dict):
             fixed = _FIXED | ({"against"} if "looks" in value else set())
-            return {key: one if key in fixed else poison(one) for key, one in value.items()}
+            return {key: item if key in fixed else poison(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [poison(one) for one in value]
+            return [poison(item) for item in value]
         return f"{value} {HOSTILE}" if isinstance(value, str) else value
 
     poisoned: dict[str, Any] = poison(report)
     return poisoned
 
 
-#: Texts of fixed choices.
+#: Keys whose text is one of a fixed set of choices.
 _FIXED = frozenset({"verdict", "direction", "side", "picked", "unit", "fails"})

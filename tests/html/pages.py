@@ -15,7 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-#: Draws no conclusion from a chart's looks: only whether anything is painted on each.
+#: JavaScript that returns, for each chart, whether anything is painted on it.
 _PAINTED = """
 return [...document.querySelectorAll('.plot canvas')].map((canvas) => {
   const {width, height} = canvas;
@@ -55,7 +55,7 @@ class Browser:
         script: bool = True,
         media: str = "",
     ) -> Page:
-        """Open a page, with a scheme, a size and, if so, no script."""
+        """Open a page with a colour scheme, a window size and, where asked, no script."""
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -87,7 +87,7 @@ class Page:
         self._browser = browser
         self._driver = browser.driver
         self.address = address
-        #: What was asked of the server.
+        #: The paths that were requested from the server.
         self.asked = asked
 
     def js(self, code: str, *arguments: Any) -> Any:
@@ -105,7 +105,7 @@ class Page:
         return found
 
     def visible(self, selector: str) -> list[str]:
-        """Return the text of every matching element that takes room."""
+        """Return the text of every matching element that takes up space."""
         return list(
             self.js(
                 "return [...document.querySelectorAll(arguments[0])]"
@@ -124,17 +124,17 @@ class Page:
         ActionChains(self._driver).send_keys(pressed).perform()
 
     def errors(self) -> list[str]:
-        """Return what the console reports, the content policy's complaints included."""
+        """Return the messages of the console, including violations of the content policy."""
         return [entry["message"] for entry in self._driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the address of every request that the page made, itself included."""
-        found = []
+        """Return the address of every request that the page made, including its own."""
+        addresses = []
         for entry in self._driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
-                found.append(message["params"]["request"]["url"])
-        return found
+                addresses.append(message["params"]["request"]["url"])
+        return addresses
 
     def open_all(self) -> None:
         """Open every test and wait for its charts."""
@@ -159,7 +159,7 @@ class Page:
         raise AssertionError(f"{left} tests have no chart")
 
     def painted(self) -> list[bool]:
-        """Return of each chart whether anything is painted on it."""
+        """Return for each chart whether anything is painted on it."""
         return list(self.js(_PAINTED))
 
     def overflow(self) -> int:
@@ -170,13 +170,13 @@ class Page:
         return wider
 
     def picture(self, file: Path, selector: str = "body", height: int = 1000) -> None:
-        """Write a picture of an element's upper part, in few colours where pngquant is there."""
-        left, top, width, whole = self.js(
+        """Write a picture of an element's upper part, in few colours if pngquant is installed."""
+        left, top, width, full_height = self.js(
             "const at = document.querySelector(arguments[0]).getBoundingClientRect();"
             "return [at.left + scrollX, at.top + scrollY, at.width, at.height]",
             selector,
         )
-        clip = {"x": left, "y": top, "width": width, "height": min(whole, height), "scale": 1}
+        clip = {"x": left, "y": top, "width": width, "height": min(full_height, height), "scale": 1}
         shot = self._browser.command(
             "Page.captureScreenshot", captureBeyondViewport=True, clip=clip, format="png"
         )
@@ -186,5 +186,5 @@ class Page:
 
     def printed(self) -> bytes:
         """Return the page as a PDF."""
-        found = self._browser.command("Page.printToPDF", printBackground=True)
-        return base64.b64decode(found["data"])
+        pdf = self._browser.command("Page.printToPDF", printBackground=True)
+        return base64.b64decode(pdf["data"])

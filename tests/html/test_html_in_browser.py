@@ -25,7 +25,7 @@ PICTURES = os.environ.get("LLMPERF_SCREENSHOTS")
 
 @pytest.fixture
 def look(show: Show) -> Iterator[Show]:
-    """Open a report's page; no page may complain, or ask for anything but itself."""
+    """Open report pages and check that they log no errors and request only themselves."""
     seen: list[Page] = []
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""The page as a file: what it says, what it may do, and what of a report it refuses."""
+"""The HTML page as a file: its content, its permissions, and the reports it refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_llmperf.stored_json import ShapeError
 
 
 class Parsed(HTMLParser):
-    """The elements of a page, its texts, and what scripts and styles hold."""
+    """A parser that collects a page's elements, texts, scripts and styles."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
 
 
 def test_samples_are_counted_by_what_they_come_from(tmp_path: Path) -> None:
-    one = TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0),), processes=3)
+    test = TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0),), processes=3)
     for unit, plural in (("process", "processes"), ("block", "blocks")):
-        page = Parsed(written(session_json(session(one, unit=unit)), tmp_path)).text
+        page = Parsed(written(session_json(session(test, unit=unit)), tmp_path)).text
         assert f"at least 3 {plural} of 3 iterations a test" in page
         assert f"measured in 3 {plural}" in page
 
@@ -92,8 +92,8 @@ def test_verdicts_reasons_and_intervals_need_no_script(whole: Parsed) -> None:
 
 
 def test_the_worst_verdicts_come_first_and_are_open(whole: Parsed) -> None:
-    tests = [found for tag, found in whole.elements if tag == "details" and "data-v" in found]
-    assert [(one["data-v"], "open" in one) for one in tests] == [
+    tests = [attrs for tag, attrs in whole.elements if tag == "details" and "data-v" in attrs]
+    assert [(test["data-v"], "open" in test) for test in tests] == [
         ("regressed", True),
         ("regressed", True),
         ("no baseline", False),
@@ -103,7 +103,7 @@ def test_the_worst_verdicts_come_first_and_are_open(whole: Parsed) -> None:
 
 def test_the_page_may_run_itself_and_load_nothing(whole: Parsed) -> None:
     (policy,) = [
-        found["content"] for tag, found in whole.elements if "http-equiv" in found and tag == "meta"
+        attrs["content"] for tag, attrs in whole.elements if "http-equiv" in attrs and tag == "meta"
     ]
     data, script = whole.raw["script"]
     (style,) = whole.raw["style"]
@@ -113,22 +113,22 @@ def test_the_page_may_run_itself_and_load_nothing(whole: Parsed) -> None:
     assert str(policy).startswith("default-src 'none';")
     assert re.fullmatch(r"[A-Za-z0-9+/=.]+", data)
     loading = {"src", "srcset", "action", "style", "onclick", "onload"}
-    assert not [one for one in whole.elements if loading & one[1].keys()]
-    assert {found["href"] for _, found in whole.elements if "href" in found} == {"#tests"}
+    assert not [element for element in whole.elements if loading & element[1].keys()]
+    assert {attrs["href"] for _, attrs in whole.elements if "href" in attrs} == {"#tests"}
 
 
 def test_names_and_texts_are_never_markup(tmp_path: Path, whole: Parsed) -> None:
     text = written(hostile_report(), tmp_path)
-    found = Parsed(text)
-    # The same elements, attributes included, but for texts in them.
-    shape = [(tag, sorted(attributes)) for tag, attributes in found.elements]
+    page = Parsed(text)
+    # The same elements with the same attributes; only their texts differ.
+    shape = [(tag, sorted(attributes)) for tag, attributes in page.elements]
     assert shape == [(tag, sorted(attributes)) for tag, attributes in whole.elements]
-    assert len(found.raw["script"]) == 2
+    assert len(page.raw["script"]) == 2
     for character in ("\u2028", "\u2029", "\x1b", "\u202e"):
         assert character not in text
-    assert "</script><script>alert(1)</script>" in found.text
-    assert HOSTILE not in found.text
-    assert r"\u2028\u2029\x1b[31m\udcff\u202e" in found.text
+    assert "</script><script>alert(1)</script>" in page.text
+    assert HOSTILE not in page.text
+    assert r"\u2028\u2029\x1b[31m\udcff\u202e" in page.text
 
 
 def test_a_stored_report_gives_the_same_page(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_large_session_stays_below_a_megabyte(tmp_path: Path) -> None:
 
 
 def chart_numbers(text: str) -> dict[str, Any]:
-    """The charts' numbers of a page, as page.js reads them."""
+    """Return the numbers of a page's charts, as page.js reads them."""
     (data,) = re.findall(r'id="data">([^<]+)<', text)
     objects, values = (zlib.decompress(base64.b64decode(part)) for part in data.split("."))
     left = iter(values)
@@ -155,7 +155,7 @@ def chart_numbers(text: str) -> dict[str, Any]:
         if "q" not in found:
             return found
         low, step, size = found["q"]
-        return [None if one == 255 else low + one * step for one in islice(left, size)]
+        return [None if byte == 255 else low + byte * step for byte in islice(left, size)]
 
     numbers: dict[str, Any] = json.loads(objects, object_hook=revived)
     assert next(left, None) is None
@@ -167,7 +167,7 @@ def test_a_gpus_charts_show_its_processes_one_after_the_other(tmp_path: Path, te
     report = large_report(tests, 40)
     (gpu,) = chart_numbers(written(report, tmp_path))["tests"][1]["g"]
     assert gpu["s"] == sorted(gpu["s"])
-    assert {len(one["v"]) for one in gpu["c"]} == {len(gpu["s"])}
+    assert {len(chart["v"]) for chart in gpu["c"]} == {len(gpu["s"])}
     power = report["tests"][1]["telemetry"]["gpus"][0]["counters"]["power_w"]
     assert gpu["c"][0]["r"] == pytest.approx([power["min"], power["max"]], rel=1e-3)
 
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert page.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def damaged(path: Path, **change: Any) -> Path:
@@ -260,9 +260,9 @@ def test_tests_that_were_not_measured_are_shown_and_counted(tmp_path: Path) -> N
         {"nodeid": "t.py::skips", "outcome": "skipped", "reason": "no card", "location": None},
         {"nodeid": "t.py::fails", "outcome": "failed", "reason": "1 < 2", "location": where},
     ]
-    found = Parsed(written(report, tmp_path))
-    tests = [one for tag, one in found.elements if tag == "details" and "data-v" in one]
-    assert [(one["data-v"], "open" in one) for one in tests] == [
+    page = Parsed(written(report, tmp_path))
+    tests = [attrs for tag, attrs in page.elements if tag == "details" and "data-v" in attrs]
+    assert [(test["data-v"], "open" in test) for test in tests] == [
         ("regressed", True),
         ("regressed", True),
         ("not measured", True),
@@ -270,21 +270,21 @@ def test_tests_that_were_not_measured_are_shown_and_counted(tmp_path: Path) -> N
         ("pass", False),
         ("skipped", False),
     ]
-    assert len({one["id"] for one in tests}) == 6
+    assert len({test["id"] for test in tests}) == 6
     for part in ("1 not measured", "1 skipped", "t.py::fails 1 < 2", "tests/test_a.py:7"):
-        assert part in found.text
+        assert part in page.text
 
 
 def test_a_test_is_open_if_its_session_failed_it(tmp_path: Path) -> None:
     report = whole_report()
     report["session"]["fails"] += ["no baseline"]
-    found = Parsed(written(report, tmp_path))
-    tests = [one for tag, one in found.elements if tag == "details" and "data-v" in one]
-    assert [one["data-v"] for one in tests if "open" in one] == ["regressed"] * 2 + ["no baseline"]
+    page = Parsed(written(report, tmp_path))
+    tests = [attrs for tag, attrs in page.elements if tag == "details" and "data-v" in attrs]
+    assert [t["data-v"] for t in tests if "open" in t] == ["regressed"] * 2 + ["no baseline"]
 
 
 def test_numbers_that_nothing_measures_are_refused(tmp_path: Path) -> None:
-    """Charts and axes would overflow."""
+    """They would make charts and axes overflow."""
     report = whole_report()
     report["tests"][0]["metrics"][0]["samples"][0][0] = 1e300
     with pytest.raises(ShapeError, match=r"samples\[0\]\[0\]: expected a number up to 1e\+100"):
@@ -296,7 +296,7 @@ def test_numbers_that_nothing_measures_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_session_of_wild_samples_has_a_page(tmp_path: Path) -> None:
-    """The ends of an interval of so few, so different samples are no numbers to draw."""
+    """The interval of so few and so different samples has no finite end to draw."""
     wild = row("end_to_end", 1.0, 1.0, base=[1e18, 1e-15])
     data = session_json(session(TestResult("t.py::t", (wild,)), against="main"))
     assert data["tests"][0]["metrics"][0]["baseline"]["high"] is None

@@ -1,7 +1,7 @@
 """The terminal's output and a pull request's comment in Chromium: what fits, and how it looks.
 
 ``LLMPERF_SCREENSHOTS=docs/images`` writes the pictures of docs/verdicts.md and docs/report.md.
-The text of each is kept in ``shown/``, so that a picture of what is no longer printed is noticed.
+The text of each is kept in ``shown/``, so that outdated pictures are noticed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Open = Callable[[str], "Page"]
 PICTURES = os.environ.get("LLMPERF_SCREENSHOTS")
 SHOWN = Path(__file__).parent / "shown"
 MAKE_AGAIN = "LLMPERF_SCREENSHOTS=docs/images make test ARGS=tests/html WORKERS=0"
-#: GitHub takes images of any size, readers do not.
+#: In bytes. GitHub takes images of any size, readers do not.
 LARGEST = 150_000
 COLUMNS = 80
 WIDE = 120
@@ -67,7 +67,7 @@ pre {{ background: #f6f8fa; padding: 12px }}
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Open:
-    """Open a text of HTML."""
+    """Return a function that opens HTML text in the browser."""
 
     def write_and_open(html: str) -> Page:
         file = tmp_path / "page.html"
@@ -78,7 +78,7 @@ def opened(browser: Browser, tmp_path: Path) -> Open:
 
 
 def picture(page: Page, name: str, selector: str) -> None:
-    """Write a picture for the docs, or hold the page to the text of the one that is there."""
+    """Write a picture for the docs where asked, and compare the page with its stored text."""
     if PICTURES:
         file = Path(PICTURES, f"{name}.png")
         page.picture(file, selector, 1400)
@@ -87,7 +87,7 @@ def picture(page: Page, name: str, selector: str) -> None:
 
 
 def same_text(page: Page, name: str, selector: str) -> None:
-    """Hold a page to its text in ``shown/``, which is written together with the pictures."""
+    """Compare a page with its text in ``shown/``, which is written together with the pictures."""
     lines = [line.rstrip() for line in page.text(selector).strip().splitlines()]
     text, file = "\n".join(lines) + "\n", SHOWN / f"{name}.txt"
     if PICTURES:
@@ -97,7 +97,7 @@ def same_text(page: Page, name: str, selector: str) -> None:
 
 
 def passing() -> SessionResult:
-    """Three tests, a little faster than ten stored sessions."""
+    """Return three tests, a little faster than ten stored sessions."""
     names = ("test_short_answer", "test_long_prompt", "test_summary")
     tests = (
         replace(short_answer(1 - n / 100), nodeid=f"tests/perf/test_chat.py::{name}")
@@ -107,7 +107,7 @@ def passing() -> SessionResult:
 
 
 def slower() -> TestResult:
-    """A test that is 12% slower than its merge base, with the setting that explains it."""
+    """Return a test that is 12% slower than its merge base, with the setting that explains it."""
     changed = "llm.n_ubatch: base 512, candidate 32"
     return replace(paired(SUMMARY, 1.12), differences=(changed,), causes=(changed,))
 
@@ -117,12 +117,12 @@ def failing() -> SessionResult:
 
 
 def titled(title: str, mark: str, width: int = COLUMNS) -> str:
-    """A line of pytest's, as wide as the terminal."""
+    """Return a title line like pytest's, as wide as the terminal."""
     return f" {title} ".center(width, mark)
 
 
 def ansi(*lines: str, width: int = COLUMNS) -> str:
-    """Lines of a terminal with ANSI colours as HTML."""
+    """Return lines with ANSI colours as the HTML of a terminal."""
     console = Console(file=io.StringIO(), width=width, record=True, legacy_windows=False)
     console.print(Text.from_ansi("\n".join(lines)), overflow="ignore", no_wrap=True)
     code = console.export_html(theme=MONOKAI, code_format="{code}", inline_styles=True)
@@ -152,7 +152,7 @@ def test_the_whole_table_of_a_wide_terminal_has_intervals_and_evidence(opened: O
 
 
 def failing_page(opened: Open, width: int) -> Page:
-    """What a session prints in which one test is slower than the main branch."""
+    """Open the output of a session in which one test is slower than the main branch."""
     command = "pytest -m perf --llmperf-against main"
     story = io.StringIO()
     writer = TerminalWriter(story)
@@ -197,7 +197,7 @@ def test_a_comment_shows_the_worst_first_and_folds_the_rest(opened: Open, tmp_pa
 
 
 def comment(result: SessionResult, folder: Path) -> str:
-    """The page that ``llmperf report --markdown`` makes of a session, rendered as on GitHub."""
+    """Return the page of ``llmperf report --markdown`` for a session, rendered as on GitHub."""
     report, page = folder / "session.json", folder / "comment.md"
     report.write_text(json.dumps(session_json(result)), encoding="utf-8")
     assert main(["report", str(report), "--markdown", "-o", str(page)]) == 0

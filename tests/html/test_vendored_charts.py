@@ -1,4 +1,4 @@
-"""The chart library in the package is the one that its npm package has."""
+"""The vendored chart library is identical to that in its npm package."""
 
 from __future__ import annotations
 

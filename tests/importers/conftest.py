@@ -21,7 +21,7 @@ def llmperf(
     def run(*words: object) -> Output:
         try:
             status = main([str(word) for word in words])
-        except SystemExit as stop:  # how argparse refuses
+        except SystemExit as stop:  # argparse refused the arguments
             status = int(stop.code or 0)
         return Output(status, *capsys.readouterr())
 

@@ -1,4 +1,4 @@
-"""Commands of this folder's tests, and the files that they import."""
+"""Helpers of this folder's tests: commands, files to import, and stored sessions."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class Output(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The output with its line breaks as spaces."""
+        """Return the output with its line breaks as spaces."""
         return " ".join(self.out.split())
 
 
-#: Runs ``llmperf`` with these words in the test's own folder.
+#: Runs ``llmperf`` with the given words in the test's own folder.
 Command = Callable[..., Output]
 
 
 def stored(folder: Path = Path("base")) -> list[BaselineRecord]:
-    """The sessions in a folder of baselines, by path."""
+    """Return the sessions in a folder of baselines, in the order of their paths."""
     return [read_record(path) for path in sorted(folder.rglob("*.json"))]
 
 
 def value(record: BaselineRecord, test: str, metric: str) -> list[list[float]]:
-    """A test's samples: runs x repetitions."""
+    """Return a test's samples: runs x repetitions."""
     return [list(run) for run in record.tests[test].metrics[metric].samples]
 
 
 def changed(name: str, path: Path, change: Callable[[Any], Any]) -> Path:
-    """Write a changed copy of a file of one JSON document."""
+    """Write a changed copy of a JSON file, and return its path."""
     data = json.loads((DATA / name).read_text())
-    made = change(data)
-    path.write_text(json.dumps(data if made is None else made))
+    replacement = change(data)
+    path.write_text(json.dumps(data if replacement is None else replacement))
     return path

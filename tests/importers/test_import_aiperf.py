@@ -74,9 +74,9 @@ def test_units_are_those_that_the_file_names(llmperf: Command, tmp_path: Path) -
 
     llmperf("import", ONE, "--dir", "ms")
     llmperf("import", changed(ONE.name, tmp_path / "s.json", in_seconds), "--dir", "s")
-    (one,), (other,) = stored(Path("ms")), stored(Path("s"))
+    (first,), (second,) = stored(Path("ms")), stored(Path("s"))
     for metric in ("first_token", "tokens_per_sec"):
-        assert value(one, TEST, metric)[0] == pytest.approx(value(other, TEST, metric)[0])
+        assert value(first, TEST, metric)[0] == pytest.approx(value(second, TEST, metric)[0])
     done = llmperf("import", changed(ONE.name, tmp_path / "f.json", in_furlongs), "--dir", "f")
     assert (
         "time_to_first_token.unit: expected one of ms, s, sec, us, ns, got 'furlongs'" in done.err

@@ -1,4 +1,4 @@
-"""Files that can not be imported: problem, place and fix are named, and nothing is stored."""
+"""Files that can't be imported: errors name problem, place and fix; nothing is stored."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_texts_of_requests_are_dropped_while_a_file_is_read(tmp_path: Path) -> N
 def test_a_value_that_no_session_can_hold_refuses_its_file_only(
     llmperf: Command, tmp_path: Path
 ) -> None:
-    """A date in the year 1, or a setting that is no number: the others are still imported."""
+    """A date in the year 1, or a NaN as a setting; other files are still imported."""
 
     def in_the_year_1(data: dict[str, Any]) -> None:
         data["date"] = "00010101-000000"
@@ -176,7 +176,7 @@ def test_a_value_that_no_session_can_hold_refuses_its_file_only(
 def test_no_session_is_stored_that_could_not_be_read_again(
     llmperf: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would stop every later session that reads the folder."""
+    """Such a session would stop every later session that reads the folder."""
     from pytest_llmperf.baselines import record
 
     monkeypatch.setattr(record, "MAX_BYTES", 1 << 20)

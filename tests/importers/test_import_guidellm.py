@@ -21,8 +21,8 @@ def test_decode_is_pooled_over_requests_and_times_are_seconds(llmperf: Command) 
     assert done.status == 0, done.err
     (session,) = stored()
     requests = json.loads(SYNC.read_text())["benchmarks"][0]["requests"]["successful"]
-    times = [one["info"]["timings"] for one in requests]
-    steps = sum(one["output_tokens"] - 1 for one in requests)
+    times = [request["info"]["timings"] for request in requests]
+    steps = sum(request["output_tokens"] - 1 for request in requests)
     seconds = sum(t["last_token_iteration"] - t["first_token_iteration"] for t in times)
     firsts = sorted(t["first_token_iteration"] - t["request_start"] for t in times)
     expected = {
@@ -72,11 +72,11 @@ def test_a_run_that_time_ended_has_no_sum_and_a_load_without_requests_no_run(
 
 def test_loads_are_tests_of_their_own(llmperf: Command, tmp_path: Path) -> None:
     def two_rates(data: dict[str, Any]) -> None:
-        (one,) = data["benchmarks"]
-        other = json.loads(json.dumps(one))
-        other["config"]["strategy"] = {"type_": "constant", "rate": 2.5, "max_concurrency": 8}
-        other["start_time"] += 60
-        data["benchmarks"].append(other)
+        (benchmark,) = data["benchmarks"]
+        second = json.loads(json.dumps(benchmark))
+        second["config"]["strategy"] = {"type_": "constant", "rate": 2.5, "max_concurrency": 8}
+        second["start_time"] += 60
+        data["benchmarks"].append(second)
 
     file = changed(SYNC.name, tmp_path / "rates.json", two_rates)
     assert llmperf("import", file, "--dir", "base").status == 0

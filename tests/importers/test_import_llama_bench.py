@@ -18,11 +18,11 @@ def test_two_files_are_one_session_with_two_samples_of_their_repetitions(llmperf
     assert list(session.tests) == ["llama-bench::pp32", "llama-bench::tg16"]
     rows = [json.loads(path.read_text()) for path in (ONE, TWO)]
     tg = [next(row["samples_ts"] for row in file if row["n_gen"]) for file in rows]
-    found = value(session, "llama-bench::tg16", "tokens_per_sec")
-    assert [len(run) for run in found] == [3, 3]
+    runs = value(session, "llama-bench::tg16", "tokens_per_sec")
+    assert [len(run) for run in runs] == [3, 3]
     assert all(
         abs(a / b - 1) < 1e-8
-        for run, raw in zip(found, tg, strict=True)
+        for run, raw in zip(runs, tg, strict=True)
         for a, b in zip(run, raw, strict=True)
     )
     assert set(session.tests["llama-bench::pp32"].metrics) == {"prefill_tokens_per_sec"}
@@ -77,8 +77,8 @@ def test_prompt_and_generation_in_one_number_are_refused_by_name(
     assert "only results of prompt and generation together (-pg)" in alone.err
     assert "run llama-bench with -p and -n" in alone.err
     rows = json.loads((DATA / "llama-bench-pg.json").read_text())
-    both = changed(ONE.name, tmp_path / "both.json", lambda data: [*data, *rows])
-    done = llmperf("import", both, "--dir", "base")
+    combined = changed(ONE.name, tmp_path / "both.json", lambda data: [*data, *rows])
+    done = llmperf("import", combined, "--dir", "base")
     assert "samples_ts of pp32+tg8 -> left out: prompt and generation in one number" in done.words
     assert len(stored()[0].tests) == 2
 

@@ -41,5 +41,5 @@ def test_without_the_rounds_the_median_is_the_sample(llmperf: Command, tmp_path:
 
     file = changed(ONE.name, tmp_path / "many.json", many)
     assert llmperf("import", file, "--dir", "many").status == 0
-    samples = [value(one, TEST, "end_to_end") for one in stored(Path("many")) if TEST in one.tests]
+    samples = [value(s, TEST, "end_to_end") for s in stored(Path("many")) if TEST in s.tests]
     assert [len(run) for runs in samples for run in runs] == [1]

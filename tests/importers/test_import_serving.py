@@ -100,8 +100,8 @@ def test_other_concurrency_under_the_same_name_is_other_work(
 
     file = changed(SINGLE.name, tmp_path / "bursts.json", rename)
     assert llmperf("import", SINGLE, file, "--dir", "base", "--machine", "box").status == 0
-    one, other = stored()
-    assert one.tests[VLLM].workload != other.tests[VLLM].workload
+    first, second = stored()
+    assert first.tests[VLLM].workload != second.tests[VLLM].workload
     files = sorted(Path("base").rglob("*.json"))
     done = llmperf("compare", *files)
     assert done.status == 2
@@ -122,7 +122,7 @@ def test_failed_requests_make_a_run_invalid(llmperf: Command, tmp_path: Path) ->
 def test_lines_of_one_file_are_runs_of_their_own(llmperf: Command) -> None:
     done = llmperf("import", DATA / "sglang.jsonl", "--dir", "base")
     assert done.status == 0, done.err
-    sessions = {next(iter(one.tests)): one for one in stored()}
+    sessions = {next(iter(record.tests)): record for record in stored()}
     single = sessions["sglang::random[concurrency=1,requests=16]"]
     assert single.session.processes == 2
     assert len(sessions) == 2
@@ -151,4 +151,4 @@ def test_a_grown_file_adds_its_new_lines_only(llmperf: Command, tmp_path: Path) 
     first, second = stored()
     assert first.recorded == second.recorded == "2026-03-01T12:00:00Z"
     assert first.tests != second.tests
-    assert [one.session.processes for one in (first, second)] == [1, 1]
+    assert [record.session.processes for record in (first, second)] == [1, 1]

@@ -1,4 +1,4 @@
-"""Imported sessions: recognised again, compared, drawn, and never the baseline of a test."""
+"""Imported sessions: never stored twice, compared, drawn, and never a test's baseline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VLLM = (DATA / "vllm-single-1.json", DATA / "vllm-single-2.json")
 
 
 def slower(name: str, path: Path, factor: float) -> Path:
-    """A llama-bench file of another hour, with rates divided by a factor."""
+    """Write a copy of a llama-bench file with another time, and rates divided by a factor."""
 
     def change(rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -38,9 +38,9 @@ def test_the_same_file_is_recognised_and_not_stored_twice(llmperf: Command, tmp_
         assert again.status == 0
         assert "all imported before, in base/imported-llama-bench_" in again.words
         assert "nothing is new, so nothing was stored" in again.words
-    both = llmperf("import", TWO, TWO, "--dir", "base")
-    assert "all imported before, in llama-bench-2.json of this import" in both.words
-    assert [one.session.processes for one in stored()] == [1, 1]
+    twice = llmperf("import", TWO, TWO, "--dir", "base")
+    assert "all imported before, in llama-bench-2.json of this import" in twice.words
+    assert [record.session.processes for record in stored()] == [1, 1]
 
 
 def test_a_dry_run_stores_nothing(llmperf: Command) -> None:
@@ -108,9 +108,9 @@ def test_an_imported_session_is_never_a_baseline_of_a_test(llmperf: Command) -> 
     llmperf("import", ONE, "--dir", "base")
     (session,) = stored()
     store = BaselineStore(Path("base"))
-    found = find_baseline(store, session.machine, session.model)
-    assert (found.records, found.refused, found.near) == ((), (), None)
-    # The very same record counts once it is this plugin's own.
+    baseline = find_baseline(store, session.machine, session.model)
+    assert (baseline.records, baseline.refused, baseline.near) == ((), (), None)
+    # The same record counts if this plugin measured it.
     own = replace(session, imported=None, recorded="2026-11-01T00:00:00Z")
     store.write(own)
     assert len(find_baseline(store, session.machine, session.model).records) == 1
@@ -142,11 +142,11 @@ def test_report_shows_imported_sessions(llmperf: Command) -> None:
     assert "llama-bench::tg16" in page.out
     bmf = llmperf("report", file, "--bmf")
     assert bmf.status == 0, bmf.err
-    found = json.loads(bmf.out)
-    assert found.keys() == {"llama-bench::pp32", "llama-bench::tg16"}
+    data = json.loads(bmf.out)
+    assert data.keys() == {"llama-bench::pp32", "llama-bench::tg16"}
     runs = session.tests["llama-bench::tg16"].metrics["tokens_per_sec"].samples
     low, high = sorted(median(run) for run in runs)
-    assert low <= found["llama-bench::tg16"]["tokens_per_sec"]["value"] <= high
+    assert low <= data["llama-bench::tg16"]["tokens_per_sec"]["value"] <= high
 
 
 def test_requests_at_once_are_never_compared_with_single_ones(llmperf: Command) -> None:

@@ -1,4 +1,4 @@
-"""The stand-in NVIDIA library, built once, and a card of it for every test."""
+"""The stand-in NVIDIA library, built once, and a stand-in card for every test."""
 
 from __future__ import annotations
 

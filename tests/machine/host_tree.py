@@ -1,4 +1,4 @@
-"""A machine made of the files that the kernel shows, for what this one may lack."""
+"""A machine made of the files that the kernel shows, for features that a real one may lack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_llmperf.machine.host import HostReport, HostWatch
 
 #: CPU numbers of the trees.
 CPUS = (0, 1)
-#: One thread, and room beside it.
+#: One thread, and a core to spare.
 NEED = Need(threads=1, cores=2)
 #: Long enough for shares of time to be judged.
 WINDOW = 0.6
@@ -42,7 +42,7 @@ class Tree:
         self.write("proc/pressure/memory", "\n".join(lines))
 
     def watched(self, change: Change, *, wait: float = 0.0) -> HostReport:
-        """What a watch reports of a window in which ``change`` happened."""
+        """Return what a watch reports of a window in which ``change`` happened."""
         watch = HostWatch(root=self.root, cpus=CPUS)
         change()
         time.sleep(wait)
@@ -50,7 +50,7 @@ class Tree:
 
 
 def names(report: HostReport, need: Need | None = None) -> list[tuple[str, str]]:
-    return [(one.name, one.severity) for one in judge_host(report, need or NEED)]
+    return [(finding.name, finding.severity) for finding in judge_host(report, need or NEED)]
 
 
 def only(report: HostReport, need: Need | None = None) -> FitnessFinding:

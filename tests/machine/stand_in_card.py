@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 
 
 def build(folder: Path) -> Path:
-    """Compile the library into a folder; a loader that looks there first finds it."""
+    """Compile the library into a folder, for a loader that looks there first; return it."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the binding finds its library by this name on Linux only")
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -43,12 +43,12 @@ class Card:
         self.set("")
 
     def set(self, text: str) -> None:
-        """Answer this from now on."""
+        """Answer from this scenario from now on."""
         self.path.write_text(text)
 
     @property
     def environ(self) -> dict[str, str]:
-        """What makes a process see the card."""
+        """Environment variables that make a process see the card."""
         return {"LD_LIBRARY_PATH": str(self.library), "LLMPERF_NVML_SCENARIO": str(self.path)}
 
     def run(self, code: str, **environ: str) -> Any:
@@ -76,9 +76,9 @@ class Card:
         tokens: int = 100,
         **environ: str,
     ) -> dict[str, Any]:
-        """Watch one iteration of ``seconds`` as an engine on GPU 0 that holds ``tenant``.
+        """Watch one iteration of ``seconds`` as an engine that holds ``tenant`` bytes on GPU 0.
 
-        ``during`` runs in the middle of it; ``more(lines)`` there adds to the scenario.
+        The code ``during`` runs in the middle; its ``more(lines)`` adds to the scenario.
         """
         self.set(text)
         arguments = f"{seconds!r}, {tokens!r}, {tenant!r}, {during!r}"

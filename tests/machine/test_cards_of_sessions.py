@@ -12,7 +12,7 @@ from pytest_llmperf.machine.gpu.claims import claimed_cards
 DEFAULT = {"n_gpu_layers": -1, "split_mode": "layer", "main_gpu": 0}
 CLAIMED = "__import__('pytest_llmperf.machine.gpu.claims', fromlist=['_']).claimed_cards"
 EIGHT = scenario("eight_devices")
-#: Two models: which one CUDA calls 0 depends on which one is faster.
+#: Two models of cards: CUDA calls the faster one 0.
 MIXED = EIGHT.replace("16 NVIDIA H100 80GB HBM3", "16 NVIDIA RTX A400", 1)
 EVERY = [f"GPU-{number}{number}00" for number in range(8)]
 
@@ -26,8 +26,8 @@ def show(*numbers: str, **also: str) -> dict[str, str]:
 
 def check(ask_nvml: Any, text: str, cases: Sequence[Case]) -> None:
     asked = [(backend, {**DEFAULT, **llm}, environ) for backend, llm, environ, _ in cases]
-    found = ask_nvml(f"[{CLAIMED}(*one) for one in {asked!r}]", text)
-    for case, cards in zip(cases, found, strict=True):
+    answers = ask_nvml(f"[{CLAIMED}(*one) for one in {asked!r}]", text)
+    for case, cards in zip(cases, answers, strict=True):
         assert cards == (None if case[3] is None else list(case[3])), case
 
 

@@ -1,4 +1,4 @@
-"""Clocks, governors and heat of the CPU, as trees of the files that the kernel shows of them."""
+"""Clocks, governors and heat of the CPU, read from trees of files as the kernel shows them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_cpu_that_was_too_hot_is_found(
 
 
 def _clocks(tree: Tree, *megahertz: int) -> HostReport:
-    """What a watch reports whose looks saw these clocks, one after the other."""
+    """Return the report of a watch whose looks saw these clocks, one after another."""
     tree.cpus("cpufreq/scaling_cur_freq", megahertz[0] * 1000)
     watch = HostWatch(root=tree.root, cpus=CPUS)
     for clock in megahertz[1:]:
@@ -118,7 +118,7 @@ def test_the_cpu_has_a_clock_while_an_engine_computes_on_it(
         ("schedutil", "acpi-cpufreq", None, False),
         ("powersave", "acpi-cpufreq", None, True),
         ("conservative", "acpi-cpufreq", None, True),
-        # There it follows the load, and is what every desktop has.
+        # With this driver powersave follows the load, and every desktop has it.
         ("powersave", "intel_pstate", "balance_performance", False),
         ("powersave", "intel_pstate", "power", True),
         ("powersave", "amd-pstate-epp", "balance_power", True),

@@ -20,9 +20,9 @@ SIZE = 64 * 1024 * 1024
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file on a disk, in memory from its beginning to its end."""
-    kinds = {one.mountpoint: one.fstype for one in psutil.disk_partitions(all=True)}
-    mounted = next(one for one in (tmp_path, *tmp_path.parents) if str(one) in kinds)
+    """A file on a disk, with all of its pages in memory."""
+    kinds = {disk.mountpoint: disk.fstype for disk in psutil.disk_partitions(all=True)}
+    mounted = next(path for path in (tmp_path, *tmp_path.parents) if str(path) in kinds)
     if kinds[str(mounted)] in ("tmpfs", "ramfs"):
         pytest.skip(f"{mounted} is in memory only")
     made = tmp_path / "model.gguf"
@@ -33,18 +33,18 @@ def file(tmp_path: Path) -> Path:
 
 
 def resident(file: Path) -> float:
-    """The share of a file's pages that are in memory (mincore(2))."""
+    """Return the share of a file's pages that are in memory (mincore(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE) as mapped:
         pages = SIZE // mmap.PAGESIZE
-        found = (ctypes.c_ubyte * pages)()
+        flags = (ctypes.c_ubyte * pages)()
         start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-        assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(SIZE), found) == 0
-    return sum(one & 1 for one in found) / pages
+        assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(SIZE), flags) == 0
+    return sum(flag & 1 for flag in flags) / pages
 
 
 def large_pages(file: Path) -> int:
-    """The bytes of a file that are mapped in large pages."""
+    """Return the number of bytes of a file that are mapped in large pages."""
     with file.open("rb") as stream:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         with mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ):
@@ -66,7 +66,7 @@ def test_pages_are_dropped_and_come_back(file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "posix_fadvise", noted)
     assert resident(file) == 1.0
     read_again([file])
-    # Never more than a window is missing, whenever it ends.
+    # Never more than a window is missing, whenever reading stops.
     assert len(dropped) == 4
     assert all(0.7 < share < 1.0 for share in dropped)
     assert resident(file) == 1.0

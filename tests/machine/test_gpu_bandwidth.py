@@ -1,4 +1,4 @@
-"""The memory bandwidth of GPUs, from what the driver says, asked of a stand-in library."""
+"""The memory bandwidth of GPUs, from what the driver in a stand-in library reports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_card_has_its_own(ask_nvml: Any) -> None:
         "NVIDIA GeForce RTX 4090", 24564, 384, 10501, index=1
     )
     found = ask_nvml("gpu_bandwidths()", scenario)
-    assert [round(one["bytes_per_s"] / 1e9) for one in found] == [300, 1008]
+    assert [round(gpu["bytes_per_s"] / 1e9) for gpu in found] == [300, 1008]
     (hidden,) = ask_nvml("gpu_bandwidths()", scenario, CUDA_VISIBLE_DEVICES="1")
     assert hidden["gpu"] == "NVIDIA GeForce RTX 4090"
 

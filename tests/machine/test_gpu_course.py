@@ -1,4 +1,4 @@
-"""The course of a GPU's counters, as a report shows it."""
+"""A GPU's counters over time, as a report shows them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def readings(count: int, start: float = 100.0, **counters: float) -> list[Readin
 
 
 def test_times_begin_with_the_process_and_unread_counters_are_left_out() -> None:
-    found = course_of(readings(3, power_w=300.0), without=frozenset({"gpu_busy"}))
-    assert [round(one, 2) for one in found.seconds] == [0.0, 0.05, 0.1]
-    assert found.counters == {"power_w": (300.0,) * 3}
+    course = course_of(readings(3, power_w=300.0), without=frozenset({"gpu_busy"}))
+    assert [round(second, 2) for second in course.seconds] == [0.0, 0.05, 0.1]
+    assert course.counters == {"power_w": (300.0,) * 3}
     assert course_of([]) == Course()
     assert course_of(readings(3, power_w=300.0), without=frozenset({"power_w"})).counters == {}
 
@@ -21,17 +21,17 @@ def test_times_begin_with_the_process_and_unread_counters_are_left_out() -> None
 def test_processes_are_joined_end_to_end() -> None:
     first = course_of(readings(2, power_w=300.0))
     second = course_of(readings(3, 200.0, power_w=310.0, sm_mhz=2500))
-    found = first.joined(second)
-    assert found.processes == (0, 2)
-    assert found.counters["power_w"] == (300.0, 300.0, 310.0, 310.0, 310.0)
-    assert found.counters["sm_mhz"] == (None, None, 2500, 2500, 2500)
+    course = first.joined(second)
+    assert course.processes == (0, 2)
+    assert course.counters["power_w"] == (300.0, 300.0, 310.0, 310.0, 310.0)
+    assert course.counters["sm_mhz"] == (None, None, 2500, 2500, 2500)
 
 
 def test_a_long_course_is_thinned_evenly() -> None:
-    found = Course()
+    course = Course()
     for number in range(20):
-        found = found.joined(course_of(readings(500, 100.0 * number, power_w=float(number))))
-    data = found.to_json()
+        course = course.joined(course_of(readings(500, 100.0 * number, power_w=float(number))))
+    data = course.to_json()
     assert MAX_SAMPLES / 2 <= len(data["seconds"]) <= MAX_SAMPLES
     power = data["counters"]["power_w"]
     assert [power[begin] for begin in data["processes"]] == [float(n) for n in range(20)]

@@ -1,4 +1,4 @@
-"""What a card did that makes a measurement unfit, found through the real binding."""
+"""Findings on a card that make a measurement unfit, through the real binding."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GIB = 1 << 30
 
 
 def only(found: dict[str, Any], *, besides: str = "") -> dict[str, Any]:
-    """Return the one finding, besides one that comes with it."""
-    (one,) = [finding for finding in found["findings"] if finding["name"] != besides]
-    assert one["name"] in CHECKS
-    return dict(one)
+    """Return the only finding other than the one named ``besides``."""
+    (single,) = [finding for finding in found["findings"] if finding["name"] != besides]
+    assert single["name"] in CHECKS
+    return dict(single)
 
 
 @pytest.mark.parametrize("name", ["healthy", "eight_devices", "mig", "unsupported"])
@@ -34,11 +34,11 @@ def test_a_healthy_card_has_no_findings(card: Card, name: str) -> None:
 
 
 def test_a_card_too_hot_is_invalid_with_its_temperature(card: Card) -> None:
-    found = only(card.observe(scenario("thermal_throttle")), besides="gpu_hot")
-    assert (found["name"], found["severity"]) == ("gpu_throttled", "invalid")
-    assert found["text"].startswith(f"the {NAME} lowered its clocks in ")
-    assert found["text"].endswith("too hot (software thermal slowdown), at 89 °C")
-    assert found["evidence"]["samples"] == found["evidence"]["of"] > 1
+    finding = only(card.observe(scenario("thermal_throttle")), besides="gpu_hot")
+    assert (finding["name"], finding["severity"]) == ("gpu_throttled", "invalid")
+    assert finding["text"].startswith(f"the {NAME} lowered its clocks in ")
+    assert finding["text"].endswith("too hot (software thermal slowdown), at 89 °C")
+    assert finding["evidence"]["samples"] == finding["evidence"]["of"] > 1
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_card_too_hot_is_invalid_with_its_temperature(card: Card) -> None:
     [("8", "heat or power supply"), ("40", "hardware thermal"), ("80", "power brake")],
 )
 def test_every_slowdown_is_named(card: Card, bits: str, words: str) -> None:
-    found = only(card.observe(scenario("healthy") + f"throttle 0 {bits}\n"))
-    assert (found["name"], found["severity"]) == ("gpu_throttled", "invalid")
-    assert words in found["text"]
+    finding = only(card.observe(scenario("healthy") + f"throttle 0 {bits}\n"))
+    assert (finding["name"], finding["severity"]) == ("gpu_throttled", "invalid")
+    assert words in finding["text"]
 
 
 @pytest.mark.parametrize("bits", ["1", "2", "10", "100"])
@@ -58,21 +58,21 @@ def test_what_is_no_slowdown_is_not_reported(card: Card, bits: str) -> None:
 
 
 def test_a_card_at_its_power_limit_is_only_noted(card: Card) -> None:
-    found = only(card.observe(scenario("power_cap")))
-    assert (found["name"], found["severity"]) == ("gpu_power_cap", "note")
-    assert "at its power limit of 450 W in" in found["text"]
+    finding = only(card.observe(scenario("power_cap")))
+    assert (finding["name"], finding["severity"]) == ("gpu_power_cap", "note")
+    assert "at its power limit of 450 W in" in finding["text"]
 
 
 def test_a_card_that_gets_hot_meanwhile_is_warned_of(card: Card) -> None:
-    found = only(card.observe(scenario("healthy"), during="more('temperature 0 87 90')"))
-    assert (found["name"], found["severity"]) == ("gpu_hot", "warn")
-    assert found["text"].endswith("reached 87 °C while decoding; it slows down at 90 °C")
+    finding = only(card.observe(scenario("healthy"), during="more('temperature 0 87 90')"))
+    assert (finding["name"], finding["severity"]) == ("gpu_hot", "warn")
+    assert finding["text"].endswith("reached 87 °C while decoding; it slows down at 90 °C")
 
 
 def test_low_clocks_without_a_reason_are_warned_of(card: Card) -> None:
-    found = only(card.observe(scenario("healthy") + "clocks 0 1200 3105 10251 10501\n"))
-    assert (found["name"], found["severity"]) == ("gpu_clocks_low", "warn")
-    assert "at a SM clock of 1200 MHz, 39% of its highest (3105 MHz)" in found["text"]
+    finding = only(card.observe(scenario("healthy") + "clocks 0 1200 3105 10251 10501\n"))
+    assert (finding["name"], finding["severity"]) == ("gpu_clocks_low", "warn")
+    assert "at a SM clock of 1200 MHz, 39% of its highest (3105 MHz)" in finding["text"]
 
 
 def test_low_clocks_with_a_reason_are_told_of_once(card: Card) -> None:
@@ -87,21 +87,21 @@ def test_an_idle_cards_clocks_say_nothing(card: Card) -> None:
 
 def test_clocks_that_fall_within_a_process_are_warned_of(card: Card) -> None:
     during = "more('clocks 0 2200 3105 10251 10501')"
-    found = only(card.observe(scenario("healthy"), during=during, seconds=1.0))
-    assert (found["name"], found["severity"]) == ("gpu_clock_drift", "warn")
-    assert "went from 2640 to 2200 MHz" in found["text"]
+    finding = only(card.observe(scenario("healthy"), during=during, seconds=1.0))
+    assert (finding["name"], finding["severity"]) == ("gpu_clock_drift", "warn")
+    assert "went from 2640 to 2200 MHz" in finding["text"]
 
 
 def test_little_free_memory_is_warned_of(card: Card) -> None:
-    found = only(card.observe(scenario("healthy"), tenant=str((24564 - 310 - 200) << 20)))
-    assert (found["name"], found["severity"]) == ("gpu_memory_pressure", "warn")
-    assert "had 200 MiB of 24.0 GiB free while decoding" in found["text"]
+    finding = only(card.observe(scenario("healthy"), tenant=str((24564 - 310 - 200) << 20)))
+    assert (finding["name"], finding["severity"]) == ("gpu_memory_pressure", "warn")
+    assert "had 200 MiB of 24.0 GiB free while decoding" in finding["text"]
 
 
 def test_others_that_take_more_memory_are_warned_of(card: Card) -> None:
-    found = only(card.observe(scenario("healthy"), during="more('used 0 1310')", seconds=1.0))
-    assert (found["name"], found["severity"]) == ("gpu_others_grew", "warn")
-    assert "grew from 310 MiB to 1.3 GiB while measuring" in found["text"]
+    finding = only(card.observe(scenario("healthy"), during="more('used 0 1310')", seconds=1.0))
+    assert (finding["name"], finding["severity"]) == ("gpu_others_grew", "warn")
+    assert "grew from 310 MiB to 1.3 GiB while measuring" in finding["text"]
 
 
 def test_an_engine_that_takes_more_memory_is_not_others(card: Card) -> None:
@@ -110,16 +110,16 @@ def test_an_engine_that_takes_more_memory_is_not_others(card: Card) -> None:
 
 
 def test_a_narrow_link_is_warned_of_even_at_idle(card: Card) -> None:
-    found = only(card.observe(scenario("narrow_link") + "busy 0 3 1\n"))
-    assert (found["name"], found["severity"]) == ("gpu_pcie", "warn")
-    assert f"the {NAME} is connected at PCIe x4, and could be at gen4 x16" in found["text"]
+    finding = only(card.observe(scenario("narrow_link") + "busy 0 3 1\n"))
+    assert (finding["name"], finding["severity"]) == ("gpu_pcie", "warn")
+    assert f"the {NAME} is connected at PCIe x4, and could be at gen4 x16" in finding["text"]
 
 
 def test_a_slow_link_is_warned_of_only_under_load(card: Card) -> None:
     text = scenario("healthy") + "link 0 1 16\n"
     assert card.observe(text + "busy 0 3 1\n")["findings"] == []
-    found = only(card.observe(text, seconds=1.0))
-    assert "connected at PCIe gen1 x16, and could be at gen4 x16" in found["text"]
+    finding = only(card.observe(text, seconds=1.0))
+    assert "connected at PCIe gen1 x16, and could be at gen4 x16" in finding["text"]
 
 
 def test_new_uncorrected_errors_are_invalid_and_old_ones_a_warning(card: Card) -> None:
@@ -131,9 +131,9 @@ def test_new_uncorrected_errors_are_invalid_and_old_ones_a_warning(card: Card) -
 
 
 def test_an_error_the_driver_reports_is_invalid(card: Card) -> None:
-    found = only(card.observe(scenario("healthy"), during="more('xid 0 79')", seconds=1.0))
-    assert (found["name"], found["severity"]) == ("gpu_xid", "invalid")
-    assert found["text"].endswith("while measuring: Xid 79")
+    finding = only(card.observe(scenario("healthy"), during="more('xid 0 79')", seconds=1.0))
+    assert (finding["name"], finding["severity"]) == ("gpu_xid", "invalid")
+    assert finding["text"].endswith("while measuring: Xid 79")
 
 
 def test_an_error_of_before_is_no_matter(card: Card) -> None:
@@ -141,31 +141,31 @@ def test_an_error_of_before_is_no_matter(card: Card) -> None:
 
 
 def test_a_card_that_is_lost_meanwhile_is_invalid(card: Card) -> None:
-    found = only(card.observe(scenario("healthy"), during="more('lost 0')"))
-    assert (found["name"], found["severity"]) == ("gpu_lost", "invalid")
+    finding = only(card.observe(scenario("healthy"), during="more('lost 0')"))
+    assert (finding["name"], finding["severity"]) == ("gpu_lost", "invalid")
 
 
 def test_persistence_mode_that_is_off_is_a_note(card: Card) -> None:
-    found = only(card.observe(scenario("healthy") + "persistence 0 0\n"))
-    assert (found["name"], found["severity"]) == ("gpu_persistence", "note")
+    finding = only(card.observe(scenario("healthy") + "persistence 0 0\n"))
+    assert (finding["name"], finding["severity"]) == ("gpu_persistence", "note")
 
 
 def test_a_foreign_process_on_the_card_is_invalid(card: Card) -> None:
-    # The parent, this pytest, is a process that can be seen and is not the session's own.
+    # This pytest, the parent, is visible and not a process of the session.
     text = scenario("healthy") + f"compute 0 {os.getpid()} 5368709120 /usr/bin/train\n"
-    found = only(card.observe(text))
-    assert (found["name"], found["severity"]) == ("busy_gpu", "invalid")
-    assert found["text"] == (
+    finding = only(card.observe(text))
+    assert (finding["name"], finding["severity"]) == ("busy_gpu", "invalid")
+    assert finding["text"] == (
         f"process {os.getpid()} (train) with 5.0 GiB was on the {NAME} while measuring"
     )
-    assert found["evidence"]["pid"] == os.getpid()
+    assert finding["evidence"]["pid"] == os.getpid()
 
 
 def test_a_desktop_on_the_card_is_a_note(card: Card) -> None:
     pid = os.getpid()
     text = scenario("healthy") + f"compute 0 {pid} - shell\ngraphics 0 {pid} - shell\n"
-    found = only(card.observe(text))
-    assert (found["name"], found["severity"]) == ("busy_gpu", "note")
+    finding = only(card.observe(text))
+    assert (finding["name"], finding["severity"]) == ("busy_gpu", "note")
 
 
 def test_a_process_of_another_card_is_no_matter(card: Card) -> None:
@@ -191,9 +191,9 @@ def test_hidden_processes_beyond_the_engine_are_invalid(
     card: Card, tenant: str, pids: tuple[int, ...]
 ) -> None:
     hidden = "".join(f"compute 0 {pid} 1024 train\n" for pid in pids)
-    found = only(card.observe(scenario("healthy") + hidden, tenant=tenant))
-    assert (found["name"], found["severity"]) == ("busy_gpu", "invalid")
-    assert "cannot be seen from here" in found["text"]
+    finding = only(card.observe(scenario("healthy") + hidden, tenant=tenant))
+    assert (finding["name"], finding["severity"]) == ("busy_gpu", "invalid")
+    assert "cannot be seen from here" in finding["text"]
 
 
 def test_hidden_processes_one_after_the_other_may_all_be_engines() -> None:
@@ -210,8 +210,8 @@ def test_a_blip_is_warned_of_and_not_invalid() -> None:
     ]
     me = {7: Guest(7, "python", visible=True, engine=True, session=True)}
     track = Track(Gpu("card"), None, readings)
-    (found,) = judge_gpus([track], me, [Span(0.0, 0.0, 5.0, 400)])
-    assert found == FitnessFinding(
+    (finding,) = judge_gpus([track], me, [Span(0.0, 0.0, 5.0, 400)])
+    assert finding == FitnessFinding(
         "gpu_throttled",
         "warn",
         "the card (GPU 0) lowered its clocks in 1 of 100 samples while decoding: too hot "

@@ -1,4 +1,4 @@
-"""Memory, utilization, power and energy of an engine, and why there is none to be had."""
+"""An engine's GPU memory, utilization, power and energy, and why a value is missing."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def generation(seconds: float, tokens: int = 100) -> list[list[Span]]:
 
 
 def test_energy_and_power_come_from_the_energy_counter(card: Card) -> None:
-    found = card.observe(scenario("healthy"), seconds=2.3, tokens=115)["metrics"]
-    assert found["gpu_power"] == pytest.approx(310, rel=0.05)
+    metrics = card.observe(scenario("healthy"), seconds=2.3, tokens=115)["metrics"]
+    assert metrics["gpu_power"] == pytest.approx(310, rel=0.05)
     # 50 tokens a second.
-    assert found["energy_per_token"] == pytest.approx(310 / 50, rel=0.06)
+    assert metrics["energy_per_token"] == pytest.approx(310 / 50, rel=0.06)
 
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.13])
@@ -76,8 +76,8 @@ def test_a_window_too_short_for_the_counter_has_no_energy(
 
 def test_energy_of_several_cards_is_summed_over_those_the_engine_is_on() -> None:
     others = [
-        Reading(one.t, energy_j=(one.energy_j or 0) * 3, processes={9: GIB})
-        for one in stepping(100.0, 0.05, 5.0)
+        Reading(reading.t, energy_j=(reading.energy_j or 0) * 3, processes={9: GIB})
+        for reading in stepping(100.0, 0.05, 5.0)
     ]
     tracks = [track(stepping(100.0, 0.05, 5.0)), track(stepping(50.0, 0.05, 5.0)), track(others)]
     assert power(tracks, WHO, generation(5.0)).value == pytest.approx(150.0, rel=0.02)
@@ -99,7 +99,7 @@ def test_the_power_of_a_slice_is_nobodys() -> None:
 
 def test_memory_is_the_engines_and_its_childrens_peak() -> None:
     lists = [{7: GIB, 9: 9 * GIB}, {7: GIB, 8: 2 * GIB}, {7: GIB}]
-    readings = [Reading(float(n), processes=one) for n, one in enumerate(lists)]
+    readings = [Reading(float(n), processes=held) for n, held in enumerate(lists)]
     assert memory([track(readings)], WHO, [Span(0.0, 0.5, 2.0, 9)]).value == 3 * GIB
 
 

@@ -12,7 +12,7 @@ from stand_in_card import Card, scenario
 from pytest_llmperf.config.embedded import cache_dir
 
 CACHE = cache_dir()
-#: An application that is on the card from its start, and does there what it is asked to.
+#: An application that is on the card from its start, and changes the card as prompts ask it to.
 TOY = """
 import os, time
 from pathlib import Path
@@ -48,7 +48,7 @@ asyncio_default_fixture_loop_scope = function
 """
 #: A limit is judged from three processes on.
 THREE = ("processes: 1, max_processes: 1", "processes: 3, max_processes: 6")
-#: What else runs on the machine is no matter here; the cards are judged by machine_watch, too.
+#: Ignores what else runs on the machine; machine_watch still judges the cards.
 QUIET = """
 from pytest_llmperf.session import machine_watch
 
@@ -86,7 +86,7 @@ class Session:
     ) -> pytest.RunResult:
         """Run the test, with these markers, beside a card of this scenario.
 
-        What is sampled while decoding takes ``tokens`` enough for a sampler that is slowed down.
+        Sampling while decoding needs ``tokens`` enough for a sampler that is slowed down.
         """
         self.card.set(text)
         marked = "".join(f"@pytest.mark.{marker}\n" for marker in markers)
@@ -101,9 +101,9 @@ class Session:
         return result
 
     def metric(self, name: str) -> dict[str, Any]:
-        """A metric of the test."""
-        (found,) = [one for one in self.report["tests"][0]["metrics"] if one["name"] == name]
-        return dict(found)
+        """Return a metric of the test from the report."""
+        (match,) = [m for m in self.report["tests"][0]["metrics"] if m["name"] == name]
+        return dict(match)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_the_cards_and_what_they_did_are_in_the_report(session: Session) -> None
     assert [gpu["index"] for gpu in gpus] == list(range(8))
     assert gpus[0]["memory_bus_bits"] == 5120
     telemetry = session.report["tests"][0]["telemetry"]
-    assert [one["used"] for one in telemetry["gpus"]] == [True] + [False] * 7
+    assert [gpu["used"] for gpu in telemetry["gpus"]] == [True] + [False] * 7
     first = telemetry["gpus"][0]
     assert first["counters"]["power_w"] == {"mean": 420.0, "min": 420.0, "max": 420.0}
     assert first["counters"]["engine_memory"]["max"] == 5 << 30
@@ -256,15 +256,15 @@ def test_a_card_that_was_never_busy_is_stored_and_judged_by_later_sessions(
     for _ in range(2):
         result = session.run(idle, mark, args=("--llmperf-record",))
         assert result.ret == 0
-    found = session.metric("gpu_utilization")
-    assert (found["value"], found["baseline"]["value"], found["change"]) == (0, 0, 0)
-    assert found["verdict"] in ("pass", "inconclusive")
+    metric = session.metric("gpu_utilization")
+    assert (metric["value"], metric["baseline"]["value"], metric["change"]) == (0, 0, 0)
+    assert metric["verdict"] in ("pass", "inconclusive")
     (record, _) = sorted(session.path.glob("perf_baselines/*/*.json"))
     (test,) = json.loads(record.read_text())["tests"].values()
     assert test["metrics"]["gpu_utilization"]["samples"] == [[0.0, 0.0, 0.0]] * 3
 
 
-#: As many replays in turns as are asked for, however short they are.
+#: No more replays in turns than planned, however short they are.
 SHORT = """
 from pytest_llmperf.measure import turns
 
@@ -275,7 +275,7 @@ turns._MIN_SECONDS = turns._MAX_WANTED_SECONDS = 0.0
 @pytest.mark.parametrize(
     ("held", "marker", "own_iterations"),
     [
-        # The pairs in turns count, whose processes replay once by themselves; one ran alone before.
+        # Pairs in turns count: their processes replay once by themselves. A pair ran alone before.
         ("5368709120", "tokens_per_sec", [1, 1]),
         # 24564 MiB do not hold 12 GiB twice, with a margin.
         ("12884901888", "tokens_per_sec", [3, 3]),

@@ -1,4 +1,4 @@
-"""What is sampled of a card while an engine is at work, and what is said of what is not."""
+"""Samples of a card while an engine works, and notes on counters that can't be sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 
 def means(device: dict[str, Any]) -> dict[str, float]:
-    return {name: one["mean"] for name, one in device["counters"].items()}
+    return {name: spread["mean"] for name, spread in device["counters"].items()}
 
 
 def test_every_counter_of_a_healthy_card_is_sampled(card: Card) -> None:
@@ -89,7 +89,7 @@ def test_the_engine_that_was_listed_before_its_first_prompt_only_counts() -> Non
     who = {7: Guest(7, "python", visible=True, engine=True, session=True)}
     tracks = [Track(Gpu("card"), 0, readings)]
     (device,) = summarise(tracks, who, [Span(2.0, 2.5, 4.0, 100)]).devices
-    counters = {name: (one.samples, one.low, one.high) for name, one in device.counters.items()}
+    counters = {name: (s.samples, s.low, s.high) for name, s in device.counters.items()}
     assert counters == {
         "gpu_busy": (1, 0.9, 0.9),
         "memory_used": (1, 6 * GIB, 6 * GIB),

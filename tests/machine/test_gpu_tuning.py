@@ -31,7 +31,7 @@ import pytest
 def test_answer(llm_engine):
     llm_engine.generate("Hello there", max_tokens=40)
 """
-#: What else runs on the machine is no matter here.
+#: Ignores what else runs on the machine.
 QUIET = """
 from pytest_llmperf.session import machine_watch
 
@@ -40,7 +40,7 @@ machine_watch.judge = machine_watch.judge_host = lambda *_: []
 
 
 def plan(gap: float) -> str:
-    """A server that takes so many seconds for a token."""
+    """Return the plan of a simulated server that takes ``gap`` seconds for a token."""
     return json.dumps({"first": 0.02, "gap": gap, "cached": 0})
 
 
@@ -62,7 +62,7 @@ def project(
 def tune(project: pytest.Pytester, *start: object, gap: float) -> dict[str, Any]:
     """Search for a better plan of the server, which is started with ``start``; return the result.
 
-    Today's takes ``gap`` seconds for a token, the other one more.
+    The current plan takes ``gap`` seconds for a token, the other one more.
     """
     words = shlex.join(map(str, (*start, SIMULATOR)))
     command = f"{{python}} {words} --port {{port}}"
@@ -72,8 +72,8 @@ def tune(project: pytest.Pytester, *start: object, gap: float) -> dict[str, Any]
     config = {"llm": llm, "tune": {"space": space, "budget": "90s"}}
     (project.path / "config.yaml").write_text(yaml.safe_dump(config))
     options = ("--phase", "1", "--json", "out.json")
-    found = project.run(sys.executable, "-m", "pytest_llmperf.cli", "tune", *options, timeout=150)
-    assert found.ret == 0, found.stderr.str()
+    done = project.run(sys.executable, "-m", "pytest_llmperf.cli", "tune", *options, timeout=150)
+    assert done.ret == 0, done.stderr.str()
     return dict(json.loads((project.path / "out.json").read_text()))
 
 
@@ -81,16 +81,16 @@ def test_a_search_for_less_energy_has_it_and_the_memory_of_every_point(
     project: pytest.Pytester,
 ) -> None:
     # Energy takes a window of seconds.
-    found = tune(project, project.path / "on_the_card.py", gap=0.02)
-    (point,) = found["points"]
+    result = tune(project, project.path / "on_the_card.py", gap=0.02)
+    (point,) = result["points"]
     # Two and a half times as long for a token: only a pair shows whether it is as much energy.
     assert (point["outcome"], point["pairs"]) == ("lost", 1), point["reason"]
-    today = {one["metric"]: one["value"] for one in found["before"]["levels"]}
-    known = {one["metric"]: one["value"] for one in point["levels"]}
+    today = {level["metric"]: level["value"] for level in result["before"]["levels"]}
+    known = {level["metric"]: level["value"] for level in point["levels"]}
     assert today["gpu_memory"] == known["gpu_memory"] == 1 << 30
     assert known["energy_per_token"] > 1.3 * today["energy_per_token"]
-    assert {"gpu_memory", "energy_per_token"} <= {*found["pareto_metrics"]}
-    (target,) = found["targets"]
+    assert {"gpu_memory", "energy_per_token"} <= {*result["pareto_metrics"]}
+    (target,) = result["targets"]
     assert (target["metric"], target["before"]) == ("energy_per_token", "missed")
 
 

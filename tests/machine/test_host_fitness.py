@@ -1,7 +1,6 @@
-"""Memory, clocks, heat and quotas: produced for real where this machine can, else as files.
+"""Memory, page faults and CPU quotas: real where this machine can produce them, else as files.
 
-What a machine lacks (a governor, a thermal counter) is a small tree of the files that the
-kernel shows where it is there.
+What this machine can't produce is a small tree of the files in which the kernel would show it.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def test_time_spent_waiting_for_memory_is_judged(
 
 
 def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
-    # The system's own account is larger from long ago, and stands still.
+    # The system's own total is larger, from long ago, and stands still.
     tree.pressure(900, 900)
     tree.write("proc/self/cgroup", "0::/app")
     group = "sys/fs/cgroup/app/memory.pressure"
@@ -85,7 +84,7 @@ def test_what_a_container_leaves_of_the_memory_is_what_is_available(tree: Tree) 
     tree.write("proc/self/cgroup", "0::/app")
     for name, number in (("max", 2 << 30), ("current", 1536 << 20)):
         tree.write(f"sys/fs/cgroup/app/memory.{name}", number)
-    # A model that was read and lies in memory makes room.
+    # Cached pages of files, such as a model that was read, make room.
     tree.write("sys/fs/cgroup/app/memory.stat", f"anon 1\ninactive_file {512 << 20}")
     report = tree.watched(lambda: None)
     assert report.available_bytes == 1 << 30
@@ -103,7 +102,7 @@ def test_this_machines_own_pressure_is_read() -> None:
 
 # major_faults
 
-#: Drops a file's pages and reads them back through a map, as often as it is asked to.
+#: Drops a file's pages and reads them back through a map, once per line of input.
 REREAD = """
 import mmap, os, sys
 path, size = sys.argv[1], 1 << 21
@@ -153,7 +152,7 @@ def test_an_engine_that_reads_its_model_back_from_disk_is_unfit(
     watch = HostWatch([reader.pid])
     _reread(reader)
     watch.timed()
-    (finding,) = [one for one in judge_host(watch.report(), NEED) if one.name == "major_faults"]
+    (finding,) = [f for f in judge_host(watch.report(), NEED) if f.name == "major_faults"]
     assert finding.severity == "invalid"
     assert finding.evidence["major_faults"] >= 16
     assert finding.evidence["read_bytes"] >= 64 << 12
@@ -210,8 +209,8 @@ def test_a_real_quota_that_stops_the_engine_makes_it_unfit(quota_group: Path) ->
             (quota_group / "cgroup.procs").write_text(str(engine.pid))
             watch = HostWatch([engine.pid])
             time.sleep(1.0)
-            found = judge_host(watch.report(), NEED)
-            (finding,) = [one for one in found if one.name == "cpu_quota"]
+            findings = judge_host(watch.report(), NEED)
+            (finding,) = [f for f in findings if f.name == "cpu_quota"]
         finally:
             engine.kill()
             engine.wait()

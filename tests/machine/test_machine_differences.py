@@ -80,7 +80,7 @@ def test_a_counter_that_is_no_longer_reported_refuses() -> None:
 
 @pytest.mark.parametrize("cards", [(CARD,), (CARD, CARD)])
 def test_what_was_never_known_is_no_difference(cards: tuple[Gpu, ...]) -> None:
-    """A record without the item, and cards that have none of it."""
+    """The record lacks the item, and the cards have no value for it."""
     before = gpu_machine(*cards)
     assert before.strict["gpu MIG profile"] == [None] * len(cards)
     del before.strict["gpu MIG profile"]

@@ -23,8 +23,8 @@ from pytest_llmperf.session.measuring import expected_turns, turns_beside
 def test_it_fits_where_as_much_is_free_once_more_and_some_to_spare(
     monkeypatch: pytest.MonkeyPatch, times: float, spare: int, fits: bool
 ) -> None:
-    one = psutil.Process()
-    held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
+    me = psutil.Process()
+    held = sum(process.memory_info().rss for process in (me, *me.children(recursive=True)))
     monkeypatch.setattr(free_memory, "free_memory", lambda: int(times * held) + spare)
     assert has_room_beside([os.getpid()]) is fits
 

@@ -36,10 +36,10 @@ def fits(card: Card, text: str, *tenants: str, report: GpuUtilization | None = N
 @pytest.mark.parametrize(
     ("tenants", "room"),
     [
-        # Of 24564 MiB others use 310: at 1.25 times as much and 512 MiB to spare, 10551 fit.
+        # Others use 310 of 24564 MiB: with 1.25 times as much and 512 MiB free, 10551 MiB fit.
         ([f"tenant 0 PID {10500 * MIB} python"], True),
         ([f"tenant 0 PID {10600 * MIB} python"], False),
-        # A driver that does not report memory by process: what is in use since the start.
+        # A driver that does not report memory by process: the growth since the start counts.
         ([f"tenant 0 PID -{10500 * MIB} python"], True),
         ([f"tenant 0 PID -{10600 * MIB} python"], False),
     ],
@@ -56,7 +56,7 @@ def test_every_card_that_the_engine_uses_needs_room(card: Card) -> None:
     assert fits(card, scenario("eight_devices"), *both, report=load()) is True
     full = both[1].replace(str(30 * GIB), str(45 * GIB))
     assert fits(card, scenario("eight_devices"), both[0], full, report=load()) is False
-    # Another's memory on a card that the engine does not use is no matter.
+    # Others' memory on a card that the engine does not use doesn't matter.
     other = "compute 5 4194300 85000000000 train"
     assert fits(card, scenario("eight_devices"), *both, other, report=load()) is True
 

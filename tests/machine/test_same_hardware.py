@@ -22,8 +22,8 @@ SOFTWARE = Gpu("llvmpipe (LLVM 15.0.6, 256 bits)")
 def machine(backend: str, *used: Gpu, present: tuple[Gpu, ...] = (), **changes: Any) -> Machine:
     facts: dict[str, Any] = {"cpu": XEON, "cores": 8, "memory_bytes": 64 * GIB, **changes}
     made = describe(**facts, backend=backend, gpus=used)
-    there = describe(**facts, backend="cuda", gpus=present or used).strict
-    cards = {item: there[item] for item in there if item.startswith("gpu")}
+    strict = describe(**facts, backend="cuda", gpus=present or used).strict
+    cards = {item: strict[item] for item in strict if item.startswith("gpu")}
     info = made.info if used else {**made.info, **cards}
     return replace(made, info=info, present=cards)
 
@@ -57,8 +57,8 @@ def test_a_device_in_software_is_the_processor() -> None:
     ],
 )
 def test_another_processor_or_memory_is_another_machine(changes: dict[str, Any]) -> None:
-    here = machine("cpu", present=(CARD,), **changes)
-    assert not same_hardware(here, machine("cuda", CARD))
+    current = machine("cpu", present=(CARD,), **changes)
+    assert not same_hardware(current, machine("cuda", CARD))
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def pair(
 ) -> dict[str, Any]:
     card.set(text)
     settings = f"TENANT, DURING = {tenant!r}, {during!r}\n"
-    found: dict[str, Any] = card.run(settings + PAIR)
-    return found
+    result: dict[str, Any] = card.run(settings + PAIR)
+    return result
 
 
 def test_what_the_driver_counts_for_the_whole_card_has_no_value_and_a_reason(card: Card) -> None:
@@ -78,7 +78,7 @@ def test_what_the_driver_counts_for_the_whole_card_has_no_value_and_a_reason(car
         counters = device["counters"]
         assert not {"power_w", "gpu_busy", "memory_busy"} & set(counters)
         assert counters["engine_memory"]["high"] == 5 * GIB
-        # The other side is none of the others.
+        # The other side's memory is not counted as others'.
         assert counters["other_memory"]["high"] < GIB
         assert counters["sm_mhz"]["mean"] == 2640
 
@@ -101,22 +101,20 @@ def test_the_other_side_is_no_foreign_process(card: Card, hidden: int) -> None:
 def test_a_third_process_is_a_foreign_one(card: Card) -> None:
     listed = "".join(f"compute 0 {4194300 + n} 1024 python\n" for n in range(3))
     for findings in pair(card, scenario("healthy") + listed, "")["findings"]:
-        assert [(one["name"], one["severity"]) for one in findings] == [("busy_gpu", "invalid")]
+        assert [(f["name"], f["severity"]) for f in findings] == [("busy_gpu", "invalid")]
 
 
 def test_what_happens_in_the_turns_makes_both_unfit(card: Card) -> None:
     """Both are watched until the end."""
     found = pair(card, scenario("healthy"), during="more('throttle 0 40')")
     for findings in found["findings"]:
-        assert [(one["name"], one["severity"]) for one in findings] == [
-            ("gpu_throttled", "invalid")
-        ]
+        assert [(f["name"], f["severity"]) for f in findings] == [("gpu_throttled", "invalid")]
 
 
 def test_too_little_free_memory_voids_a_pair_because_it_may_hit_one_side_alone(card: Card) -> None:
     tenant = f"tenant 0 PID {(24564 - 310 - 200) << 19} python"
     for findings in pair(card, scenario("healthy"), tenant)["findings"]:
-        assert [(one["name"], one["severity"]) for one in findings] == [
+        assert [(f["name"], f["severity"]) for f in findings] == [
             ("gpu_memory_pressure", "invalid")
         ]
 

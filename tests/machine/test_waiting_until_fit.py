@@ -1,4 +1,4 @@
-"""Waiting for a busy machine: for how long, for what, and what is said of it."""
+"""Waiting for a busy machine: for how long, for what, and how it is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CUT = FitnessFinding("cut_short", "invalid", "generation cut short")
 
 
 def looks(*found: Sequence[FitnessFinding]) -> Callable[[], Sequence[FitnessFinding]]:
-    """A machine that is found so at each look, and fit after these."""
+    """Return a look at the machine that yields these findings in turn, and none after them."""
     left = list(found)
 
     def look() -> Sequence[FitnessFinding]:
@@ -104,8 +104,8 @@ def test_a_configured_severity_is_the_most_severe_it_gets(
 
 def test_findings_are_ordered_by_what_is_configured() -> None:
     other = FitnessFinding("swapping", "invalid", "memory is short")
-    found = with_severities([BUSY, other], {"busy_cores": "note"})
-    assert [(one.name, one.severity) for one in found] == [
+    findings = with_severities([BUSY, other], {"busy_cores": "note"})
+    assert [(finding.name, finding.severity) for finding in findings] == [
         ("swapping", "invalid"),
         ("busy_cores", "note"),
     ]

@@ -1,4 +1,4 @@
-"""Each metric by hand, on timelines with round numbers."""
+"""Metrics compared with values computed by hand, on timelines with round numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_request(metric: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("metric", "value"),
     [
-        # Rates pool tokens and time; they are no means of rates.
+        # Rates pool tokens and time; they are not means of rates.
         ("tokens_per_sec", (3 + 1) / (0.6 + 0.2)),
         ("time_per_output_token", (0.6 + 0.2) / (3 + 1)),
         ("prefill_tokens_per_sec", (100 + 50) / (0.5 + 0.5)),

@@ -12,10 +12,10 @@ from pytest_llmperf.metrics import METRICS, compute_all
 from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
-#: A busy machine is no failure.
+#: Slow examples on a busy machine are not failures.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-#: Only a load has these, or an engine that tells reasoning apart.
+#: Metrics that need a load, or an engine that reports reasoning separately.
 OF_SERVERS = {
     *("request_latency", "requests_per_sec", "output_tokens_per_sec", "goodput", "error_rate"),
     "first_answer_token",
@@ -117,12 +117,12 @@ def test_the_order_of_requests_makes_no_difference(
 def test_the_pooled_rate_lies_between_the_slowest_and_the_fastest(
     requests: list[Timeline],
 ) -> None:
-    each = [compute_all(Run.in_order([request]))["tokens_per_sec"] for request in requests]
+    rates = [compute_all(Run.in_order([request]))["tokens_per_sec"] for request in requests]
 
     pooled = compute_all(Run.in_order(requests))["tokens_per_sec"]
 
-    assert min(each) <= pooled * (1 + 1e-9)
-    assert pooled <= max(each) * (1 + 1e-9)
+    assert min(rates) <= pooled * (1 + 1e-9)
+    assert pooled <= max(rates) * (1 + 1e-9)
 
 
 @patient

@@ -34,7 +34,7 @@ BROKEN = "acme_sick:SLOWEST"
 
 @pytest.fixture(autouse=True)
 def _registry() -> Iterator[None]:
-    """What a test registers is gone after it."""
+    """Remove the metrics that a test registered."""
     before = dict(METRICS)
     yield
     METRICS.clear()
@@ -42,7 +42,7 @@ def _registry() -> Iterator[None]:
 
 
 def slowest_gap(timelines: Sequence[Timeline]) -> float | None:
-    return max((gap for one in timelines for gap in one.gaps()), default=None)
+    return max((gap for timeline in timelines for gap in timeline.gaps()), default=None)
 
 
 def register(**changes: Any) -> Metric:
@@ -61,7 +61,7 @@ def register(**changes: Any) -> Metric:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Installs a package of this name that brings a metric."""
+    """Return a function that installs a package with metrics."""
 
     def put(name: str, entries: dict[str, str], **modules: str) -> None:
         site = tmp_path / name
@@ -198,7 +198,7 @@ def test_evidence_with_a_metric_nobody_knows_any_more_still_counts(
         for side in (CANDIDATE, BASE)
     ]
     pairs.add({"test": "t"}, halves)
-    assert [one.row("first_token") for one in pairs.load({"test": "t"})] == [(0.5,)] * 2 * counts
+    assert [half.row("first_token") for half in pairs.load({"test": "t"})] == [(0.5,)] * 2 * counts
     assert len(pairs.problems) == (not counts)
 
 

@@ -1,4 +1,4 @@
-"""Clock readings that no clock can have given are told from those that one can."""
+"""Clock readings that no clock can have given are told apart from possible ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which other quantizations of a model lie in its folder."""
+"""Other quantizations of a model in its folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pytest_llmperf.models.file_types import quantized_beside
 
 
 def beside(folder: Path, name: str, *others: str) -> dict[str, str]:
-    for one in (name, *others):
-        (folder / one).write_text(one)
+    for file_name in (name, *others):
+        (folder / file_name).write_text(file_name)
     return {kind: file.name for kind, file in quantized_beside(folder / name).items()}
 
 
@@ -35,7 +35,7 @@ def test_names_are_compared_in_any_case(tmp_path: Path, name: str, other: str) -
 
 def test_a_quantized_file_does_not_find_itself(tmp_path: Path) -> None:
     name = "chat-q4_k_m.gguf"
-    # As a disk has it on which upper and lower case are the same.
+    # This simulates a case-insensitive file system.
     (tmp_path / "chat-Q4_K_M.gguf").symlink_to(name)
     assert beside(tmp_path, name, "chat-q8_0.gguf") == {"Q8_0": "chat-q8_0.gguf"}
 

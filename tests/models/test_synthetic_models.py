@@ -26,7 +26,7 @@ from pytest_llmperf.models.gguf_files import write_blueprint
 from pytest_llmperf.models.presets import PRESETS, Preset, preset_blueprint
 from pytest_llmperf.models.synthetic import default_file_name, synthesize
 
-#: As the models' own files count them, norms and biases included.
+#: Numbers of parameters in the models' own files, norms and biases included.
 PUBLISHED = {
     "smollm2-135m": 134_515_008,
     "qwen2.5-0.5b": 494_032_768,
@@ -41,7 +41,7 @@ SMALL = {"layers": 2, "width": 256, "heads": 4, "inner": 512, "words": 600}
 
 
 def small(name: str, **changes: Any) -> Preset:
-    """A preset with all that is particular to it, in a small size."""
+    """Return a small version of a preset that keeps its peculiarities."""
     preset = PRESETS[name]
     shared = max(1, 4 * preset.kv_heads // preset.heads)
     return replace(preset, **{**SMALL, "kv_heads": shared, **changes})
@@ -49,10 +49,10 @@ def small(name: str, **changes: Any) -> Preset:
 
 @pytest.fixture
 def presets(monkeypatch: pytest.MonkeyPatch) -> dict[str, Preset]:
-    """The presets in a small size, by their names."""
-    found = {name: small(name) for name in PRESETS}
-    monkeypatch.setattr(synthetic, "PRESETS", found)
-    return found
+    """Small versions of the presets, by name."""
+    small_presets = {name: small(name) for name in PRESETS}
+    monkeypatch.setattr(synthetic, "PRESETS", small_presets)
+    return small_presets
 
 
 def types(file: Path) -> dict[str, str]:
@@ -66,9 +66,9 @@ def ignore(_done: int, _whole: int) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
     tensors = preset_blueprint(PRESETS[name], name).tensors
-    counted = [math.prod(one.shape) for one in tensors if one.name != "rope_freqs.weight"]
+    counted = [math.prod(tensor.shape) for tensor in tensors if tensor.name != "rope_freqs.weight"]
     assert sum(counted) == PUBLISHED[name]
-    biases = [one.name for one in tensors if one.name.endswith("bias")]
+    biases = [tensor.name for tensor in tensors if tensor.name.endswith("bias")]
     assert len(biases) == (3 * PRESETS[name].layers if "qwen" in name else 0)
 
 
@@ -92,14 +92,14 @@ def test_a_preset_loads_and_generates(
 def test_blocks_of_every_type_load_and_generate(
     tmp_path: Path, load: Callable[[Path], Any]
 ) -> None:
-    # Every layer in another type.
+    # Each layer has a different type.
     preset = small("qwen2.5-7b", layers=len(RANDOM_TYPES))
     blueprint = preset_blueprint(preset, "mixed")
     mixed = [
-        one.of_type(RANDOM_TYPES[layer])
-        if is_quantized(one) and (layer := layer_of(one.name)) is not None
-        else one
-        for one in blueprint.tensors
+        tensor.of_type(RANDOM_TYPES[layer])
+        if is_quantized(tensor) and (layer := layer_of(tensor.name)) is not None
+        else tensor
+        for tensor in blueprint.tensors
     ]
     write_blueprint(tmp_path / "mixed.gguf", replace(blueprint, tensors=mixed), ignore)
     assert set(types(tmp_path / "mixed.gguf").values()) == set(RANDOM_TYPES)
@@ -130,8 +130,8 @@ def test_a_blocks_own_scale_is_no_denormal_number() -> None:
         _, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
         block = b"".join(RandomWeights().content(tensor))[:size]
         for place in scales:
-            found = abs(float(np.frombuffer(block[place : place + 2], np.float16)[0]))
-            assert found >= np.finfo(np.float16).smallest_normal, kind
+            scale = abs(float(np.frombuffer(block[place : place + 2], np.float16)[0]))
+            assert scale >= np.finfo(np.float16).smallest_normal, kind
 
 
 #: Runs llama.cpp's quantizer for several types in one process.
@@ -161,9 +161,9 @@ def test_types_are_those_that_llama_cpp_chooses(
 ) -> None:
     monkeypatch.setattr(synthetic, "PRESETS", {"small": preset})
     source = synthesize("small", "F32", tmp_path / "F32.gguf").path
-    # Of many layers only those types whose rules ask for the layer, to save time.
+    # For many layers, only the types whose rules depend on the layer, to save time.
     deep = preset.layers > 2
-    names = [name for name, one in FILE_TYPES.items() if name != "F32" and (one.better or not deep)]
+    names = [name for name, row in FILE_TYPES.items() if name != "F32" and (row.better or not deep)]
     targets = [tmp_path / f"{name}.gguf" for name in names]
     words = [str(w) for t, n in zip(targets, names, strict=True) for w in (t, FILE_TYPES[n].number)]
     subprocess.run([sys.executable, "-c", _QUANTIZE, str(source), *words], check=True)
@@ -200,9 +200,9 @@ def test_a_copy_can_have_fewer_layers_and_another_type(
     assert done.out.endswith("  one.gguf\n")
     assert default_file_name("a/b.Q8_0.gguf", "Q4_1") == "b.Q4_1-synthetic.gguf"
     assert default_file_name("a/b.Q8_0.gguf", None) == "b.Q8_0-synthetic.gguf"
-    found = types(tmp_path / "one.gguf")
-    assert found["blk.0.ffn_down.weight"] == "Q4_1"
-    assert not any(name.startswith("blk.1.") for name in found)
+    copied = types(tmp_path / "one.gguf")
+    assert copied["blk.0.ffn_down.weight"] == "Q4_1"
+    assert not any(name.startswith("blk.1.") for name in copied)
     assert gguf.GGUFReader("one.gguf").fields["llama.block_count"].contents() == 1
     refused = model("synth", "--like", real, "--layers", 4, "--out", "four.gguf")
     assert refused.status == 1

@@ -13,7 +13,7 @@ from package_projects import Here, make_here, write
 
 @pytest.fixture(scope="session")
 def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the plugin imports, for an environment in which it is not installed."""
+    """A folder of the plugin's dependencies, for an environment without the plugin."""
     folder = tmp_path_factory.mktemp("support")
     names = ["filelock", "packaging", "psutil"]
     for name in names if sys.version_info >= (3, 11) else [*names, "tomli"]:
@@ -29,19 +29,19 @@ def here(tmp_path: Path, support: Path) -> Here:
 
 @pytest.fixture(scope="module")
 def here_kept(tmp_path_factory: pytest.TempPathFactory, support: Path) -> Here:
-    """An environment for tests of a module that leave it as it is."""
+    """An environment shared by those tests of a module that leave it unchanged."""
     return make_here(tmp_path_factory.mktemp("kept"), support)
 
 
 @pytest.fixture(params=["uv", "pip"])
 def here_of_each(tmp_path: Path, support: Path, request: pytest.FixtureRequest) -> Here:
-    """An environment for one test, whose installer is uv or pip."""
+    """An environment for one test, which runs once with uv and once with pip."""
     return make_here(tmp_path, support, request.param)
 
 
 @pytest.fixture
 def trees(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
-    """Write two project folders, the first one of this environment."""
+    """Return a function that writes two project folders: this environment's and the other."""
 
     def make(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[Path, Path]:
         return write(tmp_path / "here", here), write(tmp_path / "the other tree", there)

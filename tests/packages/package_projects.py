@@ -134,7 +134,7 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
 
 
 class Here:
-    """An environment that projects of a test are installed in, and the packages to be had."""
+    """A test's environment, and the wheels that can be installed into it."""
 
     def __init__(self, folder: Path, wheels: Path, support: Path, installer: str = "uv") -> None:
         self.folder = folder
@@ -164,7 +164,7 @@ class Here:
         subprocess.run(command, env=environ, check=True, capture_output=True)
 
     def link(self, project: Path, name: str, version: str = "1", at: str = "") -> None:
-        """Leave what an editable installation leaves, which is quicker than one."""
+        """Write the files of an editable installation, which is quicker than running it."""
         info = f"{name}-{version}.dist-info"
         url = {"url": project.as_uri(), "dir_info": {"editable": True}}
         files = {
@@ -188,7 +188,7 @@ class Here:
     def start(
         self, here: Path, there: Path, cache: Path, install: str = "", **environ: str
     ) -> subprocess.Popen[str]:
-        """Ask for the environment of ``there``, from within this one."""
+        """Start a process in this environment that asks for the environment of ``there``."""
         return subprocess.Popen(
             [str(self.python), "-c", _ASK, str(here), str(there), str(cache), install],
             env=self.environ | environ,
@@ -200,7 +200,7 @@ class Here:
     def ask(
         self, here: Path, there: Path, cache: Path, install: str = "", **environ: str
     ) -> dict[str, Any]:
-        """As ``start``, to its end."""
+        """Run ``start`` to its end and return the outcome."""
         process = self.start(here, there, cache, install, **environ)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
@@ -208,7 +208,7 @@ class Here:
         return outcome
 
     def run(self, code: str, **environ: str) -> str:
-        """Run a piece of Python in this environment, with the plugin's packages to be had."""
+        """Run Python code in this environment, with the plugin and its dependencies importable."""
         return run_python(self.python, code, self.environ | environ)
 
 
@@ -224,7 +224,7 @@ def make_wheels(folder: Path) -> Path:
 
 
 def make_here(folder: Path, support: Path, installer: str = "uv") -> Here:
-    """Make an environment with toy 2.0, dep 1.0, helper, and free, which nobody declares."""
+    """Create an environment with toy 2.0, dep 1.0, helper, and free, which no package requires."""
     wheels = make_wheels(folder / "wheels")
     made = Here(make_environment(folder / "environment with space"), wheels, support, installer)
     made.unpack("toy-2.0", "dep-1.0", "helper-1.0", "free-1.0")
@@ -241,11 +241,11 @@ def uv_path() -> str:
 
 
 def run_python(python: str | Path, code: str, environ: Mapping[str, str] | None = None) -> str:
-    """Run a piece of Python and return what it prints."""
+    """Run Python code and return its output."""
     clean = {k: v for k, v in (environ or os.environ).items() if environ or k != "PYTHONPATH"}
     done = subprocess.run(
         [str(python), "-c", textwrap.dedent(code)],
-        cwd=Path(python).parent,  # not where modules of this repository lie
+        cwd=Path(python).parent,  # a folder without modules of this repository
         env=clean,
         capture_output=True,
         text=True,
@@ -256,17 +256,17 @@ def run_python(python: str | Path, code: str, environ: Mapping[str, str] | None 
 
 
 def versions(python: str | Path) -> dict[str, str]:
-    """Return what an environment holds: name -> version."""
+    """Return the versions of an environment's packages, by name."""
     code = """
         import json, importlib.metadata as m
         print(json.dumps({d.metadata["Name"]: d.version for d in m.distributions()}))
     """
-    found: dict[str, str] = json.loads(run_python(python, code))
-    return found
+    installed: dict[str, str] = json.loads(run_python(python, code))
+    return installed
 
 
 def make_environment(folder: Path, *, pip: bool = True) -> Path:
-    """Make a venv that uses the pip of this Python, which is quicker than one with its own."""
+    """Create a venv that borrows this Python's pip, which is quicker than installing pip."""
     venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
     found = importlib.metadata.distribution("pip") if pip else None
@@ -283,17 +283,17 @@ def make_source(
     editable: str = "",
     requires: Iterable[str] | None = None,
 ) -> Path:
-    """Write a project that installers can build without anything else: its backend lies in it.
+    """Write a project with its own build backend, so that installers need nothing else.
 
-    The wheel notes the CMAKE_ARGS that it was built with. With SLOW_BUILD set, the
-    build writes its process id into that file, and sleeps.
+    The wheel notes the CMAKE_ARGS that it was built with. If SLOW_BUILD names a
+    file, the build writes its process id into it and sleeps.
 
     Args:
-        folder: for the project.
-        name: of the project, and of its package in there.
-        version: of it.
-        editable: what an editable installation puts on the path, from ``folder``.
-        requires: dependencies that only the backend knows; None for a project without any.
+        folder: the project's folder.
+        name: the name of the project and of its package.
+        version: the project's version.
+        editable: the folder that an editable installation puts on the path, below ``folder``.
+        requires: dependencies that only the backend knows; None if there are none.
     """
     listed = "".join(f"Requires-Dist: {line}\\n" for line in requires or ())
     module = name.replace("-", "_")
@@ -304,7 +304,7 @@ def make_source(
 
 
 def make_release(folder: Path, name: str, version: str) -> Path:
-    """Write a source release, as ``make_source``."""
+    """Write a source archive of the project that ``make_source`` writes."""
     top = f"{name.replace('-', '_')}-{version}"
     with tempfile.TemporaryDirectory() as scratch:
         source = make_source(Path(scratch) / top, name, version)

@@ -48,15 +48,15 @@ def test_flags_of_the_environment_win():
 
 
 def test_the_installed_engine_tells_its_flags():
-    # The set-up builds it so.
+    # The repository's set-up builds the engine with this flag.
     assert "-DGGML_NATIVE=OFF" in build_flags(installed_here()[ENGINE], {}).split()
 
 
 @pytest.fixture
 def trees(request, tmp_path):
-    """Two trees that want different engines; this environment holds one built for CUDA."""
-    each = "here_of_each" in request.fixturenames
-    here = request.getfixturevalue("here_of_each" if each else "here")
+    """Two trees that require different engines; this environment has one built for CUDA."""
+    both_installers = "here_of_each" in request.fixturenames
+    here = request.getfixturevalue("here_of_each" if both_installers else "here")
     config = {"lib/cmake/ggml/ggml-config.cmake": CONFIG}
     make_wheel(here.wheels, ENGINE, "2.0", ["dep"], config)
     here.unpack("llama_cpp_python-2.0")
@@ -72,14 +72,14 @@ posix = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out
 
 @posix
 def test_another_engine_is_built_with_the_flags_of_this_one(here_of_each, trees, tmp_path):
-    found = here_of_each.ask(*trees, tmp_path / "cache")
+    outcome = here_of_each.ask(*trees, tmp_path / "cache")
     flags = " ".join(flags_of(CONFIG))
-    folder = Path(found["python"]).parents[1]
+    folder = Path(outcome["python"]).parents[1]
     log = folder.with_name(f"{folder.name.partition('-')[0]}.log")
     said = f"builds {ENGINE}==1.0 with {flags}, 3 to 6 minutes; log: {log}"
-    assert said in found["said"]
-    assert found["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
-    assert run_python(found["python"], BUILT_WITH) == f"1.0 {flags}"
+    assert said in outcome["said"]
+    assert outcome["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
+    assert run_python(outcome["python"], BUILT_WITH) == f"1.0 {flags}"
 
 
 @posix
@@ -94,10 +94,10 @@ def test_flags_of_the_environment_make_another_build(here, trees, tmp_path):
 def test_an_engine_built_for_another_environment_is_taken_over(here, trees, tmp_path):
     here.ask(*trees, tmp_path / "cache")
     write(trees[1], {"requirements.txt": f"{ENGINE}==1.0\ntoy==1.0\n"})
-    found = here.ask(*trees, tmp_path / "cache", BROKEN_BUILD="1")
-    assert not any(line.startswith("builds") for line in found["said"])
-    assert found["said"][-1].startswith("installs toy==1.0 with uv")
-    assert run_python(found["python"], BUILT_WITH) == f"1.0 {' '.join(flags_of(CONFIG))}"
+    outcome = here.ask(*trees, tmp_path / "cache", BROKEN_BUILD="1")
+    assert not any(line.startswith("builds") for line in outcome["said"])
+    assert outcome["said"][-1].startswith("installs toy==1.0 with uv")
+    assert run_python(outcome["python"], BUILT_WITH) == f"1.0 {' '.join(flags_of(CONFIG))}"
 
 
 @posix
@@ -112,19 +112,19 @@ def test_a_failed_build_says_what_could_be_wrong(here, trees, tmp_path):
 @posix
 def test_an_engine_that_is_the_same_is_copied_with_its_libraries(here, trees, tmp_path):
     write(trees[1], {"requirements.txt": f"{ENGINE}==2.0\ntoy==1.0\n"})
-    found = here.ask(*trees, tmp_path / "cache")
+    outcome = here.ask(*trees, tmp_path / "cache")
     code = "import sysconfig; from pathlib import Path; p = sysconfig.get_path('platlib'); "
     code += "print(Path(p, 'lib/cmake/ggml/ggml-config.cmake').read_text())"
-    assert run_python(found["python"], code) == CONFIG.strip()
+    assert run_python(outcome["python"], code) == CONFIG.strip()
 
 
 @posix
 def test_a_limit_on_the_engine_names_another_one(here, trees, tmp_path):
     for tree, version in zip(trees, ("2.0", "1.0"), strict=True):
         write(tree, {"requirements.txt": "toy\n", "constraints.txt": f"{ENGINE}=={version}\n"})
-    found = here.ask(*trees, tmp_path / "cache")
-    assert "; its engine is built from source, 3 to 6 minutes" in found["said"][0]
-    assert found["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
+    outcome = here.ask(*trees, tmp_path / "cache")
+    assert "; its engine is built from source, 3 to 6 minutes" in outcome["said"][0]
+    assert outcome["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
 
 
 @posix

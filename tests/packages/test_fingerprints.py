@@ -1,4 +1,4 @@
-"""What makes an environment another one, so that what was measured in it no longer counts."""
+"""Changes after which earlier measurements in an environment no longer count."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def _bytecode(site: Path) -> None:
 
 
 def _the_project(site: Path) -> None:
-    """It is known by its commit, and by what differs from that."""
+    """The project is identified by its commit and its uncommitted changes instead."""
     (site.parents[1] / "app.py").write_text("SPEED = 200\n")
 
 
 def _nothing(site: Path) -> None:
-    """Reading is no change."""
+    """Only read a file."""
     (site / "single.py").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Which of a tree's many lists of requirements decide what its environment holds."""
+"""The lists of requirements that decide the contents of a tree's environment."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs lai
 
 @pytest.fixture
 def toy_of(here_kept, trees, tmp_path):
-    """The version of toy in the environment of the second tree; 2.0 is installed here."""
+    """A function that returns the version of toy for the second tree; 2.0 is installed here."""
 
     def ask(here, there):
-        found = here_kept.ask(*trees(here, there), tmp_path / "cache")
-        assert "error" not in found, found["error"]
-        return "2.0" if found["shared"] else versions(found["python"]).get("toy")
+        outcome = here_kept.ask(*trees(here, there), tmp_path / "cache")
+        assert "error" not in outcome, outcome["error"]
+        return "2.0" if outcome["shared"] else versions(outcome["python"]).get("toy")
 
     return ask
 
 
 def lists(text: str) -> list[dict[str, str]]:
-    """Two trees whose pyproject.toml holds the text, with another version of toy each."""
+    """Return two trees with this text in pyproject.toml, each with another version of toy."""
     return [{"pyproject.toml": pyproject(more=text.format(n))} for n in ("2.0", "1.0")]
 
 
@@ -98,9 +98,9 @@ def test_what_only_a_build_backend_knows_is_asked_of_it(here_of_each, tmp_path):
     write(tmp_path / "there", {"setup.py": "# what this reads decides"})
     broken = "raise SystemExit('a build in the tree of the user')"
     write(tmp_path / "here", {"backend.py": broken, "requirements.txt": "-e .\nfree"})
-    found = here_of_each.ask(tmp_path / "here", tmp_path / "there", tmp_path / "cache")
-    assert versions(found["python"]).get("toy") == "1.0"
-    assert "project" not in versions(found["python"])
+    outcome = here_of_each.ask(tmp_path / "here", tmp_path / "there", tmp_path / "cache")
+    assert versions(outcome["python"]).get("toy") == "1.0"
+    assert "project" not in versions(outcome["python"])
 
 
 def lock(folder: Path, wheels: Path, environ: dict[str, str], version: str) -> None:
@@ -118,9 +118,9 @@ def test_a_uv_lock_pins_what_both_trees_install(here_kept, tmp_path):
         lock(tmp_path / name, here_kept.wheels, environ, version)
     trees = tmp_path / "here", tmp_path / "there"
     before = sorted(path.name for path in trees[0].iterdir())
-    found = here_kept.ask(*trees, tmp_path / "cache")
-    assert found["note"].startswith("own environment: ")
-    assert versions(found["python"])["toy"] == "1.0"
+    outcome = here_kept.ask(*trees, tmp_path / "cache")
+    assert outcome["note"].startswith("own environment: ")
+    assert versions(outcome["python"])["toy"] == "1.0"
     assert sorted(path.name for path in trees[0].iterdir()) == before
     error = here_kept.ask(*trees, tmp_path / "another", PATH=os.defpath)["error"]
     assert error.startswith("uv.lock is not the same in both commits, and there is no uv on PATH")
@@ -156,5 +156,5 @@ def test_options_of_requirements_files_reach_the_installer(here_of_each, trees, 
     (trees_[1] / "more").mkdir()
     wheel = here_of_each.wheels / "toy-1.0-py3-none-any.whl"
     wheel.rename(trees_[1] / "more" / wheel.name)
-    found = here_of_each.ask(*trees_, tmp_path / "cache")
-    assert versions(found["python"])["toy"] == "1.0"
+    outcome = here_of_each.ask(*trees_, tmp_path / "cache")
+    assert versions(outcome["python"])["toy"] == "1.0"

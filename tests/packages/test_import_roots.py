@@ -19,7 +19,7 @@ project, tree = map(Path, {paths!r})
 print(json.dumps([Path(root).relative_to(tree.parent).as_posix()
                   for root in import_roots(project, tree)]))
 """
-# What setuptools writes for a package that lies beside others, and hatchling for an exact one.
+# Written by setuptools for a package beside others, and by hatchling with dev-mode-exact.
 _FINDER = """\
 from __future__ import annotations
 MAPPING: dict[str, str] = {{'pkg': {pkg!r}, 'other.name': '/elsewhere'}}
@@ -34,7 +34,7 @@ F.map_module('pkg', {init!r})
 
 @pytest.fixture
 def roots(here_kept, tmp_path):
-    """Roots in the folder "there" of a project in "here", relative to both's parent."""
+    """A function that returns the import roots of tree "there" for project "here"."""
 
     def ask(project="here", tree="there"):
         paths = [str(tmp_path / project), str(tmp_path / tree)]
@@ -122,7 +122,7 @@ def test_siblings_in_the_repository_are_roots_too(here_kept, roots, tmp_path):
 
 @posix
 def test_an_installed_copy_of_the_repositorys_package_has_a_root_in_the_tree(here, tmp_path):
-    """So that each commit runs its own, and not the copy."""
+    """Each commit then runs its own code instead of the installed copy."""
     for name in ("one", "two"):
         write(tmp_path / name, {".git/HEAD": "", "app/x": "", "core/core/__init__.py": ""})
         make_source(tmp_path / name / "core", "core", "1")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 @pytest.fixture
 def trees(tmp_path, here):
-    """Two trees; what the other one needs has to be built first."""
+    """Two trees; the second one requires a package that has to be built first."""
     make_release(here.wheels, "slow", "1")
     return [
         write(tmp_path / name, {"requirements.txt": text})
@@ -53,9 +53,9 @@ def test_an_ended_session_leaves_no_build_behind_and_nothing_half_made(here, tre
     assert not any("folder" in path.read_text() for path in stamps(cache))
     assert len(folders(cache)) == (1 if sent == signal.SIGKILL else 0)
 
-    found = here.ask(*trees, cache)
-    assert run_python(found["python"], "import slow; print(slow.VERSION)") == "1"
-    assert [str(path) for path in folders(cache)] == [str(Path(found["python"]).parents[1])]
+    outcome = here.ask(*trees, cache)
+    assert run_python(outcome["python"], "import slow; print(slow.VERSION)") == "1"
+    assert [str(path) for path in folders(cache)] == [str(Path(outcome["python"]).parents[1])]
 
 
 def test_leftovers_of_other_environments_are_removed_too(here, trees, tmp_path):
@@ -65,8 +65,8 @@ def test_leftovers_of_other_environments_are_removed_too(here, trees, tmp_path):
     session.kill()
     session.communicate(timeout=30)
     write(trees[1], {"requirements.txt": "toy==1.0"})
-    found = here.ask(*trees, cache)
-    assert [str(path) for path in folders(cache)] == [str(Path(found["python"]).parents[1])]
+    outcome = here.ask(*trees, cache)
+    assert [str(path) for path in folders(cache)] == [str(Path(outcome["python"]).parents[1])]
 
 
 def test_what_another_session_is_making_is_left_alone(here, trees, tmp_path):
@@ -92,10 +92,10 @@ def test_two_sessions_at_once_make_one_environment(here, trees, tmp_path):
         "SAID another session is making the same environment; waiting for it\n"
     )
     building.kill()
-    told = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]
-    # The first one's build was killed under it; the second one then makes it.
-    assert "installing slow==1 with uv failed" in told[0]
-    assert '"shared": false' in told[1]
+    outputs = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]
+    # The first session's build was killed, so the second session creates the environment.
+    assert "installing slow==1 with uv failed" in outputs[0]
+    assert '"shared": false' in outputs[1]
     assert len(folders(cache)) == 1
 
 

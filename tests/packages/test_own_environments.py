@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs lai
 
 @pytest.fixture
 def changed(trees):
-    """Two trees of which the other one wants an older toy."""
+    """Two trees; the second one requires an older toy."""
     return trees(
         {"pyproject.toml": pyproject(["toy==2.0"])}, {"pyproject.toml": pyproject(["toy==1.0"])}
     )
@@ -32,13 +32,13 @@ def changed(trees):
 
 @pytest.fixture
 def lessened(trees):
-    """Two trees of which the other one wants less: nothing has to be installed."""
+    """Two trees; the second one requires less, so nothing has to be installed."""
     return trees({"requirements.txt": "dep\ntoy"}, {"requirements.txt": "dep"})
 
 
 @pytest.fixture(scope="module", params=["uv", "pip"])
 def made(request, support, tmp_path_factory):
-    """Make the environment of a tree that wants an older toy; and ask for it again."""
+    """Create the environment of a tree that requires an older toy, then ask for it again."""
     folder = tmp_path_factory.mktemp("made")
     here = make_here(folder, support, request.param)
     trees = [
@@ -60,13 +60,13 @@ def made(request, support, tmp_path_factory):
 
 
 def test_an_own_environment_differs_only_in_what_is_declared(made):
-    found = made.first
-    assert not found["shared"]
-    assert found["note"] == "own environment: toy 1.0 (2.0 here)"
-    # An older dep satisfies toy 1.0 as it does toy 2.0, so the newer one is not fetched.
+    outcome = made.first
+    assert not outcome["shared"]
+    assert outcome["note"] == "own environment: toy 1.0 (2.0 here)"
+    # The older dep satisfies toy 1.0 as well as toy 2.0, so the newer dep is not fetched.
     kept = {"dep": "1.0", "free": "1.0", "helper": "1.0"}
-    assert versions(found["python"]) == {"toy": "1.0"} | kept
-    assert run_python(found["python"], "import toy, dep; print(toy.VERSION)") == "1.0"
+    assert versions(outcome["python"]) == {"toy": "1.0"} | kept
+    assert run_python(outcome["python"], "import toy, dep; print(toy.VERSION)") == "1.0"
 
 
 def test_each_step_is_announced(made):
@@ -118,16 +118,16 @@ def test_another_build_of_a_kept_package_makes_another_environment(here, lessene
 
 def test_a_dropped_dependency_is_left_out_unless_something_else_needs_it(here, trees, tmp_path):
     files = trees({"requirements.txt": "dep\nfree\ntoy\n"}, {"requirements.txt": "toy\n"})
-    found = here.ask(*files, tmp_path / "cache")
-    assert found["note"] == "own environment: without free (1.0 here)"
-    assert versions(found["python"]) == {"toy": "2.0", "dep": "1.0", "helper": "1.0"}
+    outcome = here.ask(*files, tmp_path / "cache")
+    assert outcome["note"] == "own environment: without free (1.0 here)"
+    assert versions(outcome["python"]) == {"toy": "2.0", "dep": "1.0", "helper": "1.0"}
 
 
 def test_a_dropped_dependency_that_another_version_needs_stays(here, trees, tmp_path):
     make_wheel(here.wheels, "toy", "3.0", ["free"])
     files = trees({"requirements.txt": "free\ntoy\n"}, {"requirements.txt": "toy==3.0\n"})
-    found = here.ask(*files, tmp_path / "cache")
-    assert versions(found["python"])["free"] == "1.0"
+    outcome = here.ask(*files, tmp_path / "cache")
+    assert versions(outcome["python"])["free"] == "1.0"
 
 
 def test_without_an_installer_it_is_said_what_to_do(here, changed, tmp_path):
@@ -183,16 +183,16 @@ def test_what_pythonpath_adds_is_not_taken_for_installed(here, trees, tmp_path):
         archive.extractall(tmp_path / "added")
     path = os.pathsep.join([here.environ["PYTHONPATH"], str(tmp_path / "added")])
     files = trees({"requirements.txt": "toy"}, {"requirements.txt": "toy\nextra"})
-    found = here.ask(*files, tmp_path / "cache", PYTHONPATH=path)
-    assert versions(found["python"])["extra"] == "1"
+    outcome = here.ask(*files, tmp_path / "cache", PYTHONPATH=path)
+    assert versions(outcome["python"])["extra"] == "1"
 
 
 def test_pip_works_on_what_pip_made(here, changed, tmp_path):
     for info in here.site.glob("*.dist-info"):
         if not info.is_symlink():
             (info / "INSTALLER").write_text("pip\n")
-    found = here.ask(*changed, tmp_path / "cache")
-    assert found["said"][-1].startswith("installs toy==1.0 with pip")
+    outcome = here.ask(*changed, tmp_path / "cache")
+    assert outcome["said"][-1].startswith("installs toy==1.0 with pip")
 
 
 def test_the_project_is_found_by_its_metadata_only(here, trees, tmp_path):
@@ -202,12 +202,12 @@ def test_the_project_is_found_by_its_metadata_only(here, trees, tmp_path):
     make_source(trees[1], "project", "3.0")
     write(trees[1], {"project/__init__.py": "", "requirements.txt": "dep"})
     here.install("-e", str(project))
-    found = here.ask(*trees, tmp_path / "cache")
+    outcome = here.ask(*trees, tmp_path / "cache")
     code = """
         import importlib.metadata as m, importlib.util as u
         print(m.version("project"), u.find_spec("project"), m.files("project"))
     """
-    assert run_python(found["python"], code) == "3.1 None None"
+    assert run_python(outcome["python"], code) == "3.1 None None"
 
 
 def test_a_sibling_that_is_used_from_the_repository_is_not_copied(here, tmp_path):
@@ -217,9 +217,9 @@ def test_a_sibling_that_is_used_from_the_repository_is_not_copied(here, tmp_path
         write(tmp_path / top, {"core/core/__init__.py": ""})
     write(tmp_path / "two", {"app/requirements.txt": "dep\n"})
     here.link(tmp_path / "one" / "core", "core")
-    found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
+    outcome = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
     code = "import importlib.util as u; print(u.find_spec('core'))"
-    assert run_python(found["python"], code) == "None"
+    assert run_python(outcome["python"], code) == "None"
 
 
 def test_a_change_in_what_a_sibling_needs_is_noticed(here, tmp_path):
@@ -230,56 +230,56 @@ def test_a_change_in_what_a_sibling_needs_is_noticed(here, tmp_path):
         text = declared.read_text().replace("= []\n", f'= ["toy=={version}"]\n')
         declared.write_text(text.replace(f'requires = ["toy=={version}"]', "requires = []"))
     here.link(tmp_path / "one" / "core", "core")
-    found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
-    assert versions(found["python"])["toy"] == "1.0"
+    outcome = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
+    assert versions(outcome["python"])["toy"] == "1.0"
 
 
 def test_an_editable_package_of_another_project_is_kept(here, lessened, tmp_path):
     lib = make_source(tmp_path / "lib", "lib", "1")
     write(lib, {"lib/__init__.py": "X = 5"})
     here.link(lib, "lib")
-    found = here.ask(*lessened, tmp_path / "cache")
-    assert run_python(found["python"], "import lib; print(lib.X)") == "5"
+    outcome = here.ask(*lessened, tmp_path / "cache")
+    assert run_python(outcome["python"], "import lib; print(lib.X)") == "5"
 
 
 def test_paths_added_by_hand_stay_but_for_those_into_the_project(here, lessened, tmp_path):
     write(tmp_path / "elsewhere", {"added.py": "X = 7"})
     write(lessened[0], {"own.py": ""})
     (here.site / "by hand.pth").write_text(f"{tmp_path / 'elsewhere'}\n{lessened[0]}\n")
-    found = here.ask(*lessened, tmp_path / "cache")
+    outcome = here.ask(*lessened, tmp_path / "cache")
     code = "import added, importlib.util as u; print(added.X, u.find_spec('own'))"
-    assert run_python(found["python"], code) == "7 None"
+    assert run_python(outcome["python"], code) == "7 None"
 
 
 def test_the_plugin_is_not_found_in_there(here, lessened, tmp_path):
     plugin = write(tmp_path / "plugin", {"pytest_llmperf/__init__.py": ""})
     here.link(plugin, "pytest_llmperf")
-    found = here.ask(*lessened, tmp_path / "cache")
+    outcome = here.ask(*lessened, tmp_path / "cache")
     code = "import importlib.util as u; print(u.find_spec('pytest_llmperf'))"
-    assert run_python(found["python"], code) == "None"
+    assert run_python(outcome["python"], code) == "None"
 
 
 def test_a_venv_that_sees_its_bases_packages_begets_another(here, lessened, tmp_path):
     config = here.folder / "pyvenv.cfg"
     shown = config.read_text().replace("site-packages = false", "site-packages = true")
     config.write_text(shown)
-    found = here.ask(*lessened, tmp_path / "cache")
-    assert run_python(found["python"], "import dep; print(dep.VERSION)") == "1.0"
-    prefix = Path(found["python"]).parents[1]
+    outcome = here.ask(*lessened, tmp_path / "cache")
+    assert run_python(outcome["python"], "import dep; print(dep.VERSION)") == "1.0"
+    prefix = Path(outcome["python"]).parents[1]
     assert "site-packages = true" in (prefix / "pyvenv.cfg").read_text()
     (site,) = prefix.glob("lib/python*/site-packages")
     copied = {path.name.partition("-")[0] for path in site.glob("*.dist-info")}
     assert copied == {"dep", "free", "helper"}
-    assert found["note"] == "own environment: without toy (2.0 here)"
+    assert outcome["note"] == "own environment: without toy (2.0 here)"
 
 
 def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened, tmp_path):
     info = here.site / "free-1.0.dist-info"
     (info / "RECORD").unlink()
     (info / "top_level.txt").write_text("free\n")
-    found = here.ask(*lessened, tmp_path / "cache")
-    assert not any(line.startswith("installs") for line in found["said"])
-    assert run_python(found["python"], "import free; print(free.VERSION)") == "1.0"
+    outcome = here.ask(*lessened, tmp_path / "cache")
+    assert not any(line.startswith("installs") for line in outcome["said"])
+    assert run_python(outcome["python"], "import free; print(free.VERSION)") == "1.0"
 
 
 def test_big_files_are_shared_on_disk_and_small_ones_are_not(here, lessened, tmp_path):
@@ -295,12 +295,12 @@ def test_big_files_are_shared_on_disk_and_small_ones_are_not(here, lessened, tmp
 
 def test_the_users_command_makes_the_environment(here, changed, tmp_path):
     install = "{python} -m pip install -q toy==1.0"
-    found = here.ask(*changed, tmp_path / "cache", install)
-    assert found["note"] == (
+    outcome = here.ask(*changed, tmp_path / "cache", install)
+    assert outcome["note"] == (
         "own environment: dep 1.5 (1.0 here), toy 1.0 (2.0 here), "
         "without free (1.0 here), without helper (1.0 here)"
     )
-    assert versions(found["python"]).keys() == {"toy", "dep", "pip"}
+    assert versions(outcome["python"]).keys() == {"toy", "dep", "pip"}
 
 
 def test_the_users_command_may_install_the_project_but_it_stays_out(here, changed, tmp_path):
@@ -308,12 +308,12 @@ def test_the_users_command_may_install_the_project_but_it_stays_out(here, change
     write(changed[1], {"project/__init__.py": ""})
     text = (changed[1] / "pyproject.toml").read_text()
     (changed[1] / "pyproject.toml").write_text(text + "[dependency-groups]\na = ['b']\n")
-    found = here.ask(*changed, tmp_path / "cache", "{python} -m pip install -q -e .")
+    outcome = here.ask(*changed, tmp_path / "cache", "{python} -m pip install -q -e .")
     code = """
         import importlib.metadata as m, importlib.util as u
         print(m.version("project"), u.find_spec("project"))
     """
-    assert run_python(found["python"], code) == "1 None"
+    assert run_python(outcome["python"], code) == "1 None"
 
 
 def test_a_failing_command_is_reported_as_the_users(here, changed, tmp_path):

@@ -1,4 +1,4 @@
-"""When both trees share this environment: they declare the same, or need the same packages."""
+"""Trees that share this environment: they declare the same, or need the same packages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LINTED = pyproject(["toy==2.0", "dep>=1,<3"], more="[tool.ruff]\nline-length = 9
 
 
 def test_trees_that_declare_the_same_share_this_environment(here_kept, trees, tmp_path):
-    found = here_kept.ask(*trees(PLAIN, PLAIN), tmp_path / "cache")
-    assert found["python"] == str(here_kept.python)
-    assert found["shared"]
-    assert found["note"] == "shared: both declare the same"
+    outcome = here_kept.ask(*trees(PLAIN, PLAIN), tmp_path / "cache")
+    assert outcome["python"] == str(here_kept.python)
+    assert outcome["shared"]
+    assert outcome["note"] == "shared: both declare the same"
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_tree_that_declares_nothing_shares_this_environment(here_kept, trees, tmp_path):
-    found = here_kept.ask(*trees({"requirements.txt": "toy"}, {"README": ""}), tmp_path / "cache")
-    assert found["note"] == "shared: the other commit declares nothing"
+    outcome = here_kept.ask(*trees({"requirements.txt": "toy"}, {"README": ""}), tmp_path / "cache")
+    assert outcome["note"] == "shared: the other commit declares nothing"
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_a_tree_that_declares_nothing_shares_this_environment(here_kept, trees, 
 def test_what_declares_nothing_else_asks_no_installer(here_kept, trees, tmp_path, here, there):
     if "setup.cfg" in there:
         here = {**here, "setup.cfg": ""}
-    found = here_kept.ask(*trees(here, there), tmp_path / "cache")
-    assert found["shared"]
-    assert found["said"] == []
+    outcome = here_kept.ask(*trees(here, there), tmp_path / "cache")
+    assert outcome["shared"]
+    assert outcome["said"] == []
 
 
 def test_trees_that_need_the_same_packages_share_this_environment(here_kept, trees, tmp_path):
     there = {"pyproject.toml": pyproject(["Toy>=1", "dep"])}
-    found = here_kept.ask(*trees(PLAIN, there), tmp_path / "cache")
-    assert found["note"] == "shared: both need the same packages"
-    assert found["said"] == []
+    outcome = here_kept.ask(*trees(PLAIN, there), tmp_path / "cache")
+    assert outcome["note"] == "shared: both need the same packages"
+    assert outcome["said"] == []
 
 
 def test_so_do_trees_of_which_only_a_build_backend_knows_it(here_of_each, tmp_path):
@@ -54,10 +54,10 @@ def test_so_do_trees_of_which_only_a_build_backend_knows_it(here_of_each, tmp_pa
         make_source(tmp_path / name, "project", "1", requires=["toy"])
         write(tmp_path / name, {"setup.py": changed})
     trees = tmp_path / "here", tmp_path / "there"
-    found = here_of_each.ask(*trees, tmp_path / "cache")
-    assert found["note"] == "shared: both need the same packages"
-    assert found["said"]
-    assert here_of_each.ask(*trees, tmp_path / "cache") == found | {"said": []}
+    outcome = here_of_each.ask(*trees, tmp_path / "cache")
+    assert outcome["note"] == "shared: both need the same packages"
+    assert outcome["said"]
+    assert here_of_each.ask(*trees, tmp_path / "cache") == outcome | {"said": []}
     assert not [path for path in (tmp_path / "cache" / "environments").iterdir() if path.is_dir()]
 
 
@@ -66,5 +66,5 @@ def test_what_this_environment_drifted_from_in_both_trees_stays(here_kept, trees
         {"requirements.txt": "toy==1.0\nfree==1.0"},
         {"requirements.txt": "toy==1.0\nfree"},
     )
-    found = here_kept.ask(*trees(here, there), tmp_path / "cache")
-    assert found["note"] == "shared: both need the same packages"
+    outcome = here_kept.ask(*trees(here, there), tmp_path / "cache")
+    assert outcome["note"] == "shared: both need the same packages"

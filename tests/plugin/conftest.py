@@ -1,4 +1,4 @@
-"""A project of its own for every test: configuration, a small application, baselines, a lock."""
+"""Fixtures that give every test its own project: configuration, application, baselines, lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_llmperf.measure.replication import BLOCK
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this session, its user or its machine's other sessions reaches the inner ones."""
+    """Shield the inner sessions from this session, its user and other sessions of the machine."""
     for name in os.environ:
         if name.startswith(("LLMPERF_", "PYTEST_ADDOPTS", "PYTEST_XDIST_", "COV_", "COVERAGE_")):
             monkeypatch.delenv(name)
@@ -25,7 +25,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> Project:
-    """A project around the toy application."""
+    """Return a project around the toy application."""
     pytester.makeini(INI)
     pytester.makepyfile(toy=TOY)
     made = Project(pytester)
@@ -35,7 +35,7 @@ def project(pytester: pytest.Pytester) -> Project:
 
 @pytest.fixture
 def one_test(project: Project) -> Project:
-    """The project with one perf test, ``test_answer``."""
+    """Return the project with one perf test, ``test_answer``."""
     project.write(
         test_it="""
         @pytest.mark.perf
@@ -48,15 +48,15 @@ def one_test(project: Project) -> Project:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ``Project.record_once`` keeps what the tests of a module need alike."""
+    """Return the folder in which ``Project.record_once`` keeps a recording for a module's tests."""
     return tmp_path_factory.mktemp("recording") / "kept"
 
 
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No neighbour voids a sample of the sessions run inside this process.
+    """Let no other process on the machine void samples of sessions run inside this process.
 
-    For tests that count processes: what a busy machine does to a session is tested elsewhere.
+    For tests that count processes; sessions on a busy machine are tested elsewhere.
     """
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
@@ -64,8 +64,8 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a server that runs already follow each other at once.
+    """Shorten the pause before each block of a server that already runs.
 
-    A simulated one has nothing to recover from in the pause; that there is one is tested elsewhere.
+    A simulated server has nothing to recover from; the pause itself is tested elsewhere.
     """
     monkeypatch.setitem(vars(BLOCK), "pause_seconds", 0.02)

@@ -1,4 +1,4 @@
-"""A folder with perf tests of a small application, and how to run them and read the outcome."""
+"""A folder with perf tests of a small application; runs them and reads the outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest_llmperf.engine.handle
 import pytest_llmperf.plugin.session  # noqa: F401
 from pytest_llmperf.config.embedded import cache_dir
 
-#: An application that answers in a few milliseconds; what it is asked decides what happens.
+#: An application that answers in a few milliseconds; some prompts make it crash or hang.
 TOY = """
 import os, pathlib, signal, time
 
@@ -51,8 +51,8 @@ def steady(prompt, max_tokens=4):
         yield f"word{number} "
 """
 
-#: One thread: a busy neighbour's core is not the application's. One process is the fewest:
-#: a test that is decided by what it measured there is fast.
+#: One thread: a busy process on another core takes nothing from the application. One process:
+#: a test that one process decides is fast.
 APP = """
 llm:
   engine: app
@@ -81,11 +81,11 @@ perf:
 
 
 def app(target: str) -> str:
-    """Another configuration: the same engine with another callable."""
+    """Return a configuration of the same engine with another callable."""
     return APP.replace("toy:answer", target)
 
 
-#: hypothesis imports itself whole at the end of every session, which takes a second.
+#: hypothesis imports all of itself at the end of every session, which takes a second.
 INI = """
 [pytest]
 addopts = -p no:hypothesispytest
@@ -97,7 +97,7 @@ CACHE = cache_dir()
 
 
 class Project:
-    """A folder with tests of an application, and how to run them."""
+    """A folder with tests of an application; runs them and reads the outcome."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
@@ -110,7 +110,7 @@ class Project:
         )
 
     def configure(self, text: str, name: str = "config.yaml") -> None:
-        """Write config.yaml, or a configuration of another name."""
+        """Write config.yaml, or a configuration file of another name."""
         self.path.joinpath(name).write_text(text)
 
     def ini(self, line: str) -> None:
@@ -131,7 +131,7 @@ class Project:
         return self.here("-m", "perf", "--llmperf-json", "out.json", *args)
 
     def record_once(self, kept: Path) -> None:
-        """Record a session, and keep it in this folder; take over one that is there already."""
+        """Record a session and keep it in this folder, or restore the session kept there."""
         if kept.exists():
             shutil.copytree(kept, self.path, dirs_exist_ok=True)
             return
@@ -143,34 +143,34 @@ class Project:
         shutil.copy(self.path / "out.json", kept)
 
     def session(self) -> dict[str, Any]:
-        """The JSON report of the last ``perf``."""
+        """Return the JSON report of the last ``perf`` session."""
         report: dict[str, Any] = json.loads(self.path.joinpath("out.json").read_text())
         return report
 
     def verdicts(self) -> dict[str, str]:
-        """Verdict of each test by the name after ``::``."""
+        """Return the verdict of each test, by the name after ``::``."""
         return {t["nodeid"].partition("::")[2]: t["verdict"] for t in self.session()["tests"]}
 
     def metric(self, name: str | None = None) -> dict[str, Any]:
-        """A metric of the last session's only test; its only gated one by default."""
+        """Return a metric of the last session's only test; by default its only gated metric."""
         (test,) = self.session()["tests"]
-        found = [m for m in test["metrics"] if m["name"] == name or (name is None and m["gated"])]
-        (one,) = found
-        return one
+        matches = [m for m in test["metrics"] if m["name"] == name or (name is None and m["gated"])]
+        (metric,) = matches
+        return metric
 
     def sampled(self) -> dict[str, int]:
-        """How many processes (or pairs) each test has, by the name after ``::``."""
+        """Return the number of processes (or pairs) of each test, by the name after ``::``."""
         return {
             test["nodeid"].partition("::")[2]: max(len(m["samples"]) for m in test["metrics"])
             for test in self.session()["tests"]
         }
 
     def baselines(self) -> list[Path]:
-        """The recorded files, in order."""
+        """Return the recorded files, in order."""
         return sorted(self.path.glob("perf_baselines/*/*.json"))
 
     def edit_baseline(self, change: Callable[[dict[str, Any]], None]) -> Path:
-        """Change the only recorded file."""
+        """Change the only recorded file, and return its path."""
         (path,) = self.baselines()
         record = json.loads(path.read_text())
         change(record)
@@ -178,7 +178,7 @@ class Project:
         return path
 
     def store_sessions(self, factors: Sequence[float]) -> list[str]:
-        """Replace the only recorded session by one a day, of these parts of its level.
+        """Replace the only recorded session by one a day, its samples times a factor.
 
         Returns the names of their files.
         """
@@ -202,7 +202,7 @@ class Project:
 
 
 def times(factor: float, *metrics: str) -> Callable[[dict[str, Any]], None]:
-    """An edit that multiplies a baseline's samples of these metrics (all, if none is named)."""
+    """Return an edit that multiplies a baseline's samples of these metrics (default: all)."""
 
     def change(record: dict[str, Any]) -> None:
         for test in record["tests"].values():

@@ -1,4 +1,4 @@
-"""Names with letters beyond ASCII, where the locale has only ASCII and Python keeps to it."""
+"""Model files with non-ASCII names, in an ASCII locale without Python's UTF-8 mode."""
 
 from __future__ import annotations
 

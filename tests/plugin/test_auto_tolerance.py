@@ -31,7 +31,7 @@ NONE = "tolerance auto is 5% here: no calibration of these tests"
 
 @pytest.fixture
 def two(project):
-    """A project with ``tolerance: auto`` and a second configuration that is alike."""
+    """A project with ``tolerance: auto``, and a second configuration of the same engine."""
     project.write(test_it=TEST)
     project.configure(AUTO)
     project.configure(APP, "other.yaml")
@@ -73,7 +73,7 @@ def calibrate(project, holds: float, **changes: Any) -> str:
 
 
 def tolerances(project) -> dict[str, tuple[float, float | None]]:
-    """The tolerance of each gated check of the last session, and what the calibration holds."""
+    """Return each gated check's tolerance in the last session, and what its calibration holds."""
     return {
         f"{test['nodeid'].partition('::')[2]} {metric['name']}": (
             metric["tolerance"],
@@ -88,9 +88,9 @@ def tolerances(project) -> dict[str, tuple[float, float | None]]:
 def recorded_tolerances(project) -> dict[str, Any]:
     tests = json.loads(project.baselines()[-1].read_text())["tests"]
     return {
-        f"{nodeid.partition('::')[2]} {metric}": found
+        f"{nodeid.partition('::')[2]} {metric}": tolerance
         for nodeid, test in tests.items()
-        for metric, found in test.get("tolerances", {}).items()
+        for metric, tolerance in test.get("tolerances", {}).items()
     }
 
 
@@ -135,7 +135,7 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
     assert tolerances(two) == {"test_x end_to_end": (0.05, 0.015)}
     assert "holds 1.5% in 5 min; against stored sessions it is at least 5%" in said(result)
 
-    # A session of a minute's budget, and a tolerance that stored sessions hold, too.
+    # A session with a budget of a minute, and a tolerance that stored sessions hold too.
     result = two.perf("-k", "test_x", "--llmperf-set", "perf.budget=1m")
     assert tolerances(two) == {"test_x end_to_end": (0.115, 0.115)}
     assert "tolerance auto: 11.5%, because" in said(result)

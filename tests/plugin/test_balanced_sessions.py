@@ -51,13 +51,13 @@ class Replica:
 
     @property
     def generated(self) -> int:
-        """Output tokens since it started."""
+        """Output tokens since the server started."""
         counters = asyncio.run(read_counters(ServerSettings(self.url)))
         assert counters is not None
         return counters.generated_tokens or 0
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the server at once."""
         self.process.kill()
         self.process.wait()
 
@@ -72,17 +72,17 @@ def answers(url: str, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def replicas(tmp_path: Path) -> Iterator[list[Replica]]:
     """Two running servers."""
-    found = [Replica(tmp_path / f"replica{number}.log") for number in (1, 2)]
-    yield found
-    for one in found:
-        one.kill()
+    servers = [Replica(tmp_path / f"replica{number}.log") for number in (1, 2)]
+    yield servers
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture(params=[*COMMANDS])
 def balanced(
     request: pytest.FixtureRequest, replicas: list[Replica], tmp_path: Path
 ) -> Iterator[str]:
-    """Address of a balancer as docs/clusters.md has it, its ports replaced by free ones."""
+    """Address of a balancer configured as in docs/clusters.md, but with free ports."""
     balancer: str = request.param
     program = shutil.which(balancer) or shutil.which(balancer, path="/usr/sbin")
     if program is None:
@@ -105,11 +105,11 @@ def balanced(
 def session(
     project, quiet_machine, balanced: str, replicas: list[Replica]
 ) -> Callable[[int], dict[str, object]]:
-    """Run a session with a load of so many requests; returns what became of its test."""
+    """Return a function that runs a session with this many requests, and returns its test."""
     llm = {"engine": "server", "api": "completions", "url": balanced}
     perf = {"processes": 3, "max_processes": 3, "budget": "60s", "fitness": FITNESS}
     project.configure(
-        json.dumps({"llm": {**llm, "replicas": [one.url for one in replicas]}, "perf": perf})
+        json.dumps({"llm": {**llm, "replicas": [server.url for server in replicas]}, "perf": perf})
     )
 
     def run(requests: int) -> dict[str, object]:
@@ -122,22 +122,22 @@ def session(
 
 
 def test_a_load_is_shared_and_every_token_is_found_at_a_replica(session, replicas):
-    before = [one.generated for one in replicas]
+    before = [server.generated for server in replicas]
     test = session(12)
     assert test["verdict"] == "no baseline"
-    # A request to each replica itself, before the recording and before each of three loads.
-    own = [one.generated - earlier for one, earlier in zip(replicas, before, strict=True)]
+    # Each replica itself got a request before the recording and before each of three loads.
+    own = [server.generated - earlier for server, earlier in zip(replicas, before, strict=True)]
     assert min(own) > 4 * 4
     assert test["load"]["faults"] == {}
     _, shared, *rest = test["load"]["server"]
-    urls = [one.url for one in replicas]
-    found = re.fullmatch(
+    urls = [server.url for server in replicas]
+    match = re.fullmatch(
         rf"requests by replica, estimated from output tokens: {urls[0]} .*% \(about (\d+)\), "
         rf"{urls[1]} .*% \(about (\d+)\)",
         shared,
     )
-    assert found is not None, shared
-    counts = [int(count) for count in found.groups()]
+    assert match is not None, shared
+    counts = [int(count) for count in match.groups()]
     assert sum(counts) == 36
     assert min(counts) >= 9
     assert not [line for line in rest if "served" in line or "others answer" in line]

@@ -20,7 +20,7 @@ def test_x(llm_engine):
 
 @pytest.fixture(autouse=True)
 def _three_processes(project):
-    """Fewer processes of a session call nothing against stored ones."""
+    """Measure three processes: fewer call nothing against stored sessions."""
     project.configure(APP.replace("processes: 1", "processes: 3"))
 
 
@@ -50,10 +50,10 @@ def test_recording_is_silent_about_nothing(project):
 def test_a_second_run_is_compared(recorded):
     result = recorded.perf()
     assert result.ret == 0
-    found = recorded.metric()
-    assert found["verdict"] == "pass"
+    metric = recorded.metric()
+    assert metric["verdict"] == "pass"
     (path,) = recorded.baselines()
-    assert found["baseline"]["sources"] == [str(path.relative_to(recorded.path))]
+    assert metric["baseline"]["sources"] == [str(path.relative_to(recorded.path))]
 
 
 def test_a_slowdown_fails_and_says_metric_amount_baseline_and_remedy(recorded):
@@ -121,7 +121,7 @@ def test_a_regression_that_also_misses_its_target_says_both(project):
     assert project.perf("--llmperf-record").ret == 1
     assert len(project.baselines()) == 1
     project.edit_baseline(times(0.01))
-    # A target is decided by three processes at least, and by more where a neighbour disturbs one.
+    # A target takes at least three processes to decide, and more if other load disturbs one.
     result = project.here("-m", "perf", "--llmperf-set", "perf.processes=6")
     result.stdout.fnmatch_lines(["regressed: end to end:*", "*also missed: target missed*"])
 
@@ -144,9 +144,9 @@ def test_a_prompt_drawn_at_random_is_told_with_where_it_differs(project):
     assert "confidential" not in project.baselines()[0].read_text()
     project.write(test_it=asks.format(drawn="plums"))
     project.perf()
-    found = project.metric()
-    assert found["verdict"] == "workload changed"
-    assert found["explanation"] == (
+    metric = project.metric()
+    assert metric["verdict"] == "workload changed"
+    assert metric["explanation"] == (
         "the request has another prompt, different from about character 17 on (35 characters in "
         "both); a test must make the same requests every time: fix a random prompt or its seed"
     )

@@ -1,4 +1,4 @@
-"""What is wrong with a session is said before any model is loaded: exit code 4, no traceback."""
+"""Wrong settings are reported before any model is loaded: exit code 4, no traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def refused(project, *args: str) -> pytest.LineMatcher:
-    """Run the perf tests; the session must be refused in plain words, with nothing loaded."""
+    """Check that the perf tests are refused in plain words and nothing is loaded; return stderr."""
     result = project.here("-m", "perf", *args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     for stream in (result.stdout, result.stderr):
@@ -89,7 +89,7 @@ def test_a_baselines_folder_that_is_a_file_is_named(one_test):
 
 @pytest.fixture
 def machine_folder(one_test):
-    """The folder of this machine's sessions, with one in it."""
+    """The folder of this machine's sessions, with one session in it."""
     one_test.perf("--llmperf-record")
     one_test.path.joinpath("loaded").unlink()
     (path,) = one_test.baselines()

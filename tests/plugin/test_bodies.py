@@ -1,4 +1,4 @@
-"""Bodies: every kind of test runs once, as in any session, before anything is measured."""
+"""Test bodies: every kind of test runs once, as in any session, before anything is measured."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def simulator() -> Iterator[Callable[..., str]]:
 def config(
     fitness: dict[str, str] | None = None, perf: dict[str, str] | None = None, **llm: object
 ) -> str:
-    """A configuration of a server; JSON is YAML."""
+    """Return the configuration of a server, as JSON, which is YAML too."""
     section = {"engine": "server", "api": "completions", **llm}
     numbers = {**NUMBERS, "budget": "60s", "fitness": {**FITNESS, **(fitness or {})}}
     return json.dumps({"llm": section, "perf": {**numbers, **(perf or {})}})
@@ -42,10 +42,10 @@ def write(project, load: str = LOAD, limit: str = "max='60s'") -> None:
 
 
 def measured(project, *arguments: str) -> tuple[dict, list[str]]:
-    """Run the session; return its test, and the names of what was found about caches."""
+    """Run the session; return its test, and the names of its findings about caches."""
     project.perf(*arguments)
     (test,) = project.session()["tests"]
-    names = [one["name"] for one in test["fitness"]]
+    names = [finding["name"] for finding in test["fitness"]]
     return test, [name for name in names if "cache" in name]
 
 
@@ -73,7 +73,7 @@ def test_servers_whose_counters_tell_of_other_shares_are_not_compared(
     project, quiet_machine, simulator
 ):
     write(project, load="", limit="")
-    urls = (simulator("--metrics", "vllm", cached=one, cached_told=False) for one in (4, 0))
+    urls = (simulator("--metrics", "vllm", cached=tokens, cached_told=False) for tokens in (4, 0))
     test, names = compared(project, *(config(url=url, cache="shared") for url in urls))
     assert (test["verdict"], names) == ("invalid", ["cache_hits_differ"])
 
@@ -81,12 +81,12 @@ def test_servers_whose_counters_tell_of_other_shares_are_not_compared(
 def test_counters_of_a_server_that_both_sides_ask_by_turns_are_not_read(
     project, quiet_machine, simulator
 ):
-    """Each block's would count the other side's requests, too, as somebody else's."""
+    """Each block's counters would count the other side's requests as somebody else's."""
     write(project, load="", limit="max='1ms'")
     url = simulator("--metrics", "vllm", cached_told=False)
     for name, seed in (("config.yaml", 1), ("other.yaml", 2)):
         project.configure(config(perf={"turns": "iterations"}, url=url, seed=seed), name)
-    # In the first pair one block follows the other.
+    # In the first pair the blocks run one after the other.
     test, names = measured(project, "--llmperf-against-config", "other.yaml")
     assert (test["verdict"], names) == ("missed", ["cache_unknown"])
     assert "its answers do not say; start vLLM" in json.dumps(test["fitness"])

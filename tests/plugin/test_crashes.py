@@ -167,13 +167,13 @@ def started(project, *args: str) -> subprocess.Popen[str]:
 
 
 def engine_pid(project) -> int:
-    """Process id of the engine that hangs, or 0."""
+    """Return the process id of the engine that hangs, or 0."""
     file: Path = project.path / "hanging"
     return int(file.read_text() or 0) if file.exists() else 0
 
 
 def gone(pid: int, seconds: float) -> bool:
-    """Whether a process ends within a time."""
+    """Return whether a process ends within a number of seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -182,7 +182,7 @@ def gone(pid: int, seconds: float) -> bool:
     return False
 
 
-#: Hangs in the seventh process, counting the one that ran the bodies.
+#: An application that hangs in its seventh process, counting the one that ran the bodies.
 HANGS_LATER = """
 import os, pathlib, time
 
@@ -199,7 +199,7 @@ def answer(prompt, max_tokens=4):
         time.sleep(0.002)
         yield f"word{number} "
 """
-#: This machine's neighbours are not what the test is about.
+#: Other processes on this machine are not what the test is about.
 ALONE = "  fitness: {busy_cores: note, stolen_cores: note, memory_pressure: note}\n"
 
 
@@ -223,7 +223,7 @@ class TestSignals:
         session = started(project)
         pid = engine_pid(project)
         os.kill(session.pid, signal.SIGINT)
-        # Two seconds are promised; the rest is for a busy machine's interpreter to end.
+        # Two seconds are promised; the rest is for the interpreter to end on a busy machine.
         output, _ = session.communicate(timeout=2 + 8)
         assert session.returncode == pytest.ExitCode.INTERRUPTED
         assert "KeyboardInterrupt" in output
@@ -264,7 +264,7 @@ class TestSignals:
         )
         assert undecided in said
         assert "2 tests, 2 checks: 1 missed, 1 inconclusive" in said
-        # It neither passed nor failed.
+        # An interrupted test neither passes nor fails.
         assert "passed with a warning" not in said
         names = "test_it.py::test_slow, test_it.py::test_percentile"
         assert (

@@ -1,4 +1,4 @@
-"""Whatever one value of a stored file becomes, every command uses the file or says what mends it.
+"""However one value in a stored file is damaged, every command uses the file or names the remedy.
 
 ``python benchmarks/damaged_files.py`` does the same with every command and every damage.
 """
@@ -21,14 +21,14 @@ from pytest_llmperf.cli import main
 from pytest_llmperf.compare.report_file import read_report
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 
-#: Where another value makes another record of it, which hides the other damages from a command.
+#: Keys whose damage makes it another record, which hides the other damages from a command.
 IDENTITY = ("machine", "model", "schema", "recorded", "workload", "invalid", "processes")
 Run = Callable[..., None]
 
 
 @pytest.fixture
 def survives(capsys: pytest.CaptureFixture[str], project: Project) -> Run:
-    """Run a command, and check what it says of a damaged file; it may change nothing."""
+    """Return a function that runs a command, checks its output and undoes its decisions."""
 
     def run(file: Path, *words: str) -> None:
         before = set(project.path.rglob("decisions/*.json"))
@@ -44,31 +44,31 @@ def survives(capsys: pytest.CaptureFixture[str], project: Project) -> Run:
 
 
 def split(file: Path, read: Callable[[Path], object], step: int = 1) -> list[Damage]:
-    """Damage a file in every way (or one in ``step``), and return the damages it survives.
+    """Damage a file in every way (or one in ``step``), and return the damages that can be read.
 
-    Of each of the others the reader names the file once, with a cause and a remedy.
+    For every other damage the reader must name the file once, with a cause and a remedy.
     """
     text, survived = file.read_text(), []
-    for one in list(damaged(text))[::step]:
-        file.write_text(one.text)
+    for case in list(damaged(text))[::step]:
+        file.write_text(case.text)
         try:
             read(file)
         except BaselineError as error:
             problem = wrong_with("", str(error), file.name, refused=True)
-            assert problem == "", (one.place, one.value)
+            assert problem == "", (case.place, case.value)
         else:
-            survived.append(one)
+            survived.append(case)
     file.write_text(text)
     return survived
 
 
 def merged(text: str, survived: Sequence[Damage]) -> Iterator[str]:
-    """Yield files that hold many damages each: all of one kind that do not hide each other."""
+    """Yield contents with many damages each: all of one kind that do not hide each other."""
     for value in (*VALUES, REMOVED):
         paths = [
-            one.path
-            for one in survived
-            if one.value == value and not any(key in IDENTITY for key in one.path)
+            case.path
+            for case in survived
+            if case.value == value and not any(key in IDENTITY for key in case.path)
         ]
         inner = [p for p in paths if not any(p != q and q[: len(p)] == p for q in paths)]
         if inner:
@@ -76,7 +76,7 @@ def merged(text: str, survived: Sequence[Damage]) -> Iterator[str]:
 
 
 def add_counters(record: Path) -> None:
-    """Add what a GPU's counters tell, zeros among it, to a record."""
+    """Add a GPU metric to a record, with a zero among its samples."""
     data = json.loads(record.read_text())
     for test in data["tests"].values():
         test["metrics"]["gpu_utilization"] = {"unit": "%", "samples": [[0.0, 0.5]]}
@@ -93,9 +93,9 @@ def recorded(one_test: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
         subprocess.run(["git", *who, *words], cwd=one_test.path, check=True)
     monkeypatch.chdir(one_test.path)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(one_test.path / "cache"))
-    # What a session writes here makes it no other code.
+    # Files that a session writes here must not count as changed code.
     (one_test.path / ".git" / "info" / "exclude").write_text("*\n")
-    # Longer than any path: lines are not broken inside what is looked for.
+    # Longer than any path, so that no line breaks inside the text that is looked for.
     monkeypatch.setenv("COLUMNS", "400")
     return one_test
 
@@ -122,14 +122,14 @@ def test_records(recorded: Project, survives: Run) -> None:
         file.write_text(damaged_text)
         for words in commands:
             survives(file, *words)
-    for one in [one for one in survived if any(key in IDENTITY for key in one.path)][::9]:
-        file.write_text(one.text)
+    for case in [case for case in survived if any(key in IDENTITY for key in case.path)][::9]:
+        file.write_text(case.text)
         for words in commands[2:]:
             survives(file, *words)
-    # Files that nobody can read are left out of the history, and named once each.
-    for number, one in enumerate(damaged(text)):
+    # Unreadable files are left out of the history, and each is named once.
+    for number, case in enumerate(damaged(text)):
         if number % 60 == 0:
-            file.with_name(f"{number}.json").write_text(one.text)
+            file.with_name(f"{number}.json").write_text(case.text)
     survives(file, "history", "--json")
 
 
@@ -146,7 +146,7 @@ def test_sessions_beside_damaged_records(recorded: Project) -> None:
 def test_reports(recorded: Project, survives: Run) -> None:
     file = recorded.path / "out.json"
     text, survived = file.read_text(), split(file, read_report, step=3)
-    for damaged_text in [*merged(text, survived), *(one.text for one in survived[::40])]:
+    for damaged_text in [*merged(text, survived), *(case.text for case in survived[::40])]:
         file.write_text(damaged_text)
         survives(file, "compare", "good", "out.json")
         survives(file, "compare", "out.json", "good", "--format", "json")
@@ -159,15 +159,15 @@ def test_kept_pairs(recorded: Project) -> None:
     recorded.perf(*against)
     (file,) = recorded.path.glob("cache/evidence/*.jsonl")
     text = file.read_text().strip()
-    for one in damaged(text):
-        file.write_text(f"{text}\n{one.text}\n")
+    for case in damaged(text):
+        file.write_text(f"{text}\n{case.text}\n")
         pairs = KeptPairs(file.parent)
-        found = pairs.read(file)
-        assert [sample.pair for sample in found] in ([0, 0], [0, 0, 1, 1])
-        # What is too old is forgotten without a word.
-        if len(found) == 2 and pairs.problems:
+        samples = pairs.read(file)
+        assert [sample.pair for sample in samples] in ([0, 0], [0, 0, 1, 1])
+        # Pairs that are too old are dropped without a word.
+        if len(samples) == 2 and pairs.problems:
             (problem,) = pairs.problems
-            assert wrong_with(problem, problem, file.name, refused=True) == "", one.place
+            assert wrong_with(problem, problem, file.name, refused=True) == "", case.place
     file.write_text(damage(text, [("pair", 0, "arm")], "zero"))
     result = recorded.perf(*against)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

@@ -1,4 +1,4 @@
-"""Sessions whose pairs took turns of tokens on a busy machine: the difference counts, no level."""
+"""Pairs in turns of tokens on a busy machine: the difference is judged, the target is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = "{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens, warmu
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every process in turns of tokens meets a busy machine; the first pair does not."""
+    """Make the machine busy for every process in turns of tokens, which excludes the first pair."""
     from pytest_llmperf.machine.fitness import FitnessFinding
     from pytest_llmperf.measure.process_run import ProcessRun
 
@@ -40,7 +40,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_difference_passes_and_the_target_is_not_judged(
     project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As many replays as are asked for, however short they are.
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     project.write(
@@ -60,5 +60,5 @@ def test_the_difference_passes_and_the_target_is_not_judged(
     # On a busy machine the real finding comes first.
     assert "the target was not judged: " in " ".join(text.split())
     assert "(busy_cores)" in text
-    # A process may be left out as invalid; no check is.
+    # A process may be left out as invalid, but no check is.
     assert not re.search(r"^ *invalid\b", text.partition("= LLM performance =")[2], re.M)

@@ -1,4 +1,4 @@
-"""One side costs the other one time in turns: pairs that run alone show it, and nothing passes."""
+"""A side that slows the other one in turns: pairs that run alone show it, and nothing passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.session.setup import EngineSetup
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-#: Copies more than a cache holds after every eighth token; or, in turns, when the base has its.
+#: Copies more than a cache holds after every eighth token; in turns the base pays for the copy.
 TIDY = Plant(0.0, every=8, buffer=64 << 20)
 CONFIG = """
 llm:
@@ -47,7 +47,7 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
 
     monkeypatch.setattr(EngineSetup, "starter", lambda setup: start(setup, TIDY))
     monkeypatch.setattr(Rounds, "run", watched)
-    # As many replays as are asked for, however short they are.
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     project.write(test_it=TEST)

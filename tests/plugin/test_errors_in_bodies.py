@@ -1,4 +1,4 @@
-"""What ``llm_engine`` refuses is shown at the test's own line, in every style of traceback."""
+"""Errors of ``llm_engine`` are shown at the test's own line, in every traceback style."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OURS = f"pytest_llmperf{os.sep}"
 
 @pytest.fixture
 def failing(project):
-    """A project each of whose tests makes the engine refuse something."""
+    """A project in which every test makes the engine raise an error."""
     project.pytester.makepyfile(toy=APPLICATION)
     project.write(test_it=BODIES)
     return project
@@ -79,7 +79,7 @@ def test_a_full_trace_shows_everything(failing):
 
 
 def test_an_error_of_this_package_keeps_its_frames(failing, monkeypatch):
-    """Nobody could mend what they can't see."""
+    """Nobody could fix a bug whose frames are hidden."""
     monkeypatch.setattr("pytest_llmperf.engine.handle.drain", lambda _: {}["a bug"])
     said = failing.here("-k", "argument or perf", "-m", "perf or not perf").stdout.str()
     assert f"{OURS}engine{os.sep}handle.py" in said

@@ -1,4 +1,4 @@
-"""Sessions on a machine that is not fit, and sessions whose configuration makes them slow."""
+"""Sessions on a disturbed machine, and sessions whose configuration makes them slow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plugin_projects import APP, times
 
 from pytest_llmperf.cpus import usable_cpus
 
-#: Long enough for CPU counters; four tokens in a third of a second.
+#: Four tokens in a third of a second: long enough for CPU counters.
 STEADY = """
 import time
 
@@ -26,7 +26,7 @@ def answer(prompt, max_tokens=4):
         yield f"word{number} "
 """
 
-#: Its weights are read back from disk for every answer but the first.
+#: An application that reads its weights from disk again for every answer but the first.
 FORGETFUL = """
 import mmap, os
 
@@ -45,7 +45,7 @@ def answer(prompt, max_tokens=4):
     yield from ("a", "b", "c", "d")
 """
 
-#: Says less from its second answer on.
+#: An application whose answers are shorter from the second one on.
 TIRED = """
 import pathlib
 
@@ -56,10 +56,10 @@ def answer(prompt, max_tokens=4):
     yield from ("a", "b") if again else ("a", "b", "c", "d")
 """
 
-#: Where it is not the point what is decided.
+#: For tests in which the verdict does not matter.
 ONE_PAIR = ("--llmperf-set", "perf.max_pairs=1")
 
-#: This machine's neighbours are not what the test is about.
+#: Other processes on this machine are not what the test is about.
 ALONE = "  fitness: {busy_cores: note, stolen_cores: note, memory_pressure: note}\n"
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -67,7 +67,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 @contextlib.contextmanager
 def burning() -> Iterator[int]:
-    """Keep every core that this process may use busy; yield one of the pids."""
+    """Keep every core that this process may use busy; yield the id of one of the processes."""
     burners = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(usable_cpus())
     ]
@@ -80,7 +80,7 @@ def burning() -> Iterator[int]:
 
 
 def fitness(project: Any, nodeid: str = "test_answer") -> dict[str, dict[str, Any]]:
-    """What was found for a test of the last session, by check."""
+    """Return the fitness findings about a test of the last session, by check."""
     (test,) = [t for t in project.session()["tests"] if t["nodeid"].endswith(nodeid)]
     return {entry["name"]: entry for entry in test["fitness"]}
 
@@ -105,17 +105,17 @@ def test_a_busy_machine_makes_a_test_invalid_and_the_check_is_named(one_test):
     one_test.path.joinpath("toy.py").write_text(STEADY)
     one_test.write(test_it=TWO)
     with burning():
-        # The burners are no child of the session that they disturb.
+        # In a subprocess, because the burners must not be children of the session they disturb.
         result = one_test.run("-m", "perf", "--llmperf-json", "out.json", "--llmperf-record")
     result.assert_outcomes(failed=2)
     assert one_test.verdicts() == {"test_answer": "invalid", "test_other": "invalid"}
-    found = fitness(one_test)["busy_cores"]
-    assert found["severity"] == "invalid"
-    assert found["processes"]
-    assert found["evidence"]["foreign_cores"] > 0.3
+    finding = fitness(one_test)["busy_cores"]
+    assert finding["severity"] == "invalid"
+    assert finding["processes"]
+    assert finding["evidence"]["foreign_cores"] > 0.3
     explained = [m["explanation"] for t in one_test.session()["tests"] for m in t["metrics"]]
     assert [text for text in explained if text and "(busy_cores)" not in text] == []
-    # Who did it is said once for all tests, whose failures name the check.
+    # The culprit is named once for all tests, whose failures name the check.
     assert said(result).count("what the machine did while measuring:") == 1
     assert said(result).count("used") == 1
     assert said(result).count("the machine was disturbed (busy_cores): the table below") == 2
@@ -144,10 +144,10 @@ def test_a_model_that_does_not_stay_in_memory_makes_a_test_invalid(one_test):
     one_test.configure(APP + ALONE)
     one_test.perf().assert_outcomes(failed=1)
     assert one_test.verdicts() == {"test_answer": "invalid"}
-    found = fitness(one_test)["major_faults"]
-    assert found["severity"] == "invalid"
+    finding = fitness(one_test)["major_faults"]
+    assert finding["severity"] == "invalid"
     # Three counted iterations of 128 pages each.
-    assert found["evidence"]["major_faults"] >= 128
+    assert finding["evidence"]["major_faults"] >= 128
     assert "(major_faults)" in one_test.metric("end_to_end")["explanation"]
 
 
@@ -156,9 +156,9 @@ def test_an_answer_that_was_cut_short_makes_a_test_invalid(one_test):
     one_test.path.joinpath("toy.py").write_text(TIRED)
     one_test.perf().assert_outcomes(failed=1)
     assert one_test.verdicts() == {"test_answer": "invalid"}
-    found = fitness(one_test)["cut_short"]
-    assert found["text"] == "generation cut short: 2 of 4 output tokens"
-    assert found["evidence"] == {"output_tokens": 2, "recorded_output_tokens": 4}
+    finding = fitness(one_test)["cut_short"]
+    assert finding["text"] == "generation cut short: 2 of 4 output tokens"
+    assert finding["evidence"] == {"output_tokens": 2, "recorded_output_tokens": 4}
     assert "(cut_short)" in one_test.metric("end_to_end")["explanation"]
 
 
@@ -172,7 +172,7 @@ def test_a_shorter_answer_counts_where_the_configuration_says_so(one_test):
     assert "in 1 process: generation cut short: 2 of 4 output tokens (cut_short)" in said(result)
 
 
-#: Slow once it is traced, as all Python is; "traced" says whether it is.
+#: An application that is slow when traced, as all Python is; a file "traced" turns tracing on.
 TRACED = """
 import os, pathlib, sys, time
 
@@ -206,7 +206,7 @@ def test_a_tracer_in_the_engine_is_never_a_regression(one_test):
     assert "without the tool or debug mode that was active in the engine's process" in said(result)
     assert "--llmperf-accept" not in said(result)
 
-    # Whoever says that it is always so is judged, and told.
+    # With the severity warn the test is judged, and the finding is still reported.
     one_test.configure(APP + "  fitness: {traced: warn}\n")
     told = said(one_test.perf())
     assert "invalid" not in one_test.verdicts().values()
@@ -240,7 +240,7 @@ def test_answer(llm_engine):
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, monkeypatch):
-    # There the one line of the summary is not cut to the terminal's width.
+    # In CI the summary's line is not cut to the terminal's width.
     monkeypatch.setenv("CI", "true")
     project.write(test_it=MISSED)
     many = APP.replace("n_threads: 1", "n_threads: 4096")
@@ -248,8 +248,8 @@ def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, mon
     result = project.perf()
     result.assert_outcomes(failed=1)
     assert project.verdicts() == {"test_answer": "missed"}
-    found = fitness(project)["threads_beyond_cores"]
-    assert (found["severity"], found["processes"]) == ("warn", [])
+    finding = fitness(project)["threads_beyond_cores"]
+    assert (finding["severity"], finding["processes"]) == ("warn", [])
     usable = usable_cpus()
     cause = f"n_threads 4096 on {usable} usable core{'s' if usable > 1 else ''}: threads that wait"
     (test,) = project.session()["tests"]
@@ -317,8 +317,8 @@ def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):
 def test_a_configuration_with_other_threads_is_named_beside_the_base_arm(one_test):
     one_test.configure(APP.replace("n_threads: 1", "n_threads: 2"), "other.yaml")
     one_test.perf("--llmperf-against-config", "other.yaml", *ONE_PAIR)
-    found = fitness(one_test)["other_threads"]
-    assert found["text"] == "llm.n_threads 2 → 1"
+    finding = fitness(one_test)["other_threads"]
+    assert finding["text"] == "llm.n_threads 2 → 1"
     (test,) = one_test.session()["tests"]
     assert test["differences"][0] == "llm.n_threads 2 → 1"
 
@@ -374,13 +374,13 @@ def test_a_record_has_no_findings_of_the_other_side(one_test, monkeypatch):
     from pytest_llmperf.measure.rounds import Rounds
 
     original = Rounds._keep
-    found = {
+    findings = {
         "base": FitnessFinding("cpu_clock", "warn", "slower and slower"),
         "candidate": FitnessFinding("cpu_governor", "warn", "it saves power"),
     }
 
     def keep(self, nodeid, halves):
-        original(self, nodeid, [replace(one, findings=(found[one.side],)) for one in halves])
+        original(self, nodeid, [replace(half, findings=(findings[half.side],)) for half in halves])
 
     monkeypatch.setattr(Rounds, "_keep", keep)
     one_test.configure(APP, "other.yaml")

@@ -1,4 +1,4 @@
-"""Layers that have to be on a GPU, with an engine that has no GPU code, and one that can't tell."""
+"""Required GPU layers, with an engine that has no GPU code and one that can't tell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def said(result: pytest.RunResult) -> str:
 
 
 def refused(project, decorator: str, arguments: str = "llm_engine") -> pytest.LineMatcher:
-    """Run a test with this decorator; it is refused at collection, with nothing loaded."""
+    """Check that a test with this decorator is refused, with nothing loaded; return stderr."""
     project.write(test_it=f"{decorator}\ndef test_x({arguments}): pass\n")
     result = project.here()
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -1,4 +1,4 @@
-"""``--llmperf-html``: the page of a session, and what keeps it from being written."""
+"""``--llmperf-html``: a session's page, and the errors that keep it from being written."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_a_session_and_its_json_report_give_the_same_page(recorded):
     assert session["history"]["problem"] is None
     answer, late = report["tests"]
     assert (late["verdict"], late["command"].split()[-1]) == ("missed", "test_it.py::test_late")
-    (metric,) = [one for one in late["metrics"] if one["name"] == "end_to_end"]
+    (metric,) = [m for m in late["metrics"] if m["name"] == "end_to_end"]
     assert metric["progress"]["against"] == "target"
     assert metric["progress"]["differences"][0] > 1
     assert (metric["history"]["sessions"], len(metric["history"]["values"])) == ([0], 1)
-    assert {one["picked"] for one in answer["timelines"]} == {"typical", "slowest"}
-    for one in answer["timelines"]:
-        assert (len(one["gaps"]), len(one["first_tokens"]), one["requests"]) == (5, 1, [0])
-        assert sum(one["gaps"]) + one["first_tokens"][0] == pytest.approx(one["seconds"])
+    assert {shown["picked"] for shown in answer["timelines"]} == {"typical", "slowest"}
+    for shown in answer["timelines"]:
+        assert (len(shown["gaps"]), len(shown["first_tokens"]), shown["requests"]) == (5, 1, [0])
+        assert sum(shown["gaps"]) + shown["first_tokens"][0] == pytest.approx(shown["seconds"])
     assert "target missed by" in page
 
 

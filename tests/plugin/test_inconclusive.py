@@ -1,11 +1,11 @@
-"""What can't be decided passes with a warning, or fails where that was asked for."""
+"""Inconclusive tests pass with a warning, or fail in strict mode."""
 
 from __future__ import annotations
 
 import pytest
 from plugin_projects import APP, app
 
-#: Far below what the stored sessions differ by: nothing can be proven.
+#: Tolerances far below the differences between the stored sessions: nothing can be proven.
 UNPROVEN = """
 @pytest.mark.end_to_end(tolerance="1%")
 @pytest.mark.first_token(tolerance="1%")

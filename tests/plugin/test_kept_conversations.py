@@ -21,7 +21,7 @@ perf:
 
 
 def test_what_was_kept_is_counted_and_kept_in_every_replay(project: Project) -> None:
-    # Of a state that can't go back by a token, after an answer that ended itself: what was
+    # This model's state can't go back by a token. After an answer that ended itself, what was
     # evaluated to find its end must not be in the recorded run and missing in a replay.
     project.configure(CONFIG.format(model=tiny_mamba(ends=True)))
     project.write(

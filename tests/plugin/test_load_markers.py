@@ -11,7 +11,7 @@ LOAD = "@pytest.mark.load(concurrency=2, requests=8)\n"
 
 
 def refusal(project, markers: str, config: str = SERVER) -> str:
-    """What a session says that refuses these markers; no test of it ran."""
+    """Return the output of a session that must refuse these markers before any test runs."""
     project.configure(config)
     project.write(test_it=f"{markers}\ndef test_it(llm_engine):\n    llm_engine.generate('Hi')")
     result = project.here("-m", "perf")

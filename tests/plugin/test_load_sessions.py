@@ -32,7 +32,7 @@ def test_answer(llm_engine):
 
 
 def config(**llm: object) -> str:
-    """A configuration of a server; JSON is YAML."""
+    """Return the configuration of a server, as JSON, which is YAML too."""
     return json.dumps({"llm": {"engine": "server", "api": "completions", **llm}, "perf": PERF})
 
 
@@ -80,17 +80,17 @@ def test_a_started_server_is_gated_under_load(project, quiet_machine, program):
     assert load["client_ceiling"] > 0.5
     assert load["request_latency_since_sent"] > load["first_token_since_sent"] > 0
     assert load["pattern"] == "4 in flight, 12 requests"
-    # Each sample's server has another port; they are no replicas.
+    # Each sample's server has another port; these are not replicas.
     (counters,) = load["server"]
     assert counters.startswith("llama.cpp's own counters: ")
-    generated = [one["generated_tokens"] for each in load["counters"] for one in each.values()]
+    generated = [c["generated_tokens"] for counts in load["counters"] for c in counts.values()]
     assert generated == [12 * 8] * 3
-    found = metrics(project)
-    assert found["requests_per_sec"]["unit"] == "/s"
+    figures = metrics(project)
+    assert figures["requests_per_sec"]["unit"] == "/s"
     # Eight tokens of each answer.
-    share = found["output_tokens_per_sec"]["value"] / found["requests_per_sec"]["value"]
+    share = figures["output_tokens_per_sec"]["value"] / figures["requests_per_sec"]["value"]
     assert share == pytest.approx(8)
-    assert "end_to_end" not in found
+    assert "end_to_end" not in figures
 
     # Without targets the baseline judges, as for any other test.
     write(project, "concurrency=4, requests=12", "request_latency(tolerance='90%')")
@@ -106,7 +106,7 @@ def test_a_bare_load_gates_throughput_first_token_and_latency(project, quiet_mac
     write(project, "concurrency=2, requests=8")
     project.configure(config(url=simulator()))
     project.perf()
-    gated = [name for name, one in metrics(project).items() if one["gated"]]
+    gated = [name for name, metric in metrics(project).items() if metric["gated"]]
     assert gated == ["output_tokens_per_sec", "first_token", "request_latency"]
 
 
@@ -119,7 +119,7 @@ def test_a_server_that_cannot_keep_up_makes_a_load_void(project, quiet_machine, 
     assert test["verdict"] == "invalid"
     assert "the server can't keep up" in json.dumps(test)
     # Its counters say why.
-    assert [one["name"] for one in test["diagnosis"]] == ["requests_queued"]
+    assert [cause["name"] for cause in test["diagnosis"]] == ["requests_queued"]
 
 
 def test_a_test_may_mean_to_ask_more_than_a_server_can_do(project, quiet_machine, simulator):
@@ -128,7 +128,7 @@ def test_a_test_may_mean_to_ask_more_than_a_server_can_do(project, quiet_machine
     project.configure(config(url=simulator("--slots", "1")))
     project.perf().assert_outcomes(passed=1)
     (test,) = project.session()["tests"]
-    assert {one["name"]: one["severity"] for one in test["fitness"]}["over_saturated"] == "note"
+    assert {item["name"]: item["severity"] for item in test["fitness"]}["over_saturated"] == "note"
 
 
 def test_gaps_are_named_after_chunks(project, quiet_machine, simulator):
@@ -240,11 +240,11 @@ def test_a_missed_limit_is_explained_by_the_servers_own_counters(project, quiet_
     text = " ".join(" ".join(result.outlines).split())
     assert "vLLM's own counters: up to 2 requests running" in text
     seen = r"requests waited in the server's queue in [\d.]+% of"
-    # The failing test says it, and nothing else does.
+    # Only the failing test says it.
     assert len(re.findall(seen, text)) == 1
     assert re.search(f"why it may be slow: - requests wait in the server's queue: {seen}", text)
     assert "change: raise --max-num-seqs" in text
-    # The doctor has no setting of a server's to try.
+    # The doctor can't try settings of a server.
     assert "to measure each change" not in text
     (test,) = project.session()["tests"]
     (cause,) = test["diagnosis"]
@@ -263,41 +263,41 @@ def test_a_server_without_counters_has_none_of_their_causes(project, quiet_machi
 
 
 def test_a_real_server_with_too_few_slots_says_so(project, quiet_machine):
-    """Of llama.cpp's own server: its real counters, and its real option."""
+    """With llama.cpp's own server: its real counters and its real option."""
     write(project, "concurrency=6, duration='4s'", "request_latency(max='1ms')", tokens=128)
     project.configure(config(start=real_server("--ctx", "1024", "--parallel", "1", "--metrics")))
     project.perf().assert_outcomes(failed=1)
-    causes = {one["name"]: one for one in project.session()["tests"][0]["diagnosis"]}
+    causes = {cause["name"]: cause for cause in project.session()["tests"][0]["diagnosis"]}
     assert " waiting and 1 running, at most 1" in causes["requests_queued"]["evidence"]
     assert causes["requests_queued"]["change"].startswith("raise --parallel and --ctx-size")
 
 
 def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
-    """One of two gets everything; another number of them or other routing is no baseline."""
-    one, idle = simulator("--metrics", "vllm"), simulator("--metrics", "vllm")
+    """One of two replicas gets everything; other replicas or routing don't match the baseline."""
+    busy, idle = simulator("--metrics", "vllm"), simulator("--metrics", "vllm")
     write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
-    project.configure(config(url=f"{one}/v1", replicas=[one, idle]))
+    project.configure(config(url=f"{busy}/v1", replicas=[busy, idle]))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
     lines = project.session()["tests"][0]["load"]["server"]
     assert lines[0].startswith("vLLM's own counters, each of 2: ")
     assert lines[1] == (
-        f"requests by replica, estimated from output tokens: {one} 100% (about 24), {idle} 0% "
+        f"requests by replica, estimated from output tokens: {busy} 100% (about 24), {idle} 0% "
         "(about 0)"
     )
     assert lines[2:] == []
     (path,) = project.baselines()
     name = json.loads(path.read_text())["model"]["name"]
-    assert name == f"simulated, 2 replicas behind {one}/v1"
+    assert name == f"simulated, 2 replicas behind {busy}/v1"
 
     write(project, "concurrency=2, requests=8", "request_latency()", tokens=4)
     for other, now in (
-        ({"replicas": [one]}, f"1 replica behind {one}/v1"),
-        ({"replicas": [one, idle], "routing": "by cookie"}, f"{one}/v1 (routing: by cookie)"),
+        ({"replicas": [busy]}, f"1 replica behind {busy}/v1"),
+        ({"replicas": [busy, idle], "routing": "by cookie"}, f"{busy}/v1 (routing: by cookie)"),
     ):
-        project.configure(config(url=f"{one}/v1", **other))
+        project.configure(config(url=f"{busy}/v1", **other))
         text = " ".join(" ".join(project.perf().outlines).split())
-        assert f"does not match: model: base simulated, 2 replicas behind {one}/v1" in text
+        assert f"does not match: model: base simulated, 2 replicas behind {busy}/v1" in text
         assert now in text
         assert project.session()["tests"][0]["verdict"] == "no baseline"
 

@@ -1,4 +1,4 @@
-"""Markers: what is asked of which metric, and what is refused at collection."""
+"""Markers: limits and tolerances of metrics, and wrong markers refused at collection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plugin_projects import APP
 
 
 def refused(project, decorator: str) -> pytest.RunResult:
-    """Run a test with this decorator; it must be refused, by name, before anything is loaded."""
+    """Check that a test with this decorator is refused by name, before anything is loaded."""
     project.write(test_it=f"{decorator}\ndef test_x(llm_engine): pass\n")
     result = project.here("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -54,7 +54,7 @@ def test_a_registered_marker_of_a_similar_name_is_the_projects_own(project):
 
 
 def gated(project) -> dict[str, dict[str, tuple[float | None, float]]]:
-    """What the last session gated: test -> metric -> limit and tolerance."""
+    """Return what the last session gated: test -> metric -> limit and tolerance."""
     return {
         test["nodeid"].partition("::")[2]: {
             m["name"]: (m["limit"], m["tolerance"]) for m in test["metrics"] if m["gated"]
@@ -179,8 +179,8 @@ def test_the_closest_marker_of_a_metric_counts(project):
         """
     )
     assert project.perf().ret == 0
-    found = gated(project)
-    limits = {name: metrics["end_to_end"][0] for name, metrics in found.items()}
+    checks = gated(project)
+    limits = {name: metrics["end_to_end"][0] for name, metrics in checks.items()}
     assert limits == {
         "test_module": 50,
         "TestBase::test_class": 40,
@@ -189,8 +189,8 @@ def test_the_closest_marker_of_a_metric_counts(project):
         "TestBase::test_parameter[2]": 20,
         "TestDerived::test_class": 10,
     }
-    assert found["TestDerived::test_class"]["first_token"][0] == 9
-    assert "first_token" not in found["test_module"]
+    assert checks["TestDerived::test_class"]["first_token"][0] == 9
+    assert "first_token" not in checks["test_module"]
 
 
 def test_a_bare_marker_gates_against_the_baseline_only(project):
@@ -218,9 +218,9 @@ perf: {processes: 1, targets: {first_token: 7s}, tolerance: 8%}
 """
     )
     one_test.perf()
-    found = gated(one_test)["test_answer"]
-    assert found["first_token"] == (7, 0.08)
-    assert found["end_to_end"] == (None, 0.08)
+    checks = gated(one_test)["test_answer"]
+    assert checks["first_token"] == (7, 0.08)
+    assert checks["end_to_end"] == (None, 0.08)
 
 
 def test_the_tolerance_of_a_metric_wins_over_the_test_s(project):

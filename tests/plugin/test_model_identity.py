@@ -1,4 +1,4 @@
-"""Which sessions measured the same model: by the contents of all the files it is made of."""
+"""The identity of a model in stored sessions: the contents of all files it is made of."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ perf:
 
 @pytest.fixture
 def tiny(project: Project) -> Project:
-    """A project with a split model, an adapter, and one test, which was recorded."""
+    """A project with a split model, an adapter, and one test."""
     for file in tiny_llama(shards=3).parent.iterdir():
         shutil.copy(file, project.path)
     shutil.copy(tiny_lora(), project.path / "adapter.gguf")
@@ -42,7 +42,7 @@ def tiny(project: Project) -> Project:
 
 
 def replace_end(file: Path) -> None:
-    """Other weights, in a file of the same size."""
+    """Overwrite the last weights in a file, whose size stays the same."""
     file.write_bytes(file.read_bytes()[:-64] + bytes(64))
 
 

@@ -64,7 +64,7 @@ def on_terminal(
     while True:
         try:
             part = os.read(ours, 65536)
-        except OSError:  # Linux's end of a terminal
+        except OSError:  # how Linux reports the end of a terminal
             break
         if not part:
             break
@@ -74,7 +74,7 @@ def on_terminal(
 
 
 def hanging_then(project, number: int) -> Callable[[subprocess.Popen], None]:
-    """Send a signal as soon as a replay hangs."""
+    """Return a function that sends a signal as soon as a replay hangs."""
 
     def send(process: subprocess.Popen) -> None:
         until = time.monotonic() + 60

@@ -41,8 +41,8 @@ def test_a_timeout_of_every_test_does_not_count_measuring(project):
             llm_engine.generate("a")
         """
     )
-    # The replays take longer than the body is given. Whether a busy machine lets them be judged
-    # is another matter.
+    # The replays take longer than the timeout of a body. On a busy machine they may not be
+    # judged, which does not matter here.
     result = project.run(
         *("-m", "perf", "--llmperf-json", "out.json", "--timeout=1.4", "-o"),
         "timeout_func_only=true",

@@ -1,4 +1,4 @@
-"""An engine that another package brings, from its options to a verdict."""
+"""An engine from another package, from its options to a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmperf.engine_kinds import GROUP
 
-#: What a package declares; imported in pytest's process.
+#: The engine kind that a package declares; imported in pytest's process.
 KIND = """
 from pydantic import BaseModel
 from pytest_llmperf.extension import EngineKind
@@ -26,7 +26,7 @@ KIND = EngineKind(
 )
 """
 
-#: The engine itself; its import in another process than its own is a fault.
+#: The engine itself; importing it in pytest's process is an error.
 ENGINE = """
 import os, time
 from pytest_llmperf.extension import EngineError, Generation, Request, Timeline, TokenSink
@@ -77,7 +77,7 @@ perf:
 
 @pytest.fixture
 def acme(project, monkeypatch, quiet_machine):
-    """The project, configured for an engine of a package that is installed beside it."""
+    """The project, configured for the engine of an installed package."""
     monkeypatch.setenv("PYTEST_PROCESS", str(os.getpid()))
     outside_packages.install(
         monkeypatch,
@@ -111,7 +111,7 @@ def test_is_measured_judged_and_recorded(acme):
     (stored,) = acme.baselines()
     text = stored.read_text()
     assert '"acme at 0.004"' in text
-    assert '"step": 0.004' not in text  # as any other value of extra
+    assert '"step": 0.004' not in text  # hidden, as any value of extra
 
     # The same answers, from an engine of the same options, are compared.
     assert acme.perf("--llmperf-require-baseline").ret == 0

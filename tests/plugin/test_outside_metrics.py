@@ -12,7 +12,7 @@ from plugin_projects import APP, times
 from pytest_llmperf.cli import main
 from pytest_llmperf.metrics import GROUP, METRICS
 
-#: The longest a reader waits between two tokens.
+#: A metric: the longest wait between two tokens.
 METRIC = """
 from pytest_llmperf.extension import register_metric
 
@@ -35,7 +35,7 @@ def test_gated(llm_engine):
 
 @pytest.fixture(autouse=True)
 def _registry():
-    """What a session registers is gone after it."""
+    """Remove the metrics that a session registered."""
     before = dict(METRICS)
     yield
     METRICS.clear()
@@ -43,7 +43,7 @@ def _registry():
 
 
 def forget():
-    """Make this process as new as that of a command."""
+    """Forget the metric, as if this were the new process of a command."""
     METRICS.pop("slowest_gap", None)
 
 
@@ -66,7 +66,7 @@ def test_of_a_package_is_judged_stored_and_compared(project, monkeypatch, quiet_
         "slowest_gap"
     ]["samples"]
 
-    # As a target, of a test that does not name it.
+    # As a configured target, for a test that does not name the metric.
     project.configure(APP.replace("perf:", "perf:\n  targets: {slowest_gap: 1us}"))
     project.write(test_it=TESTS.replace(GATE, "perf"))
     result = project.perf()
@@ -74,7 +74,7 @@ def test_of_a_package_is_judged_stored_and_compared(project, monkeypatch, quiet_
     assert project.metric("slowest_gap")["verdict"] in ("missed", "regressed")
     assert project.metric("slowest_gap")["baseline"] is not None
 
-    # The commands know it without any session.
+    # Commands know the metric without a session.
     monkeypatch.chdir(project.path)
     record = json.loads(base.read_text())
     rows = record["tests"]["test_it.py::test_gated"]["metrics"]["slowest_gap"]
@@ -114,7 +114,7 @@ def test_of_a_conftest_is_judged_and_what_it_left_is_tolerated(project, quiet_ma
         ["*failing could not be measured: its formula raised ZeroDivisionError: *"]
     )
 
-    # Nobody registers it any more: what was recorded is read, and the name refused.
+    # Without anything that registers it, recorded samples are read and the name is refused.
     forget()
     METRICS.pop("failing")
     project.path.joinpath("conftest.py").unlink()

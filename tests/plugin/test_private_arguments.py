@@ -1,4 +1,4 @@
-"""What ``llm.extra`` holds stays out of every file a session writes; that it changed is named."""
+"""Values of ``llm.extra`` stay out of every file a session writes; only a change is named."""
 
 from __future__ import annotations
 

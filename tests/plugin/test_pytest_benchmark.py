@@ -8,9 +8,9 @@ import pytest
 
 
 def saved(path) -> dict:
-    """One benchmark of a pytest-benchmark file."""
-    (one,) = json.loads(path.read_text())["benchmarks"]
-    return one
+    """Return the only benchmark in a pytest-benchmark file."""
+    (benchmark,) = json.loads(path.read_text())["benchmarks"]
+    return benchmark
 
 
 @pytest.mark.parametrize("place", ["command line", "addopts", "environment"])

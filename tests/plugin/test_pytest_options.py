@@ -193,11 +193,11 @@ def test_junit_holds_verdicts_and_metrics_once(project):
     properties = [(p.get("name"), p.get("value")) for p in cases["test_fast"].iter("property")]
     names = [name for name, _ in properties]
     assert len(names) == len(set(names))
-    found = dict(properties)
-    assert found["llmperf.verdict"] == "no baseline"
-    assert float(found["llmperf.end_to_end"]) > 0
-    assert found["llmperf.end_to_end.limit"] == "9"
-    assert found["llmperf.end_to_end.unit"] == "s"
+    values = dict(properties)
+    assert values["llmperf.verdict"] == "no baseline"
+    assert float(values["llmperf.end_to_end"]) > 0
+    assert values["llmperf.end_to_end.limit"] == "9"
+    assert values["llmperf.end_to_end.unit"] == "s"
     failure = cases["test_slow"].find("failure")
     assert failure is not None
     assert failure.get("message", "").startswith("missed: end to end: target missed")

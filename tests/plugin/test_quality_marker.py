@@ -37,7 +37,7 @@ def test_answer(llm_engine):
 
 @pytest.fixture
 def tiny(project, quiet_machine, monkeypatch, tmp_path):
-    """A project with a tiny model, whose stored scores are its own."""
+    """A function that makes a project with a tiny model and its own folder of stored scores."""
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
 
     def make(limits: str, cache: str = "q4_0", reference: str = "{type_k: f16, type_v: f16}"):
@@ -86,8 +86,8 @@ def test_kept_quality_passes_and_is_reported(tiny) -> None:
     result = project.perf("--junitxml=junit.xml", "-W", "error", "-v")
     result.assert_outcomes(passed=1)
     (test,) = project.session()["tests"]
-    checks = {one["name"]: one for one in test["quality"]["checks"]}
-    assert {one["verdict"] for one in checks.values()} == {"pass"}
+    checks = {check["name"]: check for check in test["quality"]["checks"]}
+    assert {check["verdict"] for check in checks.values()} == {"pass"}
     kl = checks["kl_divergence"]
     assert 0 < kl["low"] < kl["value"] < kl["high"] < kl["limit"] == 50.0
     assert kl["unit"] == "nats"
@@ -130,7 +130,7 @@ def test_the_same_settings_lose_nothing(tiny) -> None:
 
 
 def test_each_cell_of_a_sweep_is_scored_with_its_own_settings_against_one_reference(tiny) -> None:
-    # The session's own quantized cache is nowhere scored, and nor is it the reference's.
+    # The session's own quantized cache is neither scored nor used as the reference.
     project = tiny("max_kl=50.0", reference="{type_k: f16, type_v: f16}")
     sweep = 'perf_sweep(type_k=["f16", "q4_0"], type_v=["f16"], n_ctx=[512])'
     test = project.path / "test_it.py"
@@ -142,9 +142,9 @@ def test_each_cell_of_a_sweep_is_scored_with_its_own_settings_against_one_refere
     # More than the session's own context holds.
     test.write_text(test.read_text().replace("Tell me", "Tell me, " + "please, " * 35))
     project.perf().assert_outcomes(passed=2)
-    found = {one["settings"]["type_k"]: one["quality"] for one in project.session()["tests"]}
-    assert found["f16"]["figures"]["kl"] == 0.0
-    assert found["q4_0"]["figures"]["kl"] > 0.0
+    quality = {cell["settings"]["type_k"]: cell["quality"] for cell in project.session()["tests"]}
+    assert quality["f16"]["figures"]["kl"] == 0.0
+    assert quality["q4_0"]["figures"]["kl"] > 0.0
 
 
 def test_a_text_of_the_configuration_is_scored_instead_of_prompts(tiny) -> None:

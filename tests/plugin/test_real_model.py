@@ -1,4 +1,4 @@
-"""The whole way with a real model in a real llama.cpp."""
+"""Whole sessions with a real model in a real llama.cpp."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_a_recorded_baseline_names_model_and_build(real):
 
 
 def test_two_configurations_are_compared(real):
-    # One process follows the other: turns of tokens take seconds, and have a test of their own.
-    one = f"{REAL}  turns: processes\n"
-    real.configure(one)
-    real.configure(one.replace("n_ctx: 256", "n_ctx: 512"), "other.yaml")
+    # One process after the other: turns of tokens take seconds, and have a test of their own.
+    config = f"{REAL}  turns: processes\n"
+    real.configure(config)
+    real.configure(config.replace("n_ctx: 256", "n_ctx: 512"), "other.yaml")
     real.write(
         test_it="""
         @pytest.mark.end_to_end(tolerance="99%")
@@ -82,7 +82,7 @@ def test_two_configurations_are_compared(real):
 
 
 def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real, quiet_machine):
-    """As if the engine had run on this machine's Vulkan device in software, many times faster."""
+    """The baseline claims this machine's Vulkan device in software, and is many times faster."""
     real.configure(REAL.replace("processes: 1", "processes: 3"))
     real.write(
         test_it="""
@@ -105,9 +105,9 @@ def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real,
     record["provenance"]["backend"] = "vulkan"
     record["loaded"]["layers_on_gpu"] = record["loaded"]["total_layers"]
     times(0.01)(record)
-    there = path.parent.with_name("1x-llvmpipe_vulkan") / path.name
-    there.parent.mkdir()
-    there.write_text(json.dumps(record))
+    moved = path.parent.with_name("1x-llvmpipe_vulkan") / path.name
+    moved.parent.mkdir()
+    moved.write_text(json.dumps(record))
 
     result = real.perf()
 

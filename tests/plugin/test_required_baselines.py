@@ -1,4 +1,4 @@
-"""``--llmperf-require-baseline``: what is known to lack one fails before it costs time."""
+"""``--llmperf-require-baseline``: tests known to lack a baseline fail before they cost time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REQUIRED = ("-m", "perf", "--llmperf-require-baseline")
 
 @pytest.fixture
 def recorded(project):
-    """A project with a stored session of its only test; its engine was not loaded since."""
+    """A project with a stored session of its only test; ``was_loaded`` is reset."""
     project.write(test_it=TESTS)
     project.perf("--llmperf-record")
     project.path.joinpath("loaded").unlink()
@@ -92,7 +92,7 @@ def test_another_model_is_known_before_loading(recorded):
 def test_where_only_the_engine_knows_the_machine_any_session_of_the_test_counts(
     recorded, monkeypatch
 ):
-    """GPUs that NVML does not see."""
+    """As with GPUs that NVML does not see."""
     monkeypatch.setattr(
         "pytest_llmperf.plugin.required_baselines.machine_before_loading", lambda _: None
     )

@@ -1,11 +1,11 @@
-"""Sessions that ask how near decode is to the limit of the machine's memory."""
+"""Sessions that report how close decode comes to the limit of the machine's memory."""
 
 from __future__ import annotations
 
 import pytest
 from plugin_projects import APP, REAL
 
-#: SmolLM2-135M Q4_1: its tensors and a row of the embedding; keys and values of a position.
+#: Bytes in SmolLM2-135M Q4_1: tensors and an embedding row; keys and values of a position.
 WEIGHTS, POSITION = 96_576_768 + 612, 30 * 3 * 64 * 2 * 2
 
 
@@ -21,22 +21,20 @@ def test_a_new_machine_has_a_verdict_on_day_one(project, quiet_machine):
     result = project.perf()
     (test,) = project.session()["tests"]
     result.assert_outcomes(passed=1)
-    metric, found = project.metric("roofline"), test["roofline"]
+    metric, roof = project.metric("roofline"), test["roofline"]
     assert (metric["verdict"], metric["baseline"]) == ("pass", None)
     # Five prompt tokens; eight steps look at 6 to 13 positions.
-    assert found["depth"] == 9.5
-    assert found["bytes_per_token"] == pytest.approx(WEIGHTS + 9.5 * POSITION, rel=1e-4)
-    cpu = found["devices"]["CPU"]
+    assert roof["depth"] == 9.5
+    assert roof["bytes_per_token"] == pytest.approx(WEIGHTS + 9.5 * POSITION, rel=1e-4)
+    cpu = roof["devices"]["CPU"]
     assert cpu["how"] == "measured, a stream on 1 thread"
     rates = [rate for process in project.metric("tokens_per_sec")["samples"] for rate in process]
     shares = [share for process in metric["samples"] for share in process]
-    bytes_per_second = [found["bytes_per_token"] * rate for rate in rates]
-    assert shares == pytest.approx([each / cpu["bandwidth"] for each in bytes_per_second])
-    assert found["share"] == metric["value"]
+    bytes_per_second = [roof["bytes_per_token"] * rate for rate in rates]
+    assert shares == pytest.approx([rate / cpu["bandwidth"] for rate in bytes_per_second])
+    assert roof["share"] == metric["value"]
     said = " ".join(" ".join(result.outlines).split())
-    assert (
-        f"% of this machine's limit of {found['limit_tokens_per_sec']:.3g} tok/s: 96.8 MB" in said
-    )
+    assert f"% of this machine's limit of {roof['limit_tokens_per_sec']:.3g} tok/s: 96.8 MB" in said
 
 
 def test_an_application_has_no_roofline_and_says_why(project, quiet_machine):
@@ -59,7 +57,7 @@ def test_an_application_has_no_roofline_and_says_why(project, quiet_machine):
     said = result.stdout.str()
     assert f"the roofline is unknown: {reason}" in said
     assert said.count(f"- roofline unknown: {reason}") == 1
-    # Where it is only shown, it stops nothing.
+    # Where the roofline is only shown, a problem with it stops nothing.
     assert other["verdict"] == "no baseline"
     assert other["roofline"] == {"share": None, "problem": reason}
 

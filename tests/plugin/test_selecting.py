@@ -1,4 +1,4 @@
-"""Which runs take perf tests in, and what a run without them says."""
+"""Which runs select perf tests, and what a run without them says."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_an_expression_may_name_a_marker_with_its_arguments():
     assert named_markers("smoke or perf(budget='2m')") == {"perf"}
 
 
-#: Of another plugin's markers of these names, and ours beside them.
+#: Tests with markers of another plugin that have our names, and with ours.
 FOREIGN = """
 @pytest.mark.end_to_end
 def test_browser(): pass
@@ -191,7 +191,7 @@ def test_another_projects_tests_run_in_a_plain_session(foreign):
 
 
 def test_another_projects_tests_are_neither_measured_nor_marked(foreign):
-    """Ours by what it uses is measured; ours by its argument is told what it lacks."""
+    """A test of llm_engine is measured; one with our argument, but without llm_engine, fails."""
     result = foreign.perf("-m", "end_to_end")
     result.assert_outcomes(passed=2, failed=1, deselected=1)
     result.stdout.fnmatch_lines(

@@ -1,4 +1,4 @@
-"""Sampling goes on with what is undecided, until all is decided or a limit is reached."""
+"""Sampling continues with undecided tests until all are decided or a limit is reached."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from plugin_projects import APP, app
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-#: Asked for "noisy", a side is as fast, six times slower or six times faster than the other, in
-#: turn; alone it is "uneven" from process to process. Whatever is measured, it proves nothing.
+#: For "noisy" a side is in turn six times slower than the other, six times faster and as fast;
+#: for "uneven" a side alone varies from process to process. No measurement proves anything.
 NOISY = """
 import pathlib, time
 
@@ -47,7 +47,7 @@ def test_noisy(llm_engine):
 
 @pytest.fixture
 def noisy(project):
-    """A project whose second test needs more pairs than there are to be."""
+    """A project whose second test needs more pairs than the maximum."""
     project.pytester.makepyfile(toy=NOISY)
     project.write(test_it=TWO.format(marker=""))
     project.configure(APP + "  max_pairs: 6\n")
@@ -56,7 +56,7 @@ def noisy(project):
 
 
 def compare(project, *args: str) -> pytest.RunResult:
-    """Compare the two sides."""
+    """Run a session that compares the two sides."""
     return project.perf("--llmperf-against-config", "other.yaml", *args)
 
 

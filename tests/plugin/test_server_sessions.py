@@ -1,4 +1,4 @@
-"""Sessions that gate a server: one that they start, and one that runs already."""
+"""Sessions that gate a server, which they start or which already runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_answer(llm_engine):
 
 
 def config(**llm: object) -> str:
-    """A configuration of a server; JSON is YAML."""
+    """Return the configuration of a server, as JSON, which is YAML too."""
     section = {"engine": "server", "api": "completions", **llm}
     perf = {"processes": 3, "max_processes": 4, "max_pairs": 3, "warmup_max": 2}
     return json.dumps({"llm": section, "perf": perf})
@@ -41,7 +41,7 @@ def started(*arguments: str) -> str:
 
 @pytest.fixture
 def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a llama.cpp server that runs already."""
+    """Address of a llama.cpp server that already runs."""
     port = _free_port()
     words = [word.replace("{port}", str(port)) for word in COMMAND]
     log = tmp_path_factory.mktemp("server") / "log"
@@ -57,9 +57,9 @@ def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def servers() -> list[psutil.Process]:
-    """Servers that this process has started, however far down."""
-    found = psutil.Process(os.getpid()).children(recursive=True)
-    return [one for one in found if str(SERVER) in " ".join(one.cmdline())]
+    """Return the servers among the descendants of this process."""
+    children = psutil.Process(os.getpid()).children(recursive=True)
+    return [process for process in children if str(SERVER) in " ".join(process.cmdline())]
 
 
 def test_a_started_server_is_gated_by_targets_and_a_baseline(project, quiet_machine):

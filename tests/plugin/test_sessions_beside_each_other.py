@@ -1,4 +1,4 @@
-"""A session that is shown certain cards holds those, and runs beside sessions on others."""
+"""A session that sees only certain cards locks those, and runs beside sessions on others."""
 
 from __future__ import annotations
 

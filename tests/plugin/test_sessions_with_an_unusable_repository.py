@@ -19,8 +19,8 @@ pytestmark = [
     pytest.mark.usefixtures("quiet_machine"),
 ]
 
-#: What is said where git is not installed, hangs, or can't read what it is asked about first
-#: or last.
+#: Case -> error text: git is not installed, hangs, or can't read the object it is asked about
+#: first or last.
 CASES = {
     "no git": "git is not installed",
     "hanging": "gave no answer in 1 s and was killed",
@@ -36,7 +36,7 @@ def repository(one_test: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
         if name.startswith(("GIT_", "GITHUB_", "CI")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    # It asks git about the commit by itself, and waits for the answer without a limit.
+    # pytest-benchmark asks git about the commit too, and waits for the answer without a limit.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:benchmark")
     two_commits(one_test.path)
     return one_test
@@ -44,7 +44,7 @@ def repository(one_test: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture
 def damage(repository: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make git unable to use the repository."""
+    """Return a function that makes git unable to use the repository."""
 
     def do(case: str) -> None:
         if case == "no git":
@@ -59,7 +59,7 @@ def damage(repository: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 def words(result: pytest.RunResult) -> str:
-    """All output, its white space as one space: lines are wrapped anywhere."""
+    """Return all output, with white space as single spaces because lines wrap anywhere."""
     return " ".join(f"{result.stdout.str()} {result.stderr.str()}".split())
 
 
@@ -70,7 +70,7 @@ def test_a_session_is_recorded_without_a_commit_and_says_why_once(
     damage(case)
     result = repository.perf("--llmperf-record")
     assert result.ret == 0, words(result)
-    (note,) = [one for one in repository.session()["session"]["notes"] if "git" in one]
+    (note,) = [text for text in repository.session()["session"]["notes"] if "git" in text]
     assert note.startswith("no commit is recorded, because git can't be used: ")
     assert CASES[case] in note
     assert "Traceback" not in words(result)

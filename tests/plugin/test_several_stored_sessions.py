@@ -1,4 +1,4 @@
-"""What several stored sessions decide: how much they differ among themselves, and creeping."""
+"""Verdicts from several stored sessions: how much they differ among themselves, and creeping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_x(llm_engine):
 
 @pytest.fixture(autouse=True)
 def _three_processes(project, quiet_machine):
-    """Fewer processes of a session call nothing; what a neighbour does is not the point here."""
+    """Measure three processes, because fewer call nothing, on a machine that seems quiet."""
     project.configure(APP.replace("processes: 1", "processes: 3"))
 
 
@@ -67,9 +67,9 @@ def test_creeping_is_regressed_and_named(recorded):
     names = recorded.store_sessions([0.4, 0.4, 0.4, 0.5, 0.62, 0.78, 0.95])
     result = recorded.perf()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    found = recorded.metric()
-    assert found["verdict"] == "regressed"
-    assert found["strategy"] == "anchor"
+    metric = recorded.metric()
+    assert metric["verdict"] == "regressed"
+    assert metric["strategy"] == "anchor"
     said = " ".join(" ".join(result.outlines).split())
     assert "creeping" in said
     assert names[0] in said

@@ -1,4 +1,4 @@
-"""Perf tests where several processes run tests: what can't be measured is not green."""
+"""Perf tests where several processes run tests: tests that can't be measured are not green."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def test_workers_store_nothing_even_where_unmeasured_is_allowed(project):
 
 
 def test_a_worker_on_another_machine_shares_no_folder(tmp_path):
-    found = tmp_path / "of the controller" / "found"
-    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(found)}))
-    found.parent.mkdir()
-    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(found)}))
-    assert found.exists()
+    file = tmp_path / "of the controller" / "found"
+    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(file)}))
+    file.parent.mkdir()
+    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(file)}))
+    assert file.exists()
 
 
 def test_what_runs_no_body_is_not_refused(project):
@@ -148,7 +148,7 @@ def test_tests_that_another_plugin_runs_elsewhere_are_not_green(project):
 
 
 def test_several_workers_refuse_nothing_where_no_test_is_ours(project):
-    """Options that stand in the settings hold for other projects' tests of these markers, too."""
+    """Options in the settings also apply to other projects' tests with these markers."""
     project.path.joinpath("config.yaml").unlink()
     project.write(test_it="@pytest.mark.perf\ndef test_x(): pass\n")
     result = project.run("-m", "perf", "-n", "2", "--llmperf-json", "o.json")

@@ -1,4 +1,4 @@
-"""Percentiles and the stall rate: what a median is blind to is caught where a test asks for it."""
+"""Percentiles and the stall rate catch slow minorities that the median does not show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plugin_projects import APP, app
 
 AGAINST = ("--llmperf-against-config", "other.yaml")
 
-#: ``slow`` is half as slow again in one of five replays of a prompt, whatever the warm-up took.
+#: ``slow`` takes half as long again in every fifth answer to a prompt, warm-ups included.
 MINORITY = """
 import collections, time
 

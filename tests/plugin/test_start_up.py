@@ -21,7 +21,7 @@ HEAVY = (
     "rich",
 )
 
-#: Runs pytest and writes the modules that were there when the session finished.
+#: Runs pytest and writes down the modules that are imported when the session has ended.
 RUN = """
 import json, pathlib, sys
 import pytest
@@ -34,12 +34,12 @@ class Spy:
 sys.exit(pytest.main(sys.argv[1:], plugins=[Spy()]))
 """
 
-#: Others of this environment's plugins import numpy and the like for themselves.
+#: Other plugins in this environment import numpy and the like themselves.
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def modules(project, monkeypatch, *args: str) -> set[str]:
-    """The modules a session of this project had imported in the end."""
+    """Return the modules that a session of this project has imported when it ends."""
     for name, value in ALONE.items():
         monkeypatch.setenv(name, value)
     project.path.joinpath("tox.ini").write_text("[pytest]\n")
@@ -56,7 +56,7 @@ def modules(project, monkeypatch, *args: str) -> set[str]:
 
 
 def heavy(found: set[str]) -> set[str]:
-    """Those that cost start-up time, the gate's mathematics included."""
+    """Return the modules that cost start-up time, including the gate's mathematics."""
     return {
         name
         for name in found
@@ -90,7 +90,7 @@ def test_a_session_that_leaves_perf_tests_out_imports_nothing_heavy(project, mon
 def test_a_perf_session_never_imports_the_engine_here(one_test, monkeypatch):
     found = modules(one_test, monkeypatch, "-m", "perf")
     assert "pydantic" in found
-    # A log's progress needs no rich.
+    # Progress in a log does not need rich.
     assert {"llama_cpp", "rich"} & found == set()
 
 

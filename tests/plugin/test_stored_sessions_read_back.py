@@ -1,4 +1,4 @@
-"""Every session that can be written is read back, zeros and all, by every later one."""
+"""Every session that can be written can be read back by every later session, zeros included."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pytest_llmperf.session.storing import stored_metrics
 
 PERCENTILES = ("inter_token_p60", "first_token_p90")
 NAMES = (*METRICS, *PERCENTILES)
-#: Whatever a clock, a counter or an application may come to.
+#: Any value that a clock, a counter or an application may give.
 numbers = st.one_of(
     st.just(0.0), st.floats(min_value=1e-6, max_value=1e6), st.floats(), st.just(5e-324)
 )
@@ -73,11 +73,11 @@ def test_whatever_was_measured_is_written_and_read_back(
     (read,) = store.read_machine("xeon-2c_cpu")
     path.unlink()
     assert list(read.record.tests) == [nodeid]
-    found = read.record.tests[nodeid].metrics
-    assert found.keys() == test.metrics.keys()
+    metrics = read.record.tests[nodeid].metrics
+    assert metrics.keys() == test.metrics.keys()
     for name, metric in test.metrics.items():
-        for one, other in zip(found[name].samples, metric.samples, strict=True):
-            assert one == pytest.approx(other, rel=1e-8, abs=0)
+        for row, other in zip(metrics[name].samples, metric.samples, strict=True):
+            assert row == pytest.approx(other, rel=1e-8, abs=0)
 
 
 def test_a_record_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A perf test over a grid of engine settings: each cell is a test, measured by its own settings."""
+"""A perf test over a grid of engine settings: each cell is a test with its own settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ perf:
   iterations: 3
   warmup_max: 1
 """
-#: A context that no memory holds: the many layers of the deep model take 8 KiB a token.
+#: A context too large for any memory: the many layers of the deep model take 8 KiB per token.
 HUGE = 50_000_000
 
 
@@ -41,13 +41,13 @@ def swept(project: Project, quiet_machine: None) -> Project:
 
 @pytest.fixture
 def deep(swept: Project) -> Project:
-    """The same with a model of many layers."""
+    """The same project with a model of many layers."""
     swept.configure(TINY.format(model=tiny_llama(layers=64, name="deep-llama")))
     return swept
 
 
 def reported(project: Project) -> dict[str, dict[str, Any]]:
-    """The tests of the last JSON report, by the name after ``::``."""
+    """Return the tests of the last JSON report, by the name after ``::``."""
     return {t["nodeid"].partition("::")[2]: t for t in project.session()["tests"]}
 
 
@@ -70,10 +70,10 @@ def test_each_cell_is_a_test_with_its_own_engine_verdict_and_baseline(swept: Pro
     )
     swept.perf("--llmperf-record").assert_outcomes(passed=5)
     cells = [f"test_x[n_ctx={c}-n_batch={b}]" for c in (256, 512) for b in (16, 32)]
-    found = reported(swept)
-    assert list(found) == [*cells, "test_plain"]
-    assert found[cells[1]]["settings"] == {"n_ctx": 256, "n_batch": 32}
-    assert found["test_plain"]["settings"] == {}
+    tests = reported(swept)
+    assert list(tests) == [*cells, "test_plain"]
+    assert tests[cells[1]]["settings"] == {"n_ctx": 256, "n_batch": 32}
+    assert tests["test_plain"]["settings"] == {}
     (path,) = swept.baselines()
     record = json.loads(path.read_text())
     stored = {nodeid.partition("::")[2]: test for nodeid, test in record["tests"].items()}
@@ -112,7 +112,7 @@ def test_cells_share_a_process_where_only_the_context_differs(
     )
     result = swept.perf()
     result.assert_outcomes(passed=8)
-    # One for the bodies and one for the round, of each way to load the model.
+    # For each way to load the model, one process for the bodies and one for the round.
     assert sorted(spawned) == ["False", "False", "True", "True"]
     first = "test_x[n_ctx=256-use_mmap=true-a]"
     assert next(iter(reported(swept))) == first
@@ -234,7 +234,7 @@ def test_a_sweep_where_it_makes_no_tests_is_a_usage_error(swept: Project) -> Non
     said = "\n".join(result.errlines)
     assert "TestOld::test_x: marker 'perf_sweep' creates no tests here" in said
     assert "test_y: marker 'perf_sweep' creates no tests here" in said
-    # Nobody asked for them here.
+    # Without -m perf, nobody asks for these tests.
     assert swept.here().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
@@ -292,10 +292,10 @@ def test_both_sides_of_a_comparison_get_the_cells_settings(swept: Project) -> No
         """
     )
     result = swept.perf("--llmperf-against-config", "other.yaml", "--llmperf-set=perf.max_pairs=1")
-    found = reported(swept)
+    tests = reported(swept)
     for batch, kinds in ((64, {"inconclusive", "pass"}), (16, {"error"})):
         for context in (256, 512):
-            test = found[f"test_x[n_ctx={context}-n_batch={batch}]"]
+            test = tests[f"test_x[n_ctx={context}-n_batch={batch}]"]
             assert test["verdict"] in kinds
             lines = " ".join(test["differences"])
             assert "n_ctx" not in lines
@@ -316,7 +316,7 @@ def test_stored_cells_of_other_settings_are_never_compared(swept: Project) -> No
     (path,) = swept.baselines()
     record = json.loads(path.read_text())
     assert "loaded" not in record
-    # Settings that the sweep does not name may change: judged, and named.
+    # Settings that the sweep does not name may change: the test is judged, the change named.
     swept.perf("--llmperf-set=llm.n_ctx=256")
     (test,) = reported(swept).values()
     assert test["differences"] == ["llm.n_ctx: 1024 → 256"]

@@ -10,14 +10,14 @@ from plugin_projects import APP, REAL, app, times
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-#: A tolerance that the toys, three times apart, are far beyond whatever the machine does.
+#: The toys differ by a factor of three, far beyond this tolerance whatever the machine does.
 TEST = """
 @pytest.mark.end_to_end(tolerance="50%")
 def test_x(llm_engine):
     llm_engine.generate("a", max_tokens=4)
 """
 AGAINST = ("--llmperf-against-config", "other.yaml")
-#: Where it is not the point what is decided.
+#: For tests in which the verdict does not matter.
 TWO_PAIRS = ("--llmperf-set", "perf.max_pairs=2")
 
 
@@ -72,9 +72,9 @@ def test_a_regression_and_a_missed_target_are_both_told(two):
     two.write(test_it=TEST.replace("(tolerance", "(max='1us', tolerance"))
     two.configure(app("toy:slow"))
     two.perf(*AGAINST)
-    found = two.metric()
-    assert found["verdict"] == "regressed"
-    assert {"regressed", "missed"} <= {reason["verdict"] for reason in found["reasons"]}
+    metric = two.metric()
+    assert metric["verdict"] == "regressed"
+    assert {"regressed", "missed"} <= {reason["verdict"] for reason in metric["reasons"]}
 
 
 def test_stored_baselines_are_not_asked(two):
@@ -180,8 +180,8 @@ def test_several_workers_refuse_to_compare(two):
     result.stderr.fnmatch_lines(["ERROR: llmperf: --llmperf-against-config: nothing is measured*"])
 
 
-#: Each process writes down every answer of its own. It waits for its tokens, so that even on a
-#: busy machine the first pair doesn't contradict the others, after which more run one by one.
+#: Each process notes every answer. It sleeps before each token, so that even on a busy machine
+#: the first pair doesn't contradict the others, which would make more pairs run one by one.
 NOTING = """
 import os
 import time
@@ -196,7 +196,7 @@ def answer(prompt, max_tokens=4):
 
 
 def alternations(two) -> list[int]:
-    """How often the process that answers changes within each pair, the body's left out."""
+    """Return how often the answering process changes within each pair, the body's left out."""
     pids = two.path.joinpath("answered").read_text().split()[1:]
     order = list(dict.fromkeys(pids))
     pairs = [[pid for pid in pids if pid in order[at : at + 2]] for at in range(0, len(order), 2)]
@@ -211,7 +211,7 @@ def alternations(two) -> list[int]:
 def test_applications_take_turns_by_iterations_where_they_are_allowed_to(
     two, monkeypatch, turns, changes
 ):
-    # As many replays as are asked for, however short they are.
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     two.write(toy=NOTING)
@@ -232,12 +232,12 @@ def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
     def watched(self):
         measurement = run(self)
         seen.extend(measurement.tests.values())
-        # The announced time is that of such turns.
+        # The announced time is based on turns of tokens.
         assert self._plan.turns == "tokens"
         return measurement
 
     monkeypatch.setattr(Rounds, "run", watched)
-    # As many replays as are asked for, however short they are.
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     two.write(test_it=TEST.replace("50%", "90%"))
@@ -246,8 +246,8 @@ def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
     result = two.here("-m", "perf", *AGAINST, "--llmperf-set", "perf.processes=3")
     assert result.ret == 0
     (samples,) = seen
-    ways = {one.pair: one.turns is not None for one in samples.processes}
+    ways = {process.pair: process.turns is not None for process in samples.processes}
     assert [ways[pair] for pair in range(3)] == [False, True, True]
-    for one in samples.processes:
+    for process in samples.processes:
         for metric in ("tokens_per_sec", "first_token", "end_to_end"):
-            assert one.turns is None or one.turns.has(metric)
+            assert process.turns is None or process.turns.has(metric)

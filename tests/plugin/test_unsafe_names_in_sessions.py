@@ -1,4 +1,4 @@
-"""What a session prints of names holds none of their control characters."""
+"""Sessions print names without their control characters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_x(llm_engine):
 
 
 def ours(result: pytest.RunResult) -> list[str]:
-    """The lines that the plugin wrote: pytest names files itself, as they are."""
+    """Return the lines that the plugin wrote; pytest itself prints file names as they are."""
     lines = (result.stdout.str() + result.stderr.str()).splitlines()
     return [line for line in lines if not line.startswith("test_")]
 

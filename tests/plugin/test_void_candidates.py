@@ -1,4 +1,4 @@
-"""A session whose own side never got a fit machine, and metrics that must not go unjudged."""
+"""Sessions whose candidate never met a fit machine, and metrics that must be judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every process of the candidate meets an unfit machine, none of the base does."""
+    """Make the machine unfit for every process of the candidate, and for none of the base."""
     from pytest_llmperf.machine.fitness import FitnessFinding
     from pytest_llmperf.measure import replay
 

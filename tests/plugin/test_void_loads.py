@@ -1,4 +1,4 @@
-"""Sessions whose loads are void: each reason made for real, and none of them when all is well."""
+"""Sessions with void loads: each reason is caused for real, and a sound load has none."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ def simulator() -> Iterator[Callable[..., str]]:
 
 
 def measure(project, url: str, load: str, tokens: int = 8, **llm: object) -> tuple[dict, set[str]]:
-    """Run the session; return its test, and what was invalid in its measurement."""
+    """Run the session; return its test, and the names of what made its measurement invalid."""
     project.write(test_it=TEST.format(load=load, tokens=tokens))
     section = {"engine": "server", "api": "completions", "url": url, **llm}
     project.configure(json.dumps({"llm": section, "perf": {**NUMBERS, "budget": "60s"}}))
     project.perf()
     (test,) = project.session()["tests"]
-    found = {one["name"] for one in test["fitness"] if one["severity"] == "invalid"}
-    return test, {name for name in found if CHECKS[name].doing == "measurement"}
+    names = {entry["name"] for entry in test["fitness"] if entry["severity"] == "invalid"}
+    return test, {name for name in names if CHECKS[name].doing == "measurement"}
 
 
 def test_a_client_that_cannot_send_in_time_makes_a_load_void(project, quiet_machine, simulator):
-    # A process sends a tenth of that.
+    # A client process can send a tenth of that.
     load = "rate=20000, arrivals='constant', requests=400"
-    test, found = measure(project, simulator(), load, tokens=2)
+    test, invalid = measure(project, simulator(), load, tokens=2)
     assert test["verdict"] == "invalid"
-    assert {"client_slip", "rate_not_reached"} <= found
+    assert {"client_slip", "rate_not_reached"} <= invalid
 
 
 def test_a_client_that_computes_all_the_time_makes_a_load_void(project, quiet_machine, simulator):
     # Chunks come as fast as it can take them.
     url = simulator(first=0.0, gap=0.0)
-    _, found = measure(project, url, "concurrency=8, requests=24", tokens=500)
-    assert "client_busy" in found
+    _, invalid = measure(project, url, "concurrency=8, requests=24", tokens=500)
+    assert "client_busy" in invalid
 
 
 def test_answers_shorter_than_asked_for_make_a_load_void(project, quiet_machine, simulator):
     url = simulator(tokens=3, finish="stop")
-    test, found = measure(project, url, "concurrency=2, requests=8")
+    test, invalid = measure(project, url, "concurrency=2, requests=8")
     assert test["verdict"] == "invalid"
-    assert "other_lengths" in found
+    assert "other_lengths" in invalid
     assert "8 of 8 answers have another length than was asked for, such as 3" in json.dumps(test)
 
 
 def test_requests_that_are_stuck_make_a_load_void(project, quiet_machine, simulator):
     url = simulator(fault="stall", faulty_share=0.3)
     load = "concurrency=4, requests=20"
-    test, found = measure(project, url, load, generation_timeout="1s")
+    test, invalid = measure(project, url, load, generation_timeout="1s")
     assert test["verdict"] == "invalid"
-    assert "failed_requests" in found
+    assert "failed_requests" in invalid
     assert "_timeout); at most 1% may" in json.dumps(test)
 
 
@@ -75,5 +75,5 @@ def test_requests_that_are_stuck_make_a_load_void(project, quiet_machine, simula
 )
 def test_a_light_load_on_a_sound_server_is_not_void(project, quiet_machine, simulator, load):
     # A busy machine may delay a request by a few hundredths of a second.
-    test, found = measure(project, simulator(first=0.5), load)
-    assert (test["verdict"], found) == ("no baseline", set())
+    test, invalid = measure(project, simulator(first=0.5), load)
+    assert (test["verdict"], invalid) == ("no baseline", set())

@@ -1,4 +1,4 @@
-"""Which cores and cards the engine needs, so that only strangers on those spoil a sample."""
+"""Cores and cards that the engine needs: only other processes on those spoil a sample."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_card_counts_only_where_the_engine_uses_it(monkeypatch, backend, layer
     assert _may_use_gpu(LlamaCppConfig(n_gpu_layers=layers)) is used
 
 
-#: What comes of it is the matter of other tests.
+#: For tests in which the verdict does not matter.
 ONE_PAIR = ("--llmperf-set", "perf.max_pairs=1")
 
 
@@ -68,6 +68,6 @@ def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here,
     context = replace(context, setup=replace(context.setup, model=None))
     info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
     base = config_side(context, pytester.path / "other.yaml")
-    # No driver answers for this card; without a side that may use it, nobody would ask.
+    # No driver answers for this card; it is asked only because a side may use the card.
     with gather_facts(context, info, base) as facts:
         assert facts.watch.no_gpu == "the NVIDIA driver stopped answering"

@@ -1,4 +1,4 @@
-"""Which ``config.yaml`` a session reads, wherever pytest and its root folder are; it says so."""
+"""Which ``config.yaml`` a session reads, and says it reads, wherever pytest is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from plugin_projects import APP
 
 @pytest.fixture
 def elsewhere(one_test):
-    """The project, whose configuration does not lie in pytest's root folder."""
+    """The project with an empty folder beside its configuration."""
     one_test.path.joinpath("elsewhere").mkdir()
     return one_test
 
@@ -40,7 +40,7 @@ def test_a_session_says_which_file_it_reads_or_that_there_is_none(elsewhere):
 
 
 def test_settings_that_are_no_file_name_no_folder(elsewhere):
-    """As in ``-c /dev/null``, which asks for none."""
+    """As ``-c /dev/null``, which asks for no settings."""
     scope = "asyncio_default_fixture_loop_scope=function"
     result = elsewhere.here("-c", "/dev/null", "-o", scope, "-m", "perf", "--collect-only")
     result.stdout.fnmatch_lines(["llmperf: config.yaml · toy:answer"])

@@ -15,14 +15,14 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.quality.measure import quality_of
 from pytest_llmperf.quality.passages import Prompt, Text
 
-#: What is scored, unless a test says otherwise: four chunks of 64 tokens, one byte each.
+#: The default material to score: four chunks of 64 tokens of one byte each, and a prompt.
 WORDS = Text("".join(f"{number} green bottles, {number % 7} blue. " for number in range(12))[:256])
 PROMPT = Prompt((1, *b"  tell me about bottles"), 8)
 
 
 @pytest.fixture(scope="session")
 def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with matrices of four bits, made by llama.cpp itself."""
+    """Return the tiny model with matrices of four bits, quantized by llama.cpp itself."""
     import llama_cpp
 
     file = tmp_path_factory.mktemp("coarse") / "coarse.gguf"
@@ -37,7 +37,7 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spec() -> Callable[..., LaunchSpec]:
-    """Say how to start the tiny model, or another file, with some settings changed."""
+    """Return a function that makes the launch spec of the tiny model, or of another file."""
 
     def make(model: Path | None = None, **settings: Any) -> LaunchSpec:
         small = {"n_ctx": 64, "n_batch": 64, "n_ubatch": 64, "max_tokens": 8}
@@ -49,7 +49,7 @@ def spec() -> Callable[..., LaunchSpec]:
 
 
 class Starts:
-    """Starts engines and counts them."""
+    """A function that starts engines and keeps their specs."""
 
     def __init__(self) -> None:
         self.specs: list[LaunchSpec] = []
@@ -61,18 +61,18 @@ class Starts:
 
 @pytest.fixture
 def starts() -> Starts:
-    """Count the engines that a test starts."""
+    """Return a start function that counts the engines of a test."""
     return Starts()
 
 
 @pytest.fixture
 def quality(tmp_path: Path, starts: Starts) -> Callable[..., Any]:
-    """Measure quality, stored in a folder of this test's own."""
+    """Return a function that measures quality and stores it in this test's own folder."""
 
     def measure(spec: LaunchSpec, reference: LaunchSpec, *material: Any, **options: Any) -> Any:
-        given = material or (WORDS, PROMPT)
+        passages = material or (WORDS, PROMPT)
         return quality_of(
-            spec, reference, given, folder=tmp_path / "quality", start=starts, **options
+            spec, reference, passages, folder=tmp_path / "quality", start=starts, **options
         )
 
     return measure

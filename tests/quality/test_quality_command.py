@@ -13,7 +13,7 @@ from pytest_llmperf.cli import main
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coarse: Path) -> Path:
-    """A project with a coarse model; its stored scores are its own."""
+    """Return a project with a coarse model and a cache of its own."""
     small = "n_ctx: 128, n_batch: 64, n_ubatch: 64, max_tokens: 8, n_threads: 1, n_threads_batch: 1"
     (tmp_path / "config.yaml").write_text(f"llm: {{model_path: {coarse}, {small}}}")
     (tmp_path / "words.txt").write_text("Green bottles, blue bottles. " * 10)

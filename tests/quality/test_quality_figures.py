@@ -1,4 +1,4 @@
-"""Figures of real models: equal ones agree, coarser ones do not, others are refused."""
+"""Figures of real models: equal models agree, coarser ones do not, different ones are refused."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from pytest_llmperf.quality.passages import Prompt, Text
 
 
 def test_the_same_model_and_settings_agree_everywhere(quality, spec) -> None:
-    found = quality(spec(), spec())
-    assert found.kl == 0.0
-    assert found.kl_interval == (0.0, 0.0)
-    assert found.top1 == 1.0
-    assert found.perplexity == found.reference_perplexity
-    assert found.perplexity_increase == 0.0
-    assert found.greedy_agreement == found.greedy_tokens > 0
-    # Four chunks of 64 tokens, of which positions 32 to 62 are scored, and prompt with answer.
-    assert found.tokens > 4 * 31
-    assert found.candidate == found.reference == "tiny-llama.gguf"
+    result = quality(spec(), spec())
+    assert result.kl == 0.0
+    assert result.kl_interval == (0.0, 0.0)
+    assert result.top1 == 1.0
+    assert result.perplexity == result.reference_perplexity
+    assert result.perplexity_increase == 0.0
+    assert result.greedy_agreement == result.greedy_tokens > 0
+    # Positions 32 to 62 of four chunks of 64 tokens are scored, and the prompt with its answer.
+    assert result.tokens > 4 * 31
+    assert result.candidate == result.reference == "tiny-llama.gguf"
 
 
 def test_a_coarser_quantization_diverges(quality, spec, coarse: Path) -> None:
-    found = quality(spec(coarse), spec())
-    low, high = found.kl_interval
-    assert 0.0 < low < found.kl < high
-    assert found.top1 < 1.0
-    assert found.top1_interval[0] < found.top1
-    assert found.perplexity_increase != 0.0
-    assert found.greedy_agreement < found.greedy_tokens
-    assert (found.candidate, found.reference) == ("coarse.gguf", "tiny-llama.gguf")
+    result = quality(spec(coarse), spec())
+    low, high = result.kl_interval
+    assert 0.0 < low < result.kl < high
+    assert result.top1 < 1.0
+    assert result.top1_interval[0] < result.top1
+    assert result.perplexity_increase != 0.0
+    assert result.greedy_agreement < result.greedy_tokens
+    assert (result.candidate, result.reference) == ("coarse.gguf", "tiny-llama.gguf")
 
 
 def test_a_coarser_kv_cache_diverges(quality, spec) -> None:
-    # Heads of 32: four bits for each of its numbers.
-    found = quality(spec(flash_attn=True, type_k="q4_0", type_v="q4_0"), spec(flash_attn=True))
-    assert found.kl_interval[0] > 0.0
+    # Heads of 32 numbers, with four bits each.
+    result = quality(spec(flash_attn=True, type_k="q4_0", type_v="q4_0"), spec(flash_attn=True))
+    assert result.kl_interval[0] > 0.0
 
 
 def test_the_divergence_is_nearly_that_of_the_whole_vocabulary(quality, spec, coarse) -> None:
     exact = quality(spec(coarse), spec(), top=VOCABULARY)
     assert exact.kl_bound == exact.kl
-    found = quality(spec(coarse), spec(), top=64)
-    # This model's distribution is flat: far more is outside of the 64 than a real one has.
-    assert 0.0 < found.kl_bound < 0.7 * exact.kl
-    assert found.kl == pytest.approx(exact.kl, rel=0.02)
-    assert (found.top1, found.perplexity) == (exact.top1, exact.perplexity)
+    result = quality(spec(coarse), spec(), top=64)
+    # This model's distribution is flat: more is outside the top 64 than with a real model.
+    assert 0.0 < result.kl_bound < 0.7 * exact.kl
+    assert result.kl == pytest.approx(exact.kl, rel=0.02)
+    assert (result.top1, result.perplexity) == (exact.top1, exact.perplexity)
 
 
 def test_what_two_prompts_begin_with_counts_once(quality, spec) -> None:
     begin = (1, *b"the same beginning of two prompts")
-    one = Prompt(begin + tuple(b" of a"), 0)
-    other = Prompt(begin + tuple(b" zebra"), 0)
-    found = quality(spec(), spec(), one, other, one)
-    assert found.tokens == (len(one.tokens) - 1) + (len(b"zebra") - 1)
+    first = Prompt(begin + tuple(b" of a"), 0)
+    second = Prompt(begin + tuple(b" zebra"), 0)
+    result = quality(spec(), spec(), first, second, first)
+    assert result.tokens == (len(first.tokens) - 1) + (len(b"zebra") - 1)
 
 
 def test_a_prompt_longer_than_a_batch_is_scored_alike(quality, spec) -> None:
     material = Text("never the same word twice, " * 20)
-    found = quality(spec(n_batch=16, n_ubatch=16), spec(), material)
-    assert found.kl == pytest.approx(0.0, abs=1e-6)
-    assert found.perplexity == pytest.approx(found.reference_perplexity, rel=1e-4)
+    result = quality(spec(n_batch=16, n_ubatch=16), spec(), material)
+    assert result.kl == pytest.approx(0.0, abs=1e-6)
+    assert result.perplexity == pytest.approx(result.reference_perplexity, rel=1e-4)
 
 
 def test_another_vocabulary_is_refused(quality, spec) -> None:
     def fill(model: TinyModel) -> None:
         add = model.writer.add_token_list
-        model.writer.add_token_list = lambda tokens: add([one.replace("w", "x") for one in tokens])
+        model.writer.add_token_list = lambda tokens: add([t.replace("w", "x") for t in tokens])
         model.vocabulary(None)
         model.transformer(1, 64)
 

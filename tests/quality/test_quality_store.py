@@ -26,7 +26,7 @@ def test_a_stored_result_starts_no_engine(quality, spec, starts, coarse: Path) -
 def test_another_candidate_uses_the_references_scores(quality, spec, starts, coarse: Path) -> None:
     quality(spec(coarse), spec())
     quality(spec(coarse, flash_attn=True), spec())
-    assert [one.config["flash_attn"] for one in starts.specs] == [False, False, True]
+    assert [launch.config["flash_attn"] for launch in starts.specs] == [False, False, True]
     # Threads and time limits change no probability, the size of the context may.
     quality(spec(coarse, n_threads=2, load_timeout=99.0), spec(use_mmap=False))
     assert len(starts.specs) == 3
@@ -68,6 +68,6 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
     quality, spec, coarse: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "quality").write_text("a file, no folder")
-    found = quality(spec(coarse), spec())
-    assert found.kl > 0
-    assert any("quality is measured again next time" in note for note in found.notes)
+    result = quality(spec(coarse), spec())
+    assert result.kl > 0
+    assert any("quality is measured again next time" in note for note in result.notes)

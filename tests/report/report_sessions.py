@@ -30,7 +30,7 @@ def row(
     tolerance: float = 0.05,
     **fields: Any,
 ) -> CheckResult:
-    """A row of one median per process, against one median per stored session or per pair."""
+    """Return a check with one median per process, compared with stored sessions or with pairs."""
     view = BaselineSamples("missing")
     if baseline is not None:
         sources = (SOURCE, *(f"{FOLDER}/202611{n:02}T101500Z_abc.json" for n in range(2, 31)))
@@ -49,7 +49,7 @@ def row(
 
 
 def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> TestResult:
-    """A test of four metrics, all of them ``slower`` times slower than their baseline."""
+    """Return a test of four metrics, all but prefill slower than the baseline by this factor."""
     f, n = slower, sessions
     rates, prefills = ([85.2, 84.6] * n)[:n], ([300, 301] * n)[:n]
     firsts, ends = ([0.41, 0.42] * n)[:n], ([1.84, 1.86] * n)[:n]
@@ -71,7 +71,7 @@ def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> Test
 
 
 def compared(slower: float = 1.0, **fields: Any) -> TestResult:
-    """A test of three metrics, compared with a second side in seven pairs; two say the same."""
+    """Return a test of three metrics compared in seven pairs; two of them change alike."""
     noise = (1.0, 1.004, 0.997, 1.002, 0.999, 1.003, 0.996)
     base = (1.002, 0.998, 1.001, 1.0, 1.003, 0.997, 1.0)
     rate = [85.0 * v**2 / slower for v in noise]
@@ -90,7 +90,7 @@ def compared(slower: float = 1.0, **fields: Any) -> TestResult:
 
 
 def new_test() -> TestResult:
-    """A test that no baseline holds yet."""
+    """Return a test that no baseline holds yet."""
     return TestResult(
         "tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]",
         (
@@ -105,7 +105,7 @@ def new_test() -> TestResult:
 
 
 def session(*tests: TestResult, **fields: Any) -> SessionResult:
-    """A session of these tests on a machine with a GPU."""
+    """Return a session of these tests on a machine with a GPU."""
     plain = SessionResult(
         machine_key="1x-rtx-4090-24gib_cuda",
         model="SmolLM2-135M-Instruct Q4_1",
@@ -122,10 +122,10 @@ def session(*tests: TestResult, **fields: Any) -> SessionResult:
 
 
 def full_table(*args: Any, **kwargs: Any) -> list[str]:
-    """The table as ``-v`` shows it; takes what ``render_table`` takes."""
+    """Return the table as ``-v`` shows it; the arguments are those of ``render_table``."""
     return render_table(*args, **{"verbosity": 1, **kwargs})
 
 
 def text(*args: Any, **kwargs: Any) -> str:
-    """The same as one text."""
+    """Return the table of ``full_table`` as one text."""
     return "\n".join(full_table(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, whatever stands in its place."""
+"""Files are written whole or not at all, whatever stands in their place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.atomic_write import atomic_write
 
 
 def test_a_file_is_replaced_and_nothing_left_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 251 + ".txt")  # as long as a name may be
+    path = tmp_path / ("n" * 251 + ".txt")  # the longest possible name
     for content in ("ünï\n", b"\xff\n", ""):
         atomic_write(path, content)
         assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())

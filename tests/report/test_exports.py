@@ -52,7 +52,7 @@ def _exported(program: Program, path: str | Path | None, **settings: Any) -> str
 
 
 def _shell_words(tmp_path: Path, text: str) -> list[str]:
-    """The arguments that a real shell hands to llama-server."""
+    """Return the arguments that a real shell passes to llama-server."""
     program = tmp_path / "bin" / "llama-server"
     program.parent.mkdir(exist_ok=True)
     program.write_text("#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n")
@@ -97,12 +97,12 @@ def test_llama_server_gets_every_setting_that_it_has(tmp_path: Path) -> None:
 
 
 def test_llama_servers_own_parser_knows_the_options() -> None:
-    """The parser's library is installed beside llama-cpp-python's, with the options as text."""
+    """The parser's library is installed beside llama-cpp-python's and holds the options as text."""
     folder = Path(llama_cpp.__file__).parents[1] / "lib"
     library = next(folder.glob("*llama-common*"), None)
     if library is None:
         pytest.skip("this build of llama-cpp-python has no such library")
-    known = library.read_bytes()
+    content = library.read_bytes()
     lora = {"lora_path": "/a.gguf", "lora_scale": 0.5, "swa_full": True, "rope_freq_scale": 0.5}
     texts = [
         _exported("llama-server", "/m.gguf", **EVERYTHING),
@@ -112,8 +112,8 @@ def test_llama_servers_own_parser_knows_the_options() -> None:
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
     options = {word for line in lines for word in line.split() if word.startswith("-")}
     assert len(options) > 25
-    assert {one for one in options if one.encode() + b"\0" not in known} == set()
-    assert b"--no-such-option\0" not in known
+    assert {option for option in options if option.encode() + b"\0" not in content} == set()
+    assert b"--no-such-option\0" not in content
 
 
 def test_ollama_gets_a_modelfile() -> None:

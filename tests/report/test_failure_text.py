@@ -48,7 +48,7 @@ STRICT = FailPolicy(strict=True)
 
 
 def one(**fields: object) -> TestResult:
-    """A test of one metric."""
+    """Return a test of one metric."""
     return TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0, **fields),))  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ def test_the_whole_text() -> None:
         differences=("llm.n_batch: 512, was 1024",),
     )
     whole = failure_text(test, disturbed=("busy_cores",))
-    # The odds are the matter of the gate's own tests.
+    # The gate has its own tests of the odds.
     text = re.sub(r"(once in|evidence) [\d,]*\d", r"\1 N", whole)
     assert text == ONE_METRIC
 
@@ -110,7 +110,7 @@ def test_what_the_session_lists_of_the_machine_an_invalid_test_names_only() -> N
     assert text.startswith(lead)
     assert "stress" not in text
     assert "stolen_cores" not in text
-    # A replay that is void for another reason says that by itself.
+    # A replay that is void for another reason states the reason itself.
     short = one(invalid=("generation cut short: 2 of 4 output tokens (cut_short)",))
     assert "cut short: 2 of 4" in failure_text(short, disturbed=("busy_cores",))
 
@@ -215,7 +215,7 @@ def test_of_many_causes_the_first_are_told() -> None:
     text = failure_text(test)
     assert text.count("change: CMAKE_ARGS") == 3
     assert "    - and 2 more causes\n" in text
-    # The changes of a server's causes are not the doctor's to try.
+    # The doctor does not try the changes for a server's causes.
     assert "to measure" not in text
 
 
@@ -260,7 +260,7 @@ def test_hostile_text_can_not_reach_the_terminal() -> None:
 
 
 def broken() -> TestResult:
-    """A test of three metrics that could not be collected at the base."""
+    """Return a test of three metrics that could not be collected at the base."""
     log = "base (HEAD~1): could not be collected there:\nin test_x.py\nE   ImportError: nowhere"
     metrics = ("tokens_per_sec", "first_token", "end_to_end")
     rows = tuple(row(metric, error=log) for metric in metrics)

@@ -159,7 +159,7 @@ def test_every_metric_has_the_same_keys_in_the_same_order() -> None:
     broken = TestResult("t.py::t", (row("end_to_end", error="it died"),))
     data = session_json(session(short_answer(), new_test(), broken))
     keys = [list(metric) for test in data["tests"] for metric in test["metrics"]]
-    assert all(other == keys[0] for other in keys)
+    assert all(names == keys[0] for names in keys)
 
 
 def test_counts_are_of_checks() -> None:
@@ -197,7 +197,7 @@ def test_a_link_keeps_its_place(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    # Never a real device here: where this breaks, a root user would lose it.
+    # Never use a real device here: if this fails, a root user would lose it.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

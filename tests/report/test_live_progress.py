@@ -28,18 +28,18 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(*steps: Any, lines: tuple[str, ...] = (), **options: Any) -> tuple[list[str], str]:
-    """What the terminal shows after these steps, and everything that was written."""
+    """Return what the terminal shows after these steps, and everything that was written."""
     written: list[str] = []
     live = LiveProgress(written.append, **{"color": False, **options})
-    for number, one in enumerate(steps):
-        live.step(one, 20.0 + number)
+    for number, state in enumerate(steps):
+        live.step(state, 20.0 + number)
     for text in lines:
         live.line(text)
     shown = screen("".join(written))
     live.close()
     live.close()
-    # Only what was printed meanwhile stays.
-    assert [one for one in screen("".join(written)) if one] == [printable(one) for one in lines]
+    # Only the lines printed meanwhile remain.
+    assert [row for row in screen("".join(written)) if row] == [printable(line) for line in lines]
     return shown, "".join(written)
 
 
@@ -72,7 +72,7 @@ def test_a_line_stands_above_the_block_and_stays() -> None:
 
 
 def test_the_cursor_is_never_hidden() -> None:
-    """A process that is killed could not show it again."""
+    """A killed process could not show it again."""
     assert "?25" not in drawn(step())[1]
 
 
@@ -93,7 +93,7 @@ def test_a_hostile_name_can_not_move_the_cursor() -> None:
 
 
 def test_what_threads_print_is_not_written_over() -> None:
-    """The block is taller at every other step, so a wrong order would go up too far."""
+    """Every other block is taller, so a wrong order would move the cursor up too far."""
     written: list[str] = []
 
     def slow_terminal(text: str) -> None:
@@ -106,7 +106,7 @@ def test_what_threads_print_is_not_written_over() -> None:
 
     def tell(name: str) -> None:
         for line in lines[name]:
-            # At once: its end could go to the standard output from before.
+            # In one write: a separate line end could go to the previous standard output.
             print(f"{line}\n", end="")
 
     threads = [Thread(target=tell, args=[name]) for name in lines]

@@ -23,7 +23,7 @@ NAME = "tests/perf/test_load.py::test_chat"
 
 
 def at(load: float, latency: float, *, closed: bool = False, work: str = "1 request") -> TestResult:
-    """A test of this load, whose requests take so long."""
+    """Return a test under this load, whose requests take ``latency`` seconds."""
     rows = (
         row("requests_per_sec", *(load * v for v in (0.99, 1.0, 0.98)), limit=0.5),
         row("request_latency", *(latency * v for v in (1.0, 1.01, 0.99)), limit=60.0),
@@ -45,7 +45,7 @@ def at(load: float, latency: float, *, closed: bool = False, work: str = "1 requ
 
 @pytest.fixture
 def swept() -> SessionResult:
-    """Four rates in another order; from the third on requests take more than twice as long."""
+    """Return a session of unsorted rates; from the third on latency is more than doubled."""
     return session(at(4, 2.5), at(1, 1.0), at(8, 9.0), at(2, 1.5), short_answer())
 
 
@@ -54,7 +54,7 @@ def test_loads_are_ordered_and_the_knee_is_the_last_before_latency_doubles(
 ) -> None:
     (curve,) = curves_of_session(swept)
     assert (curve.name, curve.unit) == (NAME, "requests/s")
-    assert [one.load for one in curve.points] == [1, 2, 4, 8]
+    assert [point.load for point in curve.points] == [1, 2, 4, 8]
     assert curve.knee is curve.points[1]
     assert curves_of_session(session(at(1, 1.0), at(2, 1.9)))[0].knee is None
 
@@ -97,7 +97,7 @@ def test_intervals_are_explained_with_and_without_a_knee(swept: SessionResult) -
 def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult) -> None:
     report = session_of(session_json(swept))
     (curve,) = curves_of_report(report)
-    assert [one.load for one in curve.points] == [1, 2, 4, 8]
+    assert [point.load for point in curve.points] == [1, 2, 4, 8]
     page = session_markdown(report)
     assert "load curve of" in page
     assert "knee: 2 requests/s" in page
@@ -153,13 +153,13 @@ def test_loads_that_have_no_room_below_the_axis_are_left_out() -> None:
 def test_a_narrow_terminal_gets_the_metrics_in_several_tables(swept: SessionResult) -> None:
     narrow, wide = (load_curve_lines(swept, width, color=False) for width in (36, 120))
     assert len(narrow) > len(wide)
-    tables = narrow[: next(at for at, line in enumerate(narrow) if line.startswith("* "))]
+    tables = narrow[: next(index for index, line in enumerate(narrow) if line.startswith("* "))]
     for label in ("requests/s", "request latency"):
         assert sum(label in line for line in tables) == 1
 
 
 def test_a_name_is_no_markup(swept: SessionResult) -> None:
-    named = [replace(one, nodeid=f"t.py::<b>[{at}]") for at, one in enumerate(swept.tests[:2])]
+    named = [replace(test, nodeid=f"t.py::<b>[{n}]") for n, test in enumerate(swept.tests[:2])]
     assert "<b>" not in load_curves(session_of(session_json(session(*named))))
 
 

@@ -1,4 +1,4 @@
-"""What a report says of a test's loads and of the client that sent them."""
+"""A report's lines about a test's loads and about the client that sent them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PATTERN = LoadPattern("poisson", rate=4.0, requests=20)
 
 
 def latency(*seconds: float) -> LatencyDistribution:
-    found = LatencyDistribution.of(seconds)
-    assert found is not None
-    return found
+    distribution = LatencyDistribution.of(seconds)
+    assert distribution is not None
+    return distribution
 
 
 def figures(*, busy: float, first: float = 0.2, last: float = 1.0) -> LoadFigures:
@@ -36,14 +36,14 @@ def figures(*, busy: float, first: float = 0.2, last: float = 1.0) -> LoadFigure
 
 
 def line(*loads: LoadFigures) -> str:
-    samples = [ProcessSample(number, (), load=one) for number, one in enumerate(loads)]
+    samples = [ProcessSample(number, (), load=load) for number, load in enumerate(loads)]
     shown = shown_load(PATTERN, samples)
     assert shown is not None
     return shown.lines[0]
 
 
 def test_both_latencies_stand_beside_those_from_when_requests_were_due() -> None:
-    three = [figures(busy=0.1, first=one, last=5 * one) for one in (0.3, 0.1, 0.2)]
+    three = [figures(busy=0.1, first=seconds, last=5 * seconds) for seconds in (0.3, 0.1, 0.2)]
     assert "; since sending: first token 0.2 s and request latency 1 s; " in line(*three)
 
 
@@ -62,7 +62,7 @@ def test_what_nobody_answered_has_no_latency() -> None:
 def test_the_clients_ceiling_is_that_of_its_busiest_load(
     busy: tuple[float, ...], text: str
 ) -> None:
-    assert line(*(figures(busy=one) for one in busy)).endswith(f"; {text}")
+    assert line(*(figures(busy=share) for share in busy)).endswith(f"; {text}")
 
 
 def test_several_client_processes_are_counted() -> None:

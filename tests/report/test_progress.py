@@ -23,7 +23,7 @@ OPEN = (
 
 
 def step(**changes: object) -> Step:
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "process": 2,
         "processes": 3,
         "nodeid": NODEID,
@@ -32,7 +32,7 @@ def step(**changes: object) -> Step:
         "side": "candidate",
         "pair": None,
     }
-    return Step(**{**known, **changes})  # type: ignore[arg-type]
+    return Step(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
 def test_a_round_is_a_process_or_one_of_a_pair() -> None:
@@ -64,9 +64,9 @@ def test_of_many_open_metrics_a_few_are_shown() -> None:
 def test_a_log_gets_a_line_every_half_a_minute() -> None:
     written: list[str] = []
     log = LogProgress(written.append, width=100, expected_seconds=60.0)
-    for at in range(0, 100, 5):
-        known = OPEN[:1] if at > 60 else ()
-        log.step(step(process=1 + at // 20, open=known), at)
+    for seconds in range(0, 100, 5):
+        undecided = OPEN[:1] if seconds > 60 else ()
+        log.step(step(process=1 + seconds // 20, open=undecided), seconds)
     assert "".join(written).splitlines() == [
         "process 2 · 30 s, at least 30 s left",
         "process 4 · 1 min",

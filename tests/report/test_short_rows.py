@@ -1,4 +1,4 @@
-"""The table without ``-v``: a line per gated metric, and the whole story of what is not fine."""
+"""The table without ``-v``: a line per gated metric, and all details of what is not fine."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def test_what_its_failure_explains_is_not_explained_again_without_v(verbosity: i
     slower = short_answer(1.3, causes=changed, differences=changed, findings=("2 stalls",))
     view = session(replace(slower, nodeid="t.py::slower"), replace(slower, nodeid="t.py::hidden"))
     tables = [
-        "\n".join(render_table(view, 80, verbosity=each, failures=("t.py::slower",)))
-        for each in (verbosity, 1)
+        "\n".join(render_table(view, 80, verbosity=level, failures=("t.py::slower",)))
+        for level in (verbosity, 1)
     ]
-    for said in ("30.0% slower [", "likely cause: llm.n_batch", "2 stalls", "prefill"):
-        assert [table.count(said) for table in tables] == [1, 2]
+    for phrase in ("30.0% slower [", "likely cause: llm.n_batch", "2 stalls", "prefill"):
+        assert [table.count(phrase) for table in tables] == [1, 2]
     assert [table.count("explained above, in its failure") for table in tables] == [1, 0]
     only = session(replace(slower, nodeid="t.py::slower"))
     assert "n_batch" not in "\n".join(render_table(only, 80, failures=("t.py::slower",)))
@@ -72,8 +72,8 @@ def test_a_quiet_session_that_passes_is_its_counts() -> None:
 def test_only_v_tells_of_a_difference_that_cost_nothing() -> None:
     alike = session(short_answer(differences=("llm.n_batch: 512, was 1024",)))
     slower = session(short_answer(1.3, differences=("llm.n_batch: 512, was 1024",)))
-    said = ["n_batch" in "\n".join(render_table(one, 80)) for one in (alike, slower)]
-    assert said == [False, True]
+    mentioned = ["n_batch" in "\n".join(render_table(view, 80)) for view in (alike, slower)]
+    assert mentioned == [False, True]
     assert "n_batch" in "\n".join(render_table(alike, 80, verbosity=1))
 
 
@@ -95,8 +95,8 @@ def test_where_words_have_no_room_a_bound_is_a_sign() -> None:
 
 def test_on_a_narrow_terminal_the_rest_of_a_row_is_below_it() -> None:
     lines = render_table(session(short_answer()), 40)
-    at = lines.index("  pass  first token  412 ms")
-    assert lines[at + 1].startswith("        target <=500 ms")
+    index = lines.index("  pass  first token  412 ms")
+    assert lines[index + 1].startswith("        target <=500 ms")
 
 
 def test_the_two_sides_and_their_settings_are_named() -> None:

@@ -12,17 +12,17 @@ from pytest_llmperf.session.shown_timelines import MAX_GAPS, shown_timelines
 def process(
     *iterations: list[list[float]], number: int = 0, side: str = CANDIDATE, first: float = 0.5
 ) -> ProcessSample:
-    """A process whose iterations have these gaps, by request."""
+    """Return a process whose iterations have these gaps, by request."""
     requests = [gaps for iteration in iterations for gaps in iteration]
     return ProcessSample(
         number,
-        tuple({"end_to_end": sum(first + sum(gaps) for gaps in one)} for one in iterations),
+        tuple({"end_to_end": sum(first + sum(gaps) for gaps in run)} for run in iterations),
         side=side,
         pooled={
             "inter_token": tuple(gap for gaps in requests for gap in gaps),
             "first_token": (first,) * len(requests),
         },
-        gap_counts=tuple(tuple(map(len, one)) for one in iterations),
+        gap_counts=tuple(tuple(map(len, run)) for run in iterations),
     )
 
 
@@ -38,23 +38,23 @@ def test_the_typical_and_the_slowest_iteration_are_shown_and_the_bases_typical_o
 
 
 def test_a_stall_is_a_gap_of_over_three_times_the_median() -> None:
-    (found,) = shown_timelines(TestSamples([process([[0.1, 0.1, 0.3, 0.1, 0.301, 0.1]])]))
-    assert found.stalls == (4,)
+    (timeline,) = shown_timelines(TestSamples([process([[0.1, 0.1, 0.3, 0.1, 0.301, 0.1]])]))
+    assert timeline.stalls == (4,)
 
 
 def test_requests_follow_one_another() -> None:
-    (found,) = shown_timelines(TestSamples([process([[0.1, 0.2], [], [0.3]])]))
-    assert (found.gaps, found.requests) == ((0.1, 0.2, 0.3), (0, 2, 2))
-    assert len(found.first_tokens) == 3
+    (timeline,) = shown_timelines(TestSamples([process([[0.1, 0.2], [], [0.3]])]))
+    assert (timeline.gaps, timeline.requests) == ((0.1, 0.2, 0.3), (0, 2, 2))
+    assert len(timeline.first_tokens) == 3
 
 
 def test_a_long_answer_is_thinned_and_keeps_its_longest_gaps() -> None:
     gaps = [0.01] * 4_000
     gaps[2_345] = 1.0
-    (found,) = shown_timelines(TestSamples([process([gaps])]))
-    assert len(found.gaps) <= MAX_GAPS
-    assert max(found.gaps) == 1.0
-    assert found.stalls == (2_345 // found.gaps_per_value,)
+    (timeline,) = shown_timelines(TestSamples([process([gaps])]))
+    assert len(timeline.gaps) <= MAX_GAPS
+    assert max(timeline.gaps) == 1.0
+    assert timeline.stalls == (2_345 // timeline.gaps_per_value,)
 
 
 def test_iterations_of_unknown_gaps_are_left_out() -> None:

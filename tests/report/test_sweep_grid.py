@@ -15,7 +15,7 @@ SWEEP = "tests/perf/test_chat.py::test_short_answer"
 
 @pytest.fixture
 def swept() -> SessionResult:
-    """Three cells, the second of which is the fastest and the last one unmeasured, and a test."""
+    """Return a session of three cells (the second fastest, the last unmeasured) and a test."""
     cells = [
         replace(
             short_answer(slower),
@@ -29,14 +29,14 @@ def swept() -> SessionResult:
 
 
 def test_each_metric_has_its_best_cell_marked_and_not_called_a_gain(swept: SessionResult) -> None:
-    empty, name, header, one, two, three, *legend = sweep_lines(swept, 120, color=False)
+    empty, name, header, first, second, third, *legend = sweep_lines(swept, 120, color=False)
     assert (empty, name) == ("", SWEEP)
     assert header.split() == ["tokens/s", "prefill", "first", "token", "end", "to", "end"]
-    assert one.split()[0] == "n_batch=512"
-    assert "84.9 [84.2, 85.6] tok/s" in one
-    assert "*" not in one
-    assert two.count(" *") == 3
-    assert three.split() == ["n_batch=2048", "-", "-", "-", "-"]
+    assert first.split()[0] == "n_batch=512"
+    assert "84.9 [84.2, 85.6] tok/s" in first
+    assert "*" not in first
+    assert second.count(" *") == 3
+    assert third.split() == ["n_batch=2048", "-", "-", "-", "-"]
     assert " ".join(legend).startswith("* fastest here, not proven: the cells were not compared")
 
 

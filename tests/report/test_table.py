@@ -27,7 +27,7 @@ seconds = st.floats(min_value=1e-4, max_value=900.0)
 
 
 def joined(lines: list[str]) -> str:
-    """All lines as one run of text without spaces, to find what was broken over lines."""
+    """Return the lines as one text without spaces, to find words that were broken over lines."""
     return "".join("".join(lines).split())
 
 

@@ -1,4 +1,4 @@
-"""Why each verdict is what it is, below a test's rows."""
+"""The explanations of verdicts below a test's rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_tolerances_that_differ_stand_with_their_metrics() -> None:
 def test_sixty_checks_take_at_most_a_line_each_and_one_for_all_of_a_test() -> None:
     ten = session(*[compared()] * 10, against="other.yaml")
     few, more = (len(full_table(ten, 120, verbosity=verbosity)) for verbosity in (0, 1))
-    # Above it a line between tests, below it the explanations: of two metrics, and of the target.
+    # -v adds for each test a blank line, two lines about its metrics and one about its target.
     assert more - few <= 10 * 4 + 5
 
 
@@ -91,12 +91,12 @@ def test_an_error_shows_its_first_line_and_no_numbers() -> None:
 
 @pytest.mark.parametrize("verbosity", [0, 1])
 def test_what_disturbed_the_machine_is_said_once_for_all_tests(verbosity: int) -> None:
-    found = FitnessEntry("busy_cores", "invalid", "process 4242 (stress) used 2 of 2 cores")
+    entry = FitnessEntry("busy_cores", "invalid", "process 4242 (stress) used 2 of 2 cores")
     tests = [
-        TestResult(f"t.py::{name}", (row("end_to_end", 1.0, 1.0, 1.0, invalid=(str(found),)),))
+        TestResult(f"t.py::{name}", (row("end_to_end", 1.0, 1.0, 1.0, invalid=(str(entry),)),))
         for name in "abc"
     ]
-    view = session(*tests, fitness=(found,), busy=machine_lines((found,)))
+    view = session(*tests, fitness=(entry,), busy=machine_lines((entry,)))
     shown = text(view, 80, verbosity=verbosity)
     assert shown.count("process 4242 (stress) used 2 of 2 cores (busy_cores)") == 1
     assert shown.count("  invalid: the machine was disturbed (busy_cores)") == 3

@@ -1,4 +1,4 @@
-"""What stands below the table: counts, what is not decided, baselines, remedies."""
+"""The lines below the table: counts, undecided checks, baselines, remedies."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_what_fails_for_another_metric_did_not_pass_with_a_warning() -> None:
 
 def test_suspects_are_told_how_they_can_be_decided() -> None:
     lines = full_table(session(short_answer(sessions=1)), 80)
-    at = lines.index("stored sessions alone don't decide 3 suspect checks; what would:")
-    assert lines[at + 1] == "  - about 3 more recorded sessions would, if alike"
-    assert lines[at + 3] == "    pytest -m perf --llmperf-against-config OTHER.yaml"
+    index = lines.index("stored sessions alone don't decide 3 suspect checks; what would:")
+    assert lines[index + 1] == "  - about 3 more recorded sessions would, if alike"
+    assert lines[index + 3] == "    pytest -m perf --llmperf-against-config OTHER.yaml"
 
 
 def test_pairs_that_decide_nothing_are_no_suspects() -> None:
@@ -132,12 +132,12 @@ def test_a_test_that_failed_at_the_base_is_named_with_what_was_raised() -> None:
     )
     test = new_test()
     rows = [
-        replace(each, verdict=each.verdict and replace(each.verdict, explanation=log))
-        for each in test.rows
+        replace(check, verdict=check.verdict and replace(check.verdict, explanation=log))
+        for check in test.rows
     ]
     shown = text(session(replace(test, rows=tuple(rows)), against="HEAD~1"), 200)
-    said = "HEAD~1 can't be compared with: its call failed there: assert 1 == 2"
-    assert f"no baseline for 1 test ({test.nodeid}): {said}\n" in f"{shown}\n"
+    reason = "HEAD~1 can't be compared with: its call failed there: assert 1 == 2"
+    assert f"no baseline for 1 test ({test.nodeid}): {reason}\n" in f"{shown}\n"
     assert "def test_new" not in shown
 
 
@@ -157,12 +157,12 @@ def test_where_nothing_could_be_compared_no_run_of_equals_is_claimed() -> None:
 
 def test_a_calibrated_tolerance_names_its_calibration_and_figure() -> None:
     def judged(metric: str, tolerance: float, holds: float | None) -> CheckResult:
-        found = CalibratedTolerance(
+        calibrated = CalibratedTolerance(
             tolerance, holds, 60.0, "calibrations/a.json", "2026-11-01T10:15:00Z"
         )
-        one = row(metric, *[1.0] * 6, base=[1.0] * 6, tolerance=tolerance)
-        check = replace(one.check, calibrated=found)
-        return CheckResult(replace(one.evidence, check=check), one.verdict)
+        result = row(metric, *[1.0] * 6, base=[1.0] * 6, tolerance=tolerance)
+        check = replace(result.check, calibrated=calibrated)
+        return CheckResult(replace(result.evidence, check=check), result.verdict)
 
     rows = (judged("first_token", 0.02, 0.01), judged("end_to_end", 0.05, None))
     shown = text(session(TestResult("t.py::t", rows, pairs=6)), 200)

@@ -1,8 +1,8 @@
 # ruff: noqa: E501
-"""The table as a user sees it, whole, at 80 and at 120 columns.
+"""The whole table as a user sees it, at 80 and at 120 columns.
 
-What the gate's mathematics finds is its own tests' matter: in the lines that explain
-verdicts, and in what a pass proves, every number is a ``#``.
+The gate's numbers have tests of their own: here every number is a ``#`` in the lines that
+explain verdicts and in what a pass proves.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _EXPLAINED = re.compile(r"  .*(%|:1|needed|slower|once in)")
 
 
 def drawn(name: str, width: int, verbosity: int) -> str:
-    """The table, the numbers of its explanations masked."""
+    """Return the table with the numbers of its explanations masked."""
     return "\n".join(map(masked, render_table(globals()[name], width, verbosity=verbosity))) + "\n"
 
 

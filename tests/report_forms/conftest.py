@@ -27,7 +27,7 @@ perf:
   iterations: 3
   warmup_max: 2
 """
-#: Every outcome that a session without a baseline can have, and a name that is no text.
+#: Every outcome that a session without a baseline can have, and a name that looks like markup.
 TESTS = """
 import pytest
 
@@ -62,7 +62,7 @@ def test_skipped(llm_engine):
 
 @pytest.fixture(scope="session")
 def real_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which a session wrote ``session.json``, and a record below perf_baselines."""
+    """Return a project whose session wrote ``session.json`` and a record below perf_baselines."""
     folder = tmp_path_factory.mktemp("session")
     (folder / "tests").mkdir()
     (folder / "tests" / "test_real.py").write_text(TESTS)
@@ -88,7 +88,7 @@ def real_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def real(real_folder: Path) -> dict[str, Any]:
-    """The real report's data, to vary."""
+    """Return a copy of the real report's data, which a test may change."""
     data: dict[str, Any] = json.loads((real_folder / "session.json").read_text())
     return data
 
@@ -97,7 +97,7 @@ def real(real_folder: Path) -> dict[str, Any]:
 def report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Shown]:
-    """Run ``llmperf report`` on data, or on a file, with these words."""
+    """Return a function that runs ``llmperf report`` on data or on a file."""
     monkeypatch.chdir(tmp_path)
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -109,7 +109,7 @@ def report(
             path.write_text(json.dumps(given))
         try:
             status = main(["report", str(path), *words])
-        except SystemExit as stop:  # how argparse refuses
+        except SystemExit as stop:  # argparse refused the words
             status = int(stop.code or 0)
         return Shown(status, *capfd.readouterr())
 

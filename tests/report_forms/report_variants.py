@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
 
 def check(verdict: str | None = "pass", **changed: Any) -> dict[str, Any]:
-    """A metric of a report."""
+    """Return a metric of a report."""
     return {
         "name": "first_token",
         "label": "first token",
@@ -65,17 +65,17 @@ def check(verdict: str | None = "pass", **changed: Any) -> dict[str, Any]:
 
 
 def reason(verdict: str, strategy: str = "baseline") -> dict[str, Any]:
-    """What a strategy found."""
+    """Return a strategy's reason for a verdict."""
     return {"verdict": verdict, "strategy": strategy, "text": f"{strategy} says {verdict}"}
 
 
 def case(data: dict[str, Any], name: str, *metrics: dict[str, Any], **changed: Any) -> Any:
-    """A test like the real report's first one, with other metrics."""
+    """Return a test like the real report's first one, with other metrics."""
     ranks = (
         *("error", "invalid", "regressed", "missed", "inconclusive"),
         *("workload changed", "no baseline", "pass", "improved"),
     )
-    verdicts = [one["verdict"] for one in metrics if one["verdict"] in ranks]
+    verdicts = [metric["verdict"] for metric in metrics if metric["verdict"] in ranks]
     test = deepcopy(data["tests"][0])
     test |= {"nodeid": name, "metrics": list(metrics), "findings": [], "causes": []}
     test |= {"verdict": min(verdicts, key=ranks.index, default=None), **changed}
@@ -83,14 +83,14 @@ def case(data: dict[str, Any], name: str, *metrics: dict[str, Any], **changed: A
 
 
 def variant(data: dict[str, Any], *tests: Any, **session: Any) -> dict[str, Any]:
-    """A report of these tests, of which every one that ran was measured."""
-    made = deepcopy(data) | {"tests": list(tests), "unmeasured": []}
-    made["session"] |= session
-    return made
+    """Return a report of these tests that names no unmeasured test."""
+    changed = deepcopy(data) | {"tests": list(tests), "unmeasured": []}
+    changed["session"] |= session
+    return changed
 
 
 def of_verdicts(data: dict[str, Any], *verdicts: str | None) -> dict[str, Any]:
-    """A report with a test for each verdict."""
+    """Return a report with a test for each verdict."""
     tests = [
         case(data, f"tests/test_x.py::test_{number}", check(verdict))
         for number, verdict in enumerate(verdicts)
@@ -99,7 +99,7 @@ def of_verdicts(data: dict[str, Any], *verdicts: str | None) -> dict[str, Any]:
 
 
 def comparison(data: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """The same as the report of ``llmperf compare --format json``."""
+    """Return the data as a report of ``llmperf compare --format json``."""
     sides = {"base": "main", "judged": "HEAD", "base_sessions": 3, "unlike": [], "added": []}
     rest = {"removed": [], "outcome": "fine", "why_not": None, "strict": False}
     beside = {"remarks": [], "command": None}

@@ -23,14 +23,14 @@ def plain(text: str) -> str:
 
 
 def commands(out: str) -> list[tuple[str, dict[str, str], str]]:
-    """What the runner reads: level, properties and message of every command."""
-    found = []
+    """Return level, properties and message of every command, as the runner reads them."""
+    parsed = []
     for line in out.splitlines():
         match = COMMAND.match(line)
         assert match, line
         pairs = (pair.split("=", 1) for pair in match[2].split(","))
-        found.append((match[1], {key: plain(value) for key, value in pairs}, plain(match[3])))
-    return found
+        parsed.append((match[1], {key: plain(value) for key, value in pairs}, plain(match[3])))
+    return parsed
 
 
 def test_a_failing_tests_line_is_annotated(real: dict[str, Any], report: Report) -> None:
@@ -51,19 +51,19 @@ def test_a_command_is_one_line_whatever_the_names(real: dict[str, Any], report: 
         for name in HOSTILE[-9:]
     ]
     tests[0]["location"] = {"file": "a:b,c%25\n.py", "line": 3}
-    found = commands(report(variant(real, *tests), "--github").out)
-    assert len(found) == 9
-    assert found[0][1]["file"] == "a:b,c%25\\n.py"
+    annotated = commands(report(variant(real, *tests), "--github").out)
+    assert len(annotated) == 9
+    assert annotated[0][1]["file"] == "a:b,c%25\\n.py"
 
 
 def test_at_most_ten_are_made_and_the_rest_is_counted(real: dict[str, Any], report: Report) -> None:
     ten = commands(report(of_verdicts(real, *["regressed"] * 10), "--github").out)
     assert len(ten) == 10
     many = of_verdicts(real, *["inconclusive"] * 5, *["regressed"] * 12)
-    found = commands(report(many, "--github").out)
-    assert len(found) == 10
-    assert {level for level, _, _ in found} == {"error"}
-    assert found[-1][2] == "8 more tests like these: the job's summary has them"
+    annotated = commands(report(many, "--github").out)
+    assert len(annotated) == 10
+    assert {level for level, _, _ in annotated} == {"error"}
+    assert annotated[-1][2] == "8 more tests like these: the job's summary has them"
 
 
 def test_nothing_is_annotated_where_all_passed(real: dict[str, Any], report: Report) -> None:
@@ -78,8 +78,8 @@ def test_the_file_is_found_from_the_top_of_the_repository(
     (project / "tests" / "test_real.py").write_text("")
     monkeypatch.chdir(project)
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
-    found = commands(report(real, "--github").out)
-    assert found[0][1]["file"] == "services/chat/tests/test_real.py"
+    annotated = commands(report(real, "--github").out)
+    assert annotated[0][1]["file"] == "services/chat/tests/test_real.py"
 
 
 def test_the_page_is_added_to_the_steps_summary(
@@ -150,7 +150,7 @@ def test_a_file_s_name_may_be_longer_than_files_have(
 
 
 def test_a_long_reason_is_cut_in_an_annotation(real: dict[str, Any], report: Report) -> None:
-    made = case(real, "t.py::x", check("missed", claim="x" * 50_000), causes=["cause"] * 50)
-    ((_, _, message),) = commands(report(variant(real, made), "--github").out)
+    failing = case(real, "t.py::x", check("missed", claim="x" * 50_000), causes=["cause"] * 50)
+    ((_, _, message),) = commands(report(variant(real, failing), "--github").out)
     assert len(message) < 4096
     assert message.count("\n") == 9

@@ -1,4 +1,4 @@
-"""A session as GitLab's Code Quality report, by the description of its format.
+"""A session as GitLab's Code Quality report, checked against the format's description.
 
 https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format
 """
@@ -15,7 +15,7 @@ import pytest
 from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
 
 Report = Callable[..., Shown]
-#: The fields that GitLab names as required, and what it says of each.
+#: The fields that GitLab requires, and the form of each.
 SCHEMA = {
     "type": "array",
     "items": {
@@ -30,7 +30,7 @@ SCHEMA = {
                 "type": "object",
                 "required": ["path", "lines"],
                 "properties": {
-                    # Relative to the repository, and never with ./ before it.
+                    # Relative to the repository, without a leading ``./``.
                     "path": {"type": "string", "pattern": r"^(?!\./|/)."},
                     "lines": {
                         "type": "object",
@@ -45,13 +45,13 @@ SCHEMA = {
 
 
 def findings(out: str) -> list[dict[str, Any]]:
-    """The findings of a valid report, each with a fingerprint of its own."""
+    """Return the findings of a report that is valid and has unique fingerprints."""
     assert "\ufeff" not in out
     assert "\\u0000" not in out
-    found: list[dict[str, Any]] = json.loads(out)
-    jsonschema.validate(found, SCHEMA)
-    assert len({one["fingerprint"] for one in found}) == len(found)
-    return found
+    entries: list[dict[str, Any]] = json.loads(out)
+    jsonschema.validate(entries, SCHEMA)
+    assert len({entry["fingerprint"] for entry in entries}) == len(entries)
+    return entries
 
 
 def test_the_real_session(real: dict[str, Any], report: Report) -> None:
@@ -82,8 +82,8 @@ def test_the_real_session(real: dict[str, Any], report: Report) -> None:
 def test_all_that_is_not_proven_is_a_finding(
     real: dict[str, Any], report: Report, verdict: str | None, severity: str
 ) -> None:
-    (found,) = findings(report(of_verdicts(real, "pass", verdict), "--gitlab").out)
-    assert found["severity"] == severity
+    (finding,) = findings(report(of_verdicts(real, "pass", verdict), "--gitlab").out)
+    assert finding["severity"] == severity
 
 
 def test_a_good_session_has_none(real: dict[str, Any], report: Report) -> None:
@@ -91,13 +91,13 @@ def test_a_good_session_has_none(real: dict[str, Any], report: Report) -> None:
 
 
 def test_a_finding_is_the_same_with_other_numbers(real: dict[str, Any], report: Report) -> None:
-    """A merge request shows what its target branch does not have."""
+    """A merge request shows the findings that its target branch does not have."""
 
     def fingerprint(verdict: str, claim: str, line: int) -> str:
         place = {"file": "t.py", "line": line}
         data = variant(real, case(real, "t.py::t", check(verdict, claim=claim), location=place))
-        (found,) = findings(report(data, "--gitlab").out)
-        return str(found["fingerprint"])
+        (finding,) = findings(report(data, "--gitlab").out)
+        return str(finding["fingerprint"])
 
     assert fingerprint("regressed", "5% slower", 1) == fingerprint("regressed", "6% slower", 9)
     assert fingerprint("regressed", "5% slower", 1) != fingerprint("inconclusive", "", 1)
@@ -115,11 +115,11 @@ def test_the_path_is_from_the_top_of_the_repository(
     (tmp_path / "sub" / "tests" / "test_real.py").write_text("")
     monkeypatch.chdir(tmp_path / "sub")
     monkeypatch.setenv("CI_PROJECT_DIR", str(tmp_path))
-    found = findings(report(real, "--gitlab").out)
-    assert found[0]["location"]["path"] == "sub/tests/test_real.py"
+    entries = findings(report(real, "--gitlab").out)
+    assert entries[0]["location"]["path"] == "sub/tests/test_real.py"
 
 
 def test_a_long_reason_is_cut(real: dict[str, Any], report: Report) -> None:
-    made = case(real, "t.py::x", check("missed", claim="x" * 50_000))
-    (finding,) = findings(report(variant(real, made), "--gitlab").out)
+    failing = case(real, "t.py::x", check("missed", claim="x" * 50_000))
+    (finding,) = findings(report(variant(real, failing), "--gitlab").out)
     assert len(finding["description"]) < 1500

@@ -1,4 +1,4 @@
-"""The headline of a session: the worst that is known, and never more than that."""
+"""The headline of a session: the worst verdict that is known, and no claim beyond it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_test_that_failed_before_it_was_measured_is_no_pass(real: dict[str, An
 
 
 def test_a_tests_own_verdict_counts(real: dict[str, Any]) -> None:
-    """Whatever its metrics say: a file may be edited, or lack what decided."""
+    """It counts whatever the metrics say: the file may be edited or incomplete."""
     data = variant(real, case(real, "t.py::t", check("pass"), verdict="regressed"))
     assert said(data).startswith("regressed (")
 

@@ -23,44 +23,44 @@ def schema() -> Any:
 
 @pytest.fixture
 def cases(report: Report, schema: Any) -> Callable[[dict[str, Any]], list[Any]]:
-    """The cases of a report's JUnit file, which is valid and counts them."""
+    """Return a function that reads the cases of a JUnit file and checks the file and its counts."""
 
     def read(data: dict[str, Any]) -> list[Any]:
         root = etree.fromstring(report(data, "--junit").out.encode())
         schema.assertValid(root)
         (suite,) = root
-        found = suite.findall("testcase")
+        elements = suite.findall("testcase")
         for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             assert int(suite.get(name)) == len(suite.findall(f"testcase/{tag}"))
-        assert int(root.get("tests")) == int(suite.get("tests")) == len(found)
-        return found
+        assert int(root.get("tests")) == int(suite.get("tests")) == len(elements)
+        return elements
 
     return read
 
 
 def outcome(found: Any) -> str:
-    """The element that says how a case ended; a case without one passed."""
-    return next((one.tag for one in found if one.tag != "system-out"), "passed")
+    """Return the tag of the element that says how a case ended; a case without one passed."""
+    return next((element.tag for element in found if element.tag != "system-out"), "passed")
 
 
 def test_the_real_session(real: dict[str, Any], cases: Any, real_folder: Path) -> None:
-    found = cases(real)
-    assert list(map(outcome, found)) == ["passed", "failure", "skipped", "failure", "skipped"]
-    failure = found[1].find("failure")
+    testcases = cases(real)
+    assert list(map(outcome, testcases)) == ["passed", "failure", "skipped", "failure", "skipped"]
+    failure = testcases[1].find("failure")
     assert failure.get("type") == "llmperf.missed"
     assert failure.get("message").startswith("missed: first token: target missed by ")
-    assert "tokens/s: no baseline: " in found[0].findtext("system-out")
-    assert ", target >=1 tok/s" in found[0].findtext("system-out")
-    assert found[3].find("failure").text.startswith("failed, not measured: AssertionError")
-    # The names are those of pytest's own file, so that a history goes on.
+    assert "tokens/s: no baseline: " in testcases[0].findtext("system-out")
+    assert ", target >=1 tok/s" in testcases[0].findtext("system-out")
+    assert testcases[3].find("failure").text.startswith("failed, not measured: AssertionError")
+    # The names are those in pytest's own file, so that histories continue.
     own = etree.parse(real_folder / "pytest.xml").findall(".//testcase")
-    names = {(one.get("classname"), one.get("name")) for one in own}
-    assert {(one.get("classname"), one.get("name")) for one in found} == names
+    names = {(testcase.get("classname"), testcase.get("name")) for testcase in own}
+    assert {(testcase.get("classname"), testcase.get("name")) for testcase in testcases} == names
 
 
 def test_the_suite_names_the_session(real: dict[str, Any], report: Report) -> None:
     root = etree.fromstring(report(real, "--junit").out.encode())
-    facts = {one.get("name"): one.get("value") for one in root.iter("property")}
+    facts = {fact.get("name"): fact.get("value") for fact in root.iter("property")}
     assert facts["llmperf.verdict"] == "missed"
     assert facts["llmperf.counts"].startswith("3 tests, 5 checks: 1 missed, 4 no baseline")
     assert facts["llmperf.machine"] == real["session"]["machine"]
@@ -84,27 +84,27 @@ def test_the_suite_names_the_session(real: dict[str, Any], report: Report) -> No
 def test_only_what_is_proven_passed(
     real: dict[str, Any], cases: Any, verdict: str | None, ended: str
 ) -> None:
-    (found,) = cases(of_verdicts(real, verdict))
-    assert outcome(found) == ended
+    (testcase,) = cases(of_verdicts(real, verdict))
+    assert outcome(testcase) == ended
     if ended != "passed":
-        assert found[0].get("message").startswith(verdict or "not judged")
+        assert testcase[0].get("message").startswith(verdict or "not judged")
 
 
 def test_a_met_target_without_a_baseline_passed(real: dict[str, Any], cases: Any) -> None:
     metric = check("no baseline", reasons=[reason("no baseline"), reason("pass", "target")])
-    (found,) = cases(variant(real, case(real, "t.py::t", metric)))
-    assert outcome(found) == "passed"
+    (testcase,) = cases(variant(real, case(real, "t.py::t", metric)))
+    assert outcome(testcase) == "passed"
 
 
 def test_the_sessions_own_options_decide_what_fails(real: dict[str, Any], cases: Any) -> None:
-    """Strict, accepting, requiring a baseline: nothing is judged again."""
+    """Strict, accepting, requiring a baseline: the report judges nothing again."""
     data = of_verdicts(real, "inconclusive", "no baseline", "regressed")
     data["session"]["fails"] = ["error", "invalid", "missed", "inconclusive", "no baseline"]
     assert list(map(outcome, cases(data))) == ["failure", "failure", "skipped"]
 
 
 def test_an_outranked_verdict_fails_too(real: dict[str, Any], cases: Any) -> None:
-    """The level is accepted, the target beside it is missed."""
+    """The slower level is accepted, but the target is missed as well."""
     metric = check("regressed", reasons=[reason("regressed"), reason("missed", "target")])
     data = variant(real, case(real, "t.py::t", metric), fails=["error", "invalid", "missed"])
     assert outcome(cases(data)[0]) == "failure"
@@ -115,14 +115,14 @@ def test_every_name_is_text(real: dict[str, Any], cases: Any) -> None:
         case(real, f"tests/test_x.py::TestX::test_x[{name}::]", check("regressed", claim=name))
         for name in HOSTILE
     ]
-    found = cases(variant(real, *tests, model="".join(HOSTILE)))
-    assert {one.get("classname") for one in found} == {"tests.test_x.TestX"}
-    assert [one.get("name") for one in found] == [
+    testcases = cases(variant(real, *tests, model="".join(HOSTILE)))
+    assert {testcase.get("classname") for testcase in testcases} == {"tests.test_x.TestX"}
+    assert [testcase.get("name") for testcase in testcases] == [
         f"test_x[{printable(name)}::]" for name in HOSTILE
     ]
 
 
 def test_a_test_that_only_the_base_has_is_skipped(real: dict[str, Any], cases: Any) -> None:
-    found = cases(comparison(of_verdicts(real, "pass"), removed=["t.py::gone"]))
-    assert list(map(outcome, found)) == ["passed", "skipped"]
-    assert found[1][0].get("message") == "removed: only the base has this test"
+    testcases = cases(comparison(of_verdicts(real, "pass"), removed=["t.py::gone"]))
+    assert list(map(outcome, testcases)) == ["passed", "skipped"]
+    assert testcases[1][0].get("message") == "removed: only the base has this test"

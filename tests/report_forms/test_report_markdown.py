@@ -20,7 +20,7 @@ Report = Callable[..., Shown]
 
 
 class Reader(HTMLParser):
-    """The tables, text and tags of a page."""
+    """A parser that collects the tables, text and tags of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -124,16 +124,16 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
         "plugin: 1 -> 2",
     ):
         assert text in top
-    # What is named as the cause is not named again.
+    # A cause is named only once.
     assert top.count("llm.n_batch: 512 -> 64") == top.count("12 of 31") == 1
 
 
 def test_what_disturbed_the_machine_is_said_once_for_all_tests(real: dict[str, Any]) -> None:
-    who = "process 4242 (stress) used 2.0 of 2 cores (busy_cores)"
-    invalid = check("invalid", claim=f"{who} (and 1 more like it)")
-    found = {"name": "busy_cores", "severity": "invalid", "text": who}
+    culprit = "process 4242 (stress) used 2.0 of 2 cores (busy_cores)"
+    invalid = check("invalid", claim=f"{culprit} (and 1 more like it)")
+    entry = {"name": "busy_cores", "severity": "invalid", "text": culprit}
     data = variant(
-        real, *(case(real, f"t.py::{n}", invalid) for n in "abc"), busy=[who], fitness=[found]
+        real, *(case(real, f"t.py::{n}", invalid) for n in "abc"), busy=[culprit], fitness=[entry]
     )
     text = Reader(page(data)).text
     assert text.count("stress") == 1
@@ -160,12 +160,12 @@ def test_names_are_data(real: dict[str, Any]) -> None:
     allowed = {"h3", "p", "br", "code", "table", "thead", "tbody", "tr", "th", "td", "strong", "ul"}
     assert set(read.tags) - allowed == {"li", "details", "summary"}
     assert text.count("<!--") == text.count("<!-- -->")
-    # Nobody is called, and no picture is made, in what is not code.
+    # Outside code nobody is mentioned and no text becomes a picture.
     assert not re.search(r"[@#!~]\w|:smile:", re.sub(r"<code>.*?</code>", "", plain_page(text)))
 
 
 def plain_page(text: str) -> str:
-    """What a program that looks for names sees: the page's text, zero-width spaces included."""
+    """Return the text in which a program looks for names, with its zero-width spaces."""
     return re.sub(r"&#(\d+);", lambda match: chr(int(match[1])), text)
 
 
@@ -222,7 +222,7 @@ def test_a_changes_interval_is_that_of_the_comparison(real: dict[str, Any]) -> N
     data = variant(
         real,
         case(real, "t.py::a", check("pass", change=0.3, proof=proof)),
-        # Of the distance from the target.
+        # Its proof is of the distance from the target.
         case(real, "t.py::b", check("missed", change=0.3, proof=proof, strategy="target")),
     )
     changes = {row[1]: row[6] for row in Reader(page(data)).rows[1:] if len(row) > 6}
@@ -245,8 +245,8 @@ def test_a_comparison_says_what_is_about_all_of_its_tests_once(real: dict[str, A
     differs = {"differences": ["plugin: 1 -> 2"]}
     tests = [case(real, name, check("improved"), **differs) for name in ("t.py::a", "t.py::b")]
     command = "pytest -m perf --llmperf-against 'main~1'"
-    said = {"remarks": ["2 checks of `x`"], "command": command, "added": ["t.py::new"]}
-    text = Reader(page(comparison(variant(real, *tests), **said))).text
+    fields = {"remarks": ["2 checks of `x`"], "command": command, "added": ["t.py::new"]}
+    text = Reader(page(comparison(variant(real, *tests), **fields))).text
     assert f"Both sides in one session decide most sharply: {command}." in text
     assert "1 test added." in text
     assert "added: t.py::new" in text

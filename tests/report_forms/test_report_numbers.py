@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
 
 Report = Callable[..., Shown]
-#: As https://bencher.dev/docs/reference/bencher-metric-format describes it.
+#: As described in https://bencher.dev/docs/reference/bencher-metric-format.
 BMF = {
     "type": "object",
     "additionalProperties": False,
@@ -35,7 +35,7 @@ BMF = {
         }
     },
 }
-#: BenchmarkResult of github-action-benchmark's src/extract.ts.
+#: ``BenchmarkResult`` in github-action-benchmark's src/extract.ts.
 ENTRIES = {
     "type": "array",
     "items": {
@@ -56,9 +56,9 @@ ENTRIES = {
 @pytest.fixture
 def bmf(report: Report) -> Callable[[dict[str, Any]], Any]:
     def read(data: dict[str, Any]) -> Any:
-        found = json.loads(report(data, "--bmf").out)
-        jsonschema.validate(found, BMF)
-        return found
+        parsed = json.loads(report(data, "--bmf").out)
+        jsonschema.validate(parsed, BMF)
+        return parsed
 
     return read
 
@@ -66,32 +66,32 @@ def bmf(report: Report) -> Callable[[dict[str, Any]], Any]:
 @pytest.fixture
 def entries(report: Report) -> Callable[[dict[str, Any], str], list[Any]]:
     def read(data: dict[str, Any], better: str) -> list[Any]:
-        found: list[Any] = json.loads(report(data, "--github-action-benchmark", better).out)
-        jsonschema.validate(found, ENTRIES)
-        # Results of two commits are matched by the name.
-        assert len({one["name"] for one in found}) == len(found)
-        return found
+        parsed: list[Any] = json.loads(report(data, "--github-action-benchmark", better).out)
+        jsonschema.validate(parsed, ENTRIES)
+        # Results of two commits are matched by name.
+        assert len({entry["name"] for entry in parsed}) == len(parsed)
+        return parsed
 
     return read
 
 
 @pytest.fixture
 def families(report: Report) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The families that the strict parser reads, by name."""
+    """Return a function that reads the metric families with the strict parser, by name."""
 
     def read(data: dict[str, Any]) -> dict[str, Any]:
         text = report(data, "--openmetrics").out
         assert text.endswith("# EOF\n")
-        return {one.name: one for one in text_string_to_metric_families(text)}
+        return {family.name: family for family in text_string_to_metric_families(text)}
 
     return read
 
 
 def test_bencher_gets_a_measure_for_every_metric(real: dict[str, Any], bmf: Any) -> None:
-    found = bmf(real)
-    assert list(found) == [test["nodeid"] for test in real["tests"]]
+    results = bmf(real)
+    assert list(results) == [test["nodeid"] for test in real["tests"]]
     metric = next(m for m in real["tests"][0]["metrics"] if m["name"] == "tokens_per_sec")
-    measure = found[real["tests"][0]["nodeid"]]["tokens_per_sec"]
+    measure = results[real["tests"][0]["nodeid"]]["tokens_per_sec"]
     assert measure["value"] == metric["value"]
     data = of_verdicts(real, "pass", "pass")
     data["tests"][1]["metrics"] = [check(low=None, high=None)]
@@ -108,13 +108,13 @@ def test_bencher_gets_names_that_it_takes(real: dict[str, Any], bmf: Any) -> Non
     names = [f"t.py::t[{'n' * 2000}{number}]" for number in range(3)]
     long = [case(real, name, check(name="m" * 99)) for name in names]
     hostile = [case(real, f"t.py::t[{name}]", check()) for name in HOSTILE]
-    found = bmf(variant(real, *long, *hostile))
-    assert len(found) == 3 + len(HOSTILE)
+    results = bmf(variant(real, *long, *hostile))
+    assert len(results) == 3 + len(HOSTILE)
 
 
 def test_an_action_benchmark_has_one_direction(real: dict[str, Any], entries: Any) -> None:
     nodeid = real["tests"][0]["nodeid"]
-    names = [one["name"] for one in entries(real, "bigger")]
+    names = [entry["name"] for entry in entries(real, "bigger")]
     assert f"{nodeid} tokens_per_sec" in names
     assert not any("first_token" in name for name in names)
     smaller = entries(of_verdicts(real, "pass"), "smaller")
@@ -134,14 +134,14 @@ def test_void_numbers_are_stored_nowhere(
     real: dict[str, Any], report: Report, bmf: Any, entries: Any, families: Any, verdict: str
 ) -> None:
     data = of_verdicts(real, "pass", verdict)
-    # Of a test that was stopped, metrics that are shown only are void as well.
+    # In a test that was stopped, metrics that are only shown are void as well.
     data["tests"][1]["metrics"].append(check(None, name="end_to_end", label="end to end"))
     assert list(bmf(data)) == ["tests/test_x.py::test_0"]
     assert len(entries(data, "smaller")) == 1
-    found = families(data)
-    assert len(found["llmperf_first_token_seconds"].samples) == 1
-    assert "llmperf_end_to_end_seconds" not in found
-    verdicts = [one.labels["verdict"] for one in found["llmperf_check"].samples]
+    by_name = families(data)
+    assert len(by_name["llmperf_first_token_seconds"].samples) == 1
+    assert "llmperf_end_to_end_seconds" not in by_name
+    verdicts = [sample.labels["verdict"] for sample in by_name["llmperf_check"].samples]
     assert verdicts == ["pass", verdict]
     assert (
         "1 test left out, since an error or a disturbed machine voids" in report(data, "--bmf").err
@@ -149,8 +149,8 @@ def test_void_numbers_are_stored_nowhere(
 
 
 def test_prometheus_reads_the_real_session(real: dict[str, Any], families: Any) -> None:
-    found = families(real)
-    rate = found["llmperf_tokens_per_second"]
+    by_name = families(real)
+    rate = by_name["llmperf_tokens_per_second"]
     assert (rate.type, rate.unit) == ("gauge", "tokens_per_second")
     assert rate.samples[0].labels == {
         "test": real["tests"][0]["nodeid"],
@@ -161,8 +161,8 @@ def test_prometheus_reads_the_real_session(real: dict[str, Any], families: Any) 
     assert rate.samples[0].value == next(
         m["value"] for m in real["tests"][0]["metrics"] if m["name"] == "tokens_per_sec"
     )
-    assert found["llmperf_session"].type == "info"
-    outcomes = [one.labels["outcome"] for one in found["llmperf_unmeasured"].samples]
+    assert by_name["llmperf_session"].type == "info"
+    outcomes = [sample.labels["outcome"] for sample in by_name["llmperf_unmeasured"].samples]
     assert outcomes == ["failed", "skipped"]
 
 
@@ -181,7 +181,7 @@ def test_names_end_with_their_unit(real: dict[str, Any], families: Any) -> None:
             ("first_token", "s"),
         )
     ]
-    found = families(variant(real, case(real, "t.py::t", *metrics)))
+    by_name = families(variant(real, case(real, "t.py::t", *metrics)))
     for name in (
         "llmperf_prefill_tokens_per_second",
         "llmperf_gpu_memory_bytes",
@@ -194,22 +194,22 @@ def test_names_end_with_their_unit(real: dict[str, Any], families: Any) -> None:
         "llmperf_inter_token_p99_9_seconds",
     ):
         assert (
-            found[name].unit
+            by_name[name].unit
             == name.removeprefix("llmperf_").rpartition(
                 "tokens_per_second" if "tokens_per_second" in name else "_"
             )[2]
-            or found[name].unit == "tokens_per_second"
+            or by_name[name].unit == "tokens_per_second"
         )
-    # Two metrics of one name are two samples of it.
-    assert len(found["llmperf_first_token_seconds"].samples) == 2
-    assert {one.value for one in found["llmperf_slowdown_ratio"].samples} == {0.1}
+    # Two metrics with the same name become two samples.
+    assert len(by_name["llmperf_first_token_seconds"].samples) == 2
+    assert {sample.value for sample in by_name["llmperf_slowdown_ratio"].samples} == {0.1}
 
 
 def test_labels_are_data(real: dict[str, Any], report: Report, families: Any) -> None:
     tests = [case(real, f"t.py::t[{name}]", check()) for name in HOSTILE]
     data = variant(real, *tests, model="".join(HOSTILE), against="".join(HOSTILE))
     samples = families(data)["llmperf_first_token_seconds"].samples
-    assert len({one.labels["test"] for one in samples}) == len(HOSTILE)
+    assert len({sample.labels["test"] for sample in samples}) == len(HOSTILE)
 
 
 def test_gitlab_reads_a_name_with_its_labels_and_a_value(

@@ -14,7 +14,7 @@ from pytest_llmperf.repository.git import Repository
 
 @pytest.fixture(autouse=True)
 def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the user's settings, and a hook that runs these tests, out of it."""
+    """Shield git from the user's settings, and from the variables of a hook that runs tests."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
     for name in list(os.environ):
@@ -36,9 +36,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def repository(project: Path) -> Repository:
-    found = Repository.around(project)
-    assert found is not None
-    return found
+    around = Repository.around(project)
+    assert around is not None
+    return around
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Real repositories to ask, and what tells whether one was touched."""
+"""Real repositories for tests, and snapshots that show whether one was touched."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def make(root: Path, *options: str) -> Path:
 
 
 def snapshot(folder: Path, times: bool = True) -> dict[str, tuple[object, ...]]:
-    """Return everything about a folder that can be seen, access times apart."""
+    """Return mode, modification time and content of everything in a folder, by path."""
     seen: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
-        found = path.lstat()
+        status = path.lstat()
         content: object = None
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             content = path.readlink()
-        elif stat.S_ISREG(found.st_mode):
+        elif stat.S_ISREG(status.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-        seen[str(path.relative_to(folder))] = (found.st_mode, found.st_mtime_ns * times, content)
+        seen[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns * times, content)
     return seen

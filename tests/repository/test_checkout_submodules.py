@@ -15,7 +15,7 @@ ALLOWED = ("-c", "protocol.file.allow=always")
 
 @pytest.fixture
 def nested(tmp_path: Path) -> Path:
-    """A project with a submodule in a folder, which has a submodule itself."""
+    """A project with a submodule in a folder; the submodule has a submodule itself."""
     inner = make(tmp_path / "inner")
     commit(inner, inner__txt="inner 1\n")
     library = make(tmp_path / "library")
@@ -32,9 +32,9 @@ def nested(tmp_path: Path) -> Path:
 
 
 def around(root: Path) -> Repository:
-    found = Repository.around(root)
-    assert found is not None
-    return found
+    repository = Repository.around(root)
+    assert repository is not None
+    return repository
 
 
 def test_they_are_filled_as_the_commit_says(nested: Path, cache: Path) -> None:
@@ -72,7 +72,7 @@ def test_those_of_a_linked_work_tree_are_found(nested: Path, cache: Path, tmp_pa
 
 
 def test_a_name_that_leads_out_is_not_followed(nested: Path, cache: Path) -> None:
-    # What .gitmodules says of another commit is not trusted.
+    # The .gitmodules file of another commit is not trusted.
     text = (nested / ".gitmodules").read_text().replace("a/lib", "../../../library/.git")
     head = commit(nested, __gitmodules=text)
     with check_out(around(nested), head, cache) as checkout:

@@ -1,4 +1,4 @@
-"""A commit beside the user's work tree, and the user's repository untouched."""
+"""A commit checked out beside the user's work tree; the user's repository stays untouched."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BASE = "HEAD~1"
 
 
 def base_of(repository: Repository) -> str:
-    found = repository.commit(BASE)
-    assert found is not None
-    return found
+    commit_id = repository.commit(BASE)
+    assert commit_id is not None
+    return commit_id
 
 
 def left(cache: Path) -> list[str]:
-    """Return what is left of checkouts; lock files of the room itself apart."""
+    """Return what is left of checkouts, except for the folder's own lock files."""
     return sorted(path.name for path in (cache / "worktrees").glob("[!.]*"))
 
 
@@ -67,7 +67,7 @@ def test_what_a_test_does_with_git_in_it_stays_there(
     project: Path, repository: Repository, cache: Path
 ) -> None:
     base = base_of(repository)
-    # Git renews the times of objects that it would have written again, wherever they lie.
+    # Git updates the times of existing objects instead of writing them again.
     before = snapshot(project, times=False)
     with check_out(repository, base, cache) as checkout:
         commit(checkout.top, "a commit there", code__py="changed there")
@@ -99,11 +99,11 @@ def test_the_folder_has_the_users_name(repository: Repository, cache: Path) -> N
 def test_two_at_once_do_not_meet(repository: Repository, cache: Path) -> None:
     head = repository.head()
     assert head is not None
-    with check_out(repository, base_of(repository), cache) as one:
-        with check_out(repository, head, cache) as two:
-            assert (one.top / "code.py").read_text() == "x = 1\n"
-            assert (two.top / "code.py").read_text() == "x = 2\n"
-        assert (one.top / "code.py").exists()
+    with check_out(repository, base_of(repository), cache) as first:
+        with check_out(repository, head, cache) as second:
+            assert (first.top / "code.py").read_text() == "x = 1\n"
+            assert (second.top / "code.py").read_text() == "x = 2\n"
+        assert (first.top / "code.py").exists()
 
 
 def test_hooks_do_not_run(project: Path, repository: Repository, cache: Path) -> None:
@@ -177,12 +177,12 @@ def test_a_shallow_clone_works(project: Path, cache: Path, tmp_path: Path) -> No
 def test_sha256_repositories_work(cache: Path, tmp_path: Path) -> None:
     root = make(tmp_path / "sha256", "--object-format=sha256")
     commit(root, code__py="x = 1\n")
-    found = Repository.around(root)
-    assert found is not None
-    head = found.head()
+    repository = Repository.around(root)
+    assert repository is not None
+    head = repository.head()
     assert head is not None
     assert len(head) == 64
-    with check_out(found, head, cache) as checkout:
+    with check_out(repository, head, cache) as checkout:
         assert (checkout.top / "code.py").read_text() == "x = 1\n"
 
 
@@ -190,11 +190,11 @@ def test_sha256_repositories_work(cache: Path, tmp_path: Path) -> None:
 def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     root = make(tmp_path / name)
     commit(root, code__py="x = 1\n", **{name.replace(".", "_"): "a file of that name\n"})
-    found = Repository.around(root)
-    assert found is not None
-    head = found.head()
+    repository = Repository.around(root)
+    assert repository is not None
+    head = repository.head()
     assert head is not None
-    with check_out(found, head, tmp_path / f"cache {name}") as checkout:
+    with check_out(repository, head, tmp_path / f"cache {name}") as checkout:
         assert git(checkout.top, "status", "--porcelain") == ""
         assert (checkout.top / name).read_text() == "a file of that name\n"
 

@@ -1,4 +1,4 @@
-"""What git is asked about a repository, and that asking changes nothing."""
+"""Questions to git about a repository, which change nothing in it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def test_a_linked_work_tree_has_its_own_top_and_the_shared_folder(
     project: Path, tmp_path: Path
 ) -> None:
     git(project, "worktree", "add", "--quiet", str(tmp_path / "linked"))
-    found = Repository.around(tmp_path / "linked")
-    assert found is not None
-    assert found.top == (tmp_path / "linked").resolve()
-    assert found.common_dir == (project / ".git").resolve()
+    repository = Repository.around(tmp_path / "linked")
+    assert repository is not None
+    assert repository.top == (tmp_path / "linked").resolve()
+    assert repository.common_dir == (project / ".git").resolve()
 
 
 def test_a_name_with_line_breaks_is_kept(tmp_path: Path) -> None:
     root = make(tmp_path / "a\nname\n")
-    found = Repository.around(root)
-    assert found is not None
-    assert found.top == root.resolve()
+    repository = Repository.around(root)
+    assert repository is not None
+    assert repository.top == root.resolve()
 
 
 def test_a_folder_outside_of_any_and_one_that_is_missing_have_no_repository(
@@ -68,13 +68,13 @@ def test_what_a_hook_leaves_in_the_environment_names_no_other_repository(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make(tmp_path / "other")
-    wanted = git(project, "rev-parse", "HEAD")
+    head = git(project, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
-    found = Repository.around(project)
-    assert found is not None
-    assert found.head() == wanted
+    repository = Repository.around(project)
+    assert repository is not None
+    assert repository.head() == head
 
 
 @pytest.mark.parametrize("name", ["HEAD", "main", "v1", "HEAD~1^0", "full", "short"])
@@ -118,9 +118,9 @@ def test_a_hash_of_a_file_is_no_commit(repository: Repository) -> None:
 
 
 def test_branch_and_head_of_an_unborn_branch(tmp_path: Path) -> None:
-    found = Repository.around(make(tmp_path / "empty"))
-    assert found is not None
-    assert (found.head(), found.branch()) == (None, "main")
+    repository = Repository.around(make(tmp_path / "empty"))
+    assert repository is not None
+    assert (repository.head(), repository.branch()) == (None, "main")
 
 
 def test_a_detached_head_has_no_branch(project: Path, repository: Repository) -> None:
@@ -147,8 +147,8 @@ def test_ancestors_and_the_merge_base(project: Path, repository: Repository) -> 
 
 def test_separate_histories_have_no_merge_base(project: Path, repository: Repository) -> None:
     git(project, "switch", "--quiet", "--orphan", "other")
-    other = commit(project, "another root")
-    assert repository.merge_base(other, "main") is None
+    other_root = commit(project, "another root")
+    assert repository.merge_base(other_root, "main") is None
 
 
 def test_files_are_the_regular_ones_below_a_folder(project: Path, repository: Repository) -> None:
@@ -183,7 +183,7 @@ def test_more_blobs_than_pipes_hold_are_read(project: Path, repository: Reposito
     assert sum(map(len, repository.blobs(ids[:200]))) == 100 * 300_006
     reader = repository.blobs(ids)
     assert len(next(reader)) == 300_000
-    reader.close()  # giving up early ends git, too
+    reader.close()  # closing the reader early ends git, too
 
 
 def test_a_blob_that_is_not_there_is_an_error(repository: Repository) -> None:
@@ -198,7 +198,7 @@ def test_a_failure_is_told_in_gits_own_words(repository: Repository) -> None:
 
 
 def test_asking_changes_no_byte(project: Path, repository: Repository) -> None:
-    # What git would write by itself: a refreshed index, a monitor's socket.
+    # Git would refresh the index and create a file monitor's socket by itself.
     git(project, "config", "core.fsmonitor", "true")
     git(project, "config", "core.untrackedCache", "true")
     os.utime(project / "code.py", (1, 1))
@@ -220,11 +220,11 @@ def test_a_partial_clone_is_not_filled_by_reading(project: Path, tmp_path: Path)
     git(project, "config", "uploadpack.allowFilter", "true")
     url = project.resolve().as_uri()
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--no-checkout", url, "partial")
-    found = Repository.around(tmp_path / "partial")
-    assert found is not None
+    repository = Repository.around(tmp_path / "partial")
+    assert repository is not None
     before = snapshot(tmp_path / "partial")
     with pytest.raises(GitError, match="partial clone"):
-        list(found.blobs(list(found.files("HEAD").values())))
+        list(repository.blobs(list(repository.files("HEAD").values())))
     assert snapshot(tmp_path / "partial") == before
 
 

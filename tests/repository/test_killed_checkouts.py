@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
 
 @pytest.fixture
 def large(project: Path) -> Path:
-    """Enough files that making a checkout takes a while, a change, and something untracked."""
+    """A project with many files, so that a checkout takes a while, and uncommitted work."""
     for number in range(300):
         write(project / "many" / f"{number % 20}" / f"{number}.txt", f"{number}\n" * 50)
     commit(project, "many files")
@@ -57,7 +57,7 @@ def large(project: Path) -> Path:
 
 
 class Child:
-    """A process that checks out and removes again, for ever or until it is let go."""
+    """A process that makes and removes checkouts for ever, or holds one until it is killed."""
 
     def __init__(self, project: Path, cache: Path, mode: str = "loop") -> None:
         self.process = subprocess.Popen(
@@ -113,7 +113,7 @@ def test_killed_at_any_moment(large: Path, cache: Path, with_its_git: bool) -> N
     with check_out(repository, base, cache) as checkout:
         assert len(list((checkout.top / "many").rglob("*.txt"))) == 300
         assert git(checkout.top, "status", "--porcelain") == ""
-        # Its own folder and lock only: a git that outlived its session has had its time by now.
+        # Only this checkout's folder and lock: a git that outlived its session has ended by now.
         assert len(left(cache)) == 2
     assert left(cache) == []
     assert snapshot(large) == before

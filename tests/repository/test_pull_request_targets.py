@@ -1,4 +1,4 @@
-"""The branch a pull request goes to, as CI services say it."""
+"""The target branch of a pull request, from the variables of CI services."""
 
 from __future__ import annotations
 

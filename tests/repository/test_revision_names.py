@@ -1,4 +1,4 @@
-"""What a user types for a commit, and what is said when it is none."""
+"""Names that users type for a commit, and the errors where they name none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_llmperf.repository.revisions import RevisionError, resolve
 
 
 def test_a_revision_shows_its_name_hash_and_subject(project: Path, repository: Repository) -> None:
-    found = resolve(repository, "HEAD~1")
+    revision = resolve(repository, "HEAD~1")
     full = git(project, "rev-parse", "HEAD~1")
-    assert (found.name, found.commit, found.subject) == ("HEAD~1", full, "the first one")
-    assert str(found) == f"HEAD~1 ({full[:12]} the first one)"
+    assert (revision.name, revision.commit, revision.subject) == ("HEAD~1", full, "the first one")
+    assert str(revision) == f"HEAD~1 ({full[:12]} the first one)"
 
 
 def test_the_merge_base_is_the_newest_common_commit(project: Path, repository: Repository) -> None:
@@ -25,8 +25,8 @@ def test_the_merge_base_is_the_newest_common_commit(project: Path, repository: R
     commit(project, "on the side")
     git(project, "branch", "--quiet", "--force", "main", git(project, "commit-tree", "-p", fork,
         "-m", "on main", "HEAD^{tree}"))  # fmt: skip
-    found = resolve(repository, "merge-base:main")
-    assert (found.name, found.commit) == ("merge-base:main", fork)
+    revision = resolve(repository, "merge-base:main")
+    assert (revision.name, revision.commit) == ("merge-base:main", fork)
 
 
 def test_a_branch_that_only_the_remote_has_needs_no_remotes_name(

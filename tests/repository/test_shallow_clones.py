@@ -1,4 +1,4 @@
-"""A shallow clone gets the exact line that fetches what it lacks; each line is then run."""
+"""Errors in a shallow clone give the command that fetches what is missing; each is then run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_llmperf.repository.revisions import RevisionError, resolve
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """Ten commits on main; a branch ``feature`` with five more from the sixth on."""
+    """Ten commits on main, and a branch ``feature`` with five more after the sixth."""
     root = make(tmp_path / "upstream")
     for number in range(10):
         commit(root, f"main {number}")
@@ -27,13 +27,13 @@ def upstream(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clone(upstream: Path, tmp_path: Path) -> Repository:
-    """The newest commit of ``feature`` only."""
+    """A clone of the newest commit of ``feature`` only."""
     options = ["--quiet", "--depth=1", "--branch=feature"]
     git(tmp_path, "clone", *options, upstream.resolve().as_uri(), "clone")
-    found = Repository.around(tmp_path / "clone")
-    assert found is not None
-    assert found.is_shallow()
-    return found
+    repository = Repository.around(tmp_path / "clone")
+    assert repository is not None
+    assert repository.is_shallow()
+    return repository
 
 
 def remedy(repository: Repository, name: str) -> str:

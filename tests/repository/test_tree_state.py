@@ -1,4 +1,4 @@
-"""The name of a work tree's exact content."""
+"""Names for the exact content of a work tree."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def test_large_untracked_files_are_not_read(
 
 def test_a_tree_without_commits_has_a_state(tmp_path: Path) -> None:
     root = make(tmp_path / "unborn")
-    found = Repository.around(root)
-    assert found is not None
-    assert state_of(found) == "no-commit"
+    repository = Repository.around(root)
+    assert repository is not None
+    assert state_of(repository) == "no-commit"
     write(root / "a", "")
-    assert state_of(found).startswith("no-commit+")
+    assert state_of(repository).startswith("no-commit+")
 
 
 def test_conflicts_have_a_state(project: Path, repository: Repository) -> None:
@@ -132,7 +132,7 @@ def test_commits_with_the_same_files_have_the_same_content(
     without = ["perf_baselines"]
     assert content_of(repository, recorded, without) == content_of(repository, head, without)
     assert work_tree_content(repository, without) == content_of(repository, head, without)
-    # A name that only begins so is another one.
+    # A name with the same beginning is not left out.
     beside = commit(project, "beside it", perf_baselines_too__py="")
     assert content_of(repository, beside, without) != content_of(repository, head, without)
     assert content_of(repository, f"{head}^", without) != content_of(repository, head, without)

@@ -1,4 +1,4 @@
-"""A repository that is damaged, bare or silent is told from none, with what mends it."""
+"""Damaged, bare or hanging repositories are reported with a remedy, not as missing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pytest_llmperf.repository.state import read_provenance
 def test_nothing_is_known_of_a_damaged_repository_but_why(project: Path, name: str) -> None:
     damage, words = DAMAGES[name]
     damage(project)
-    found = read_provenance(project)
-    assert found[:3] == (None, False, None)
-    assert re.search(words, found.problem), found.problem
-    assert "\n" not in found.problem
+    provenance = read_provenance(project)
+    assert provenance[:3] == (None, False, None)
+    assert re.search(words, provenance.problem), provenance.problem
+    assert "\n" not in provenance.problem
 
 
 def test_a_damaged_repository_is_not_taken_for_the_one_around_it(project: Path) -> None:
@@ -40,10 +40,10 @@ def test_git_that_gives_no_answer_is_ended_and_not_asked_again(
 ) -> None:
     hang(project)
     monkeypatch.setattr(command, "ANSWER_S", 0.5)
-    said = "git rev-parse in .* gave no answer in 0.5 s and was killed; .*run git status there"
-    assert re.fullmatch(said, read_provenance(project).problem)
+    problem = "git rev-parse in .* gave no answer in 0.5 s and was killed; .*run git status there"
+    assert re.fullmatch(problem, read_provenance(project).problem)
     monkeypatch.setattr(command, "ANSWER_S", 600.0)
-    assert re.fullmatch(said, read_provenance(project).problem)
+    assert re.fullmatch(problem, read_provenance(project).problem)
 
 
 def test_git_that_stops_answering_while_it_is_read_is_ended(

@@ -33,7 +33,7 @@ def _text(value: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    """A value with its type before it."""
+    """Return a value with its type before it."""
     if isinstance(value, str):
         return struct.pack("<I", _STRING) + _text(value)
     if isinstance(value, np.uint16):
@@ -74,7 +74,7 @@ FLOAT = 4
 
 
 def llama_keys(layers: int, **changes: Any) -> dict[str, Any]:
-    """The metadata of a Llama of two heads with a vocabulary of bytes; ``changes`` are its own."""
+    """Return the metadata of a small Llama; ``changes`` are set under its ``llama.`` keys."""
     special = ["<unk>", "<s>", "</s>"]
     letters = [f"<0x{byte:02X}>" for byte in range(256)]
     words = [f"word{n}" for n in range(VOCABULARY - len(special) - len(letters))]
@@ -102,35 +102,35 @@ def llama_keys(layers: int, **changes: Any) -> dict[str, Any]:
 
 
 def llama_tensors(layers: int, *, experts: int = 0, shared: int = 0, tied: bool) -> Tensors:
-    """The tensors of that Llama: dense, or with experts and ``shared`` units always on."""
+    """Return the tensors of that Llama: dense, or with experts and ``shared`` units always on."""
     n, ff = EMBEDDING, FEED_FORWARD
-    found: dict[str, Sequence[int]] = {
+    tensors: dict[str, Sequence[int]] = {
         "token_embd.weight": (n, VOCABULARY),
         "output_norm.weight": (n,),
     }
     if not tied:
-        found["output.weight"] = (n, VOCABULARY)
+        tensors["output.weight"] = (n, VOCABULARY)
     for layer in range(layers):
         block = f"blk.{layer}."
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            found[f"{block}{name}.weight"] = (n, n)
-        found[f"{block}attn_norm.weight"] = (n,)
-        found[f"{block}ffn_norm.weight"] = (n,)
+            tensors[f"{block}{name}.weight"] = (n, n)
+        tensors[f"{block}attn_norm.weight"] = (n,)
+        tensors[f"{block}ffn_norm.weight"] = (n,)
         if experts:
-            found[f"{block}ffn_gate_inp.weight"] = (n, experts)
-            found[f"{block}ffn_gate_exps.weight"] = (n, ff, experts)
-            found[f"{block}ffn_up_exps.weight"] = (n, ff, experts)
-            found[f"{block}ffn_down_exps.weight"] = (ff, n, experts)
+            tensors[f"{block}ffn_gate_inp.weight"] = (n, experts)
+            tensors[f"{block}ffn_gate_exps.weight"] = (n, ff, experts)
+            tensors[f"{block}ffn_up_exps.weight"] = (n, ff, experts)
+            tensors[f"{block}ffn_down_exps.weight"] = (ff, n, experts)
         if not experts or shared:
             part, width = ("_shexp", shared) if experts else ("", ff)
-            found[f"{block}ffn_gate{part}.weight"] = (n, width)
-            found[f"{block}ffn_up{part}.weight"] = (n, width)
-            found[f"{block}ffn_down{part}.weight"] = (width, n)
-    return found
+            tensors[f"{block}ffn_gate{part}.weight"] = (n, width)
+            tensors[f"{block}ffn_up{part}.weight"] = (n, width)
+            tensors[f"{block}ffn_down{part}.weight"] = (width, n)
+    return tensors
 
 
 def gemma_keys(layers: int, window: int) -> dict[str, Any]:
-    """The metadata of a Gemma 3: five of six layers look back ``window`` positions only."""
+    """Return the metadata of a Gemma 3: five of six layers look back only ``window`` positions."""
     renamed = {
         key.replace("llama.", "gemma3.") if key.startswith("llama.") else key: value
         for key, value in llama_keys(layers).items()
@@ -145,14 +145,14 @@ def gemma_keys(layers: int, window: int) -> dict[str, Any]:
 
 
 def gemma_tensors(layers: int) -> Tensors:
-    """The tensors of that Gemma."""
-    found = dict(llama_tensors(layers, tied=True))
+    """Return the tensors of that Gemma."""
+    tensors = dict(llama_tensors(layers, tied=True))
     for layer in range(layers):
         for name in ("attn_q_norm", "attn_k_norm"):
-            found[f"blk.{layer}.{name}.weight"] = (EMBEDDING // HEADS,)
+            tensors[f"blk.{layer}.{name}.weight"] = (EMBEDDING // HEADS,)
         for name in ("post_attention_norm", "post_ffw_norm"):
-            found[f"blk.{layer}.{name}.weight"] = (EMBEDDING,)
-    return found
+            tensors[f"blk.{layer}.{name}.weight"] = (EMBEDDING,)
+    return tensors
 
 
 def split_gguf(path: Path, keys: Mapping[str, Any], tensors: Tensors, files: int) -> Path:

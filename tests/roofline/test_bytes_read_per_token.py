@@ -1,4 +1,4 @@
-"""What a decode step reads of a model's weights, told by the real engine that loaded it."""
+"""Bytes of weights and cache that a decode step reads, as the real engine reports them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.model_reads import ModelReads
 
 LAYERS = 2
-#: Of the small models, in 32-bit floats.
+#: Sizes of parts of the small models, in 32-bit floats.
 ATTENTION = 4 * EMBEDDING * EMBEDDING
 DENSE = 3 * EMBEDDING * FEED_FORWARD
 NORMS = (2 * LAYERS + 1) * EMBEDDING

@@ -1,6 +1,6 @@
 """Caches that hold fewer positions, or one state; layers and caches on several devices.
 
-Devices that are not here are known by the lines that llama.cpp logs of them.
+Devices that this machine lacks are represented by the lines that llama.cpp logs of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_llmperf.engine.model_reads import CacheReads, ModelReads, read_model
 
 MIB = 1 << 20
 WINDOW = 64
-#: Keys and values of a layer of the small Gemma, in halves of a float.
+#: Bytes of a layer's keys and values per position of the small Gemma, in 16-bit floats.
 PER_LAYER = 2 * EMBEDDING * 2
 
 LAYER = FLOAT * (4 * EMBEDDING**2 + 3 * EMBEDDING * FEED_FORWARD + 2 * EMBEDDING)
@@ -37,7 +37,7 @@ ROW = FLOAT * EMBEDDING
 
 
 def assigned(*devices: str) -> list[str]:
-    """What is logged of the layers' devices, the output layer's last."""
+    """Return the log lines on the layers' devices, with the output layer's last."""
     return [
         f"load_tensors: layer {n:3} assigned to device {device}, is_swa = 0"
         for n, device in enumerate(devices)
@@ -47,7 +47,7 @@ def assigned(*devices: str) -> list[str]:
 def reads(
     write: Write, lines: Sequence[str], layers: int = 2, tensors: Tensors | None = None, **keys: int
 ) -> ModelReads:
-    """What is read of a small model of which llama.cpp logged these lines."""
+    """Return the reads of a small model of which llama.cpp logged these lines."""
     model = write(llama_keys(layers, **keys), tensors or llama_tensors(layers, tied=False))
     return read_model_reads(model, lines, layers, {})
 

@@ -21,9 +21,9 @@ MIB = 1 << 20
 
 
 def caches(root: Path, cpus: dict[int, list[tuple[int, str, str, str]]]) -> Path:
-    """A system whose CPUs have these caches: level, type, size, CPUs that share it."""
-    for cpu, found in cpus.items():
-        for number, (level, kind, size, shared) in enumerate(found):
+    """Write a system whose CPUs have these caches: level, type, size, CPUs that share it."""
+    for cpu, own in cpus.items():
+        for number, (level, kind, size, shared) in enumerate(own):
             folder = root / f"cpu{cpu}" / "cache" / f"index{number}"
             folder.mkdir(parents=True)
             for name, text in zip(
@@ -37,13 +37,13 @@ def caches(root: Path, cpus: dict[int, list[tuple[int, str, str, str]]]) -> Path
 
 def test_the_stream_times_as_many_bytes_as_it_says() -> None:
     try:
-        found = stream(2, 24 * MIB)
+        result = stream(2, 24 * MIB)
     except BusyError as busy:
         # Then the plugin rightly reports no bandwidth.
         pytest.skip(f"this machine is busy: {busy}")
-    assert found.threads == 2
-    assert found.array_bytes == 24 * MIB
-    assert found.bytes_per_s >= found.median_bytes_per_s > 0
+    assert result.threads == 2
+    assert result.array_bytes == 24 * MIB
+    assert result.bytes_per_s >= result.median_bytes_per_s > 0
     assert "llmperf-stream" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -1,4 +1,4 @@
-"""The limit that bandwidth sets, and what reports say of it."""
+"""The speed limit set by memory bandwidth, and what reports say about it."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ def text() -> str:
 
 
 def number(text: str, pattern: str) -> float:
-    """The number that the page has where ``pattern`` has its group."""
-    found = re.search(pattern, text)
-    assert found is not None, f"the page no longer says {pattern!r}"
-    return float(found[1])
+    """Return the number that the page has where ``pattern`` has its group."""
+    match = re.search(pattern, text)
+    assert match is not None, f"the page no longer says {pattern!r}"
+    return float(match[1])
 
 
 def test_the_table_is_a_layer_of_the_file(text: str, model_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A package folder standing in for the index, with a tiny source release of the engine's name.
+"""A folder in place of the package index, with a tiny source release named like the engine.
 
 Its build backend lies in the release itself, so pip needs nothing from outside.
 The wheel it makes records the CMAKE_ARGS it was built with.

@@ -1,4 +1,4 @@
-"""What is published: the archive, its metadata, and a session of an installed wheel."""
+"""The published package: archive, metadata, and a session of an installed wheel."""
 
 from __future__ import annotations
 
@@ -93,21 +93,21 @@ def test_the_wheel_holds_the_package_and_complete_metadata(wheel: Path) -> None:
     assert {"pytest_llmperf/py.typed", "pytest_llmperf/config/config.schema.json"} <= set(names)
     assert f"{info}/licenses/LICENSE" in names
     assert "llmperf = pytest_llmperf.plugin" in entry_points
-    found = Metadata.from_email(raw, validate=True)
-    assert found.author == "pytest_llmperf developers"
-    assert found.license_expression == "MIT"
-    assert found.summary
-    assert found.classifiers
-    assert found.keywords
-    assert found.description_content_type == "text/markdown"
-    assert found.description is not None
-    assert found.description.startswith("# pytest-llmperf")
-    links = re.findall(r"\]\(([^)\s]+)\)", found.description)
+    metadata = Metadata.from_email(raw, validate=True)
+    assert metadata.author == "pytest_llmperf developers"
+    assert metadata.license_expression == "MIT"
+    assert metadata.summary
+    assert metadata.classifiers
+    assert metadata.keywords
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description is not None
+    assert metadata.description.startswith("# pytest-llmperf")
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata.description)
     assert [link for link in links if not link.startswith(("http", "#"))] == []
 
 
 def needs(name: str) -> list[str]:
-    """What an installed package declares; nothing of one that is not installed."""
+    """Return the requirements that a package declares; none if it is not installed."""
     try:
         return requires(name) or []
     except PackageNotFoundError:
@@ -120,11 +120,11 @@ def test_what_the_package_imports_is_declared() -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     ours = ("docs", "dev", "bench")
-    users = [one for name, each in extras.items() if name not in ours for one in each]
-    declared = {Requirement(one).name for one in project["dependencies"] + users}
-    # What these need is there, too: jinja2 beside llama-cpp-python.
-    needed = [one for name in declared for one in needs(name) if "extra ==" not in one]
-    known = {canonicalize_name(Requirement(one).name) for one in (*declared, *needed)}
+    users = [need for name, listed in extras.items() if name not in ours for need in listed]
+    declared = {Requirement(need).name for need in project["dependencies"] + users}
+    # Their own requirements are installed, too: jinja2 with llama-cpp-python.
+    needed = [need for name in declared for need in needs(name) if "extra ==" not in need]
+    known = {canonicalize_name(Requirement(need).name) for need in (*declared, *needed)}
     modules = {
         name.partition(".")[0]
         for file in (root / "pytest_llmperf").rglob("*.py")
@@ -152,7 +152,7 @@ def test_an_installed_wheel_runs_outside_of_the_repository(wheel: Path, tmp_path
     python = venv / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
     run(*pip, "--no-index", "--no-cache-dir", wheel, cwd=tmp_path)
-    # The dependencies are those of this environment; its own editable installation is not seen.
+    # The dependencies come from this environment, but not its editable installation.
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path)
     (Path(site.strip()) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     where = run(python, "-c", "import pytest_llmperf; print(pytest_llmperf.__file__)", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The names of the package: one class name, one thing; every module says what it is."""
+"""Names in the package: no two public classes share a name, and every module has a docstring."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MODULES = {
 
 
 def test_a_public_class_name_means_one_thing() -> None:
-    found = defaultdict(list)
+    definitions = defaultdict(list)
     for path, tree in MODULES.items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(path)
-    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
+                definitions[node.name].append(path)
+    assert not {name: paths for name, paths in definitions.items() if len(paths) > 1}
 
 
 def test_every_module_says_in_its_first_line_what_it_is() -> None:

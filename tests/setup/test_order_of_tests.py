@@ -25,9 +25,9 @@ def test_each_worker_begins_with_some_of_the_longest_files(workers: int) -> None
         share = ordered[begin : begin + (len(items) - begin) // left]
         begin += len(share)
         names = [item.path.relative_to(ROOT).as_posix() for item in share]
-        mine = LONGEST[workers - left :: workers]
-        assert names[: 3 * len(mine)] == [name for name in mine for _ in range(3)]
-        assert not {*names[3 * len(mine) :]} & {*LONGEST}
+        longest = LONGEST[workers - left :: workers]
+        assert names[: 3 * len(longest)] == [name for name in longest for _ in range(3)]
+        assert not {*names[3 * len(longest) :]} & {*LONGEST}
 
 
 def test_few_tests_are_all_there() -> None:

@@ -35,7 +35,7 @@ def test_constraints_hold_names_and_versions_only(pins):
 def test_everything_the_project_asks_for_is_pinned(pins, project):
     pinned = {_normal(line.split("==")[0]) for line in pins}
     extras = project["optional-dependencies"]
-    asked = {
+    required = {
         _normal(re.match(r"[A-Za-z0-9._-]+", requirement).group())
         for requirement in [
             *project["dependencies"],
@@ -44,7 +44,7 @@ def test_everything_the_project_asks_for_is_pinned(pins, project):
             *extras["hub"],
         ]
     }
-    assert asked - pinned == set()
+    assert required - pinned == set()
 
 
 def test_package_itself_states_lower_bounds_only(project):

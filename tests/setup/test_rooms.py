@@ -1,4 +1,4 @@
-"""The rooms of the package: each imports only from rooms above it, and only one knows pytest."""
+"""Rooms of the package: each imports only from rooms above it, and only plugin/ knows pytest."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pytest_llmperf"
 PAGE = ROOT / "docs" / "architecture.md"
-#: The package's own face: it imports the API when that is first asked for.
+#: The package's entry, which imports the API on first use.
 FACE = "__init__.py"
 
 
 def rooms() -> list[str]:
-    """The rooms in the order of the table: ``.`` for single files, a name for a folder or file."""
+    """Return the rooms in the table's order: a folder, a file, or ``.`` for all other files."""
     table = PAGE.read_text().partition("## Rooms")[2].partition("## Where")[0]
     return [name.rstrip("/") for name in re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)]
 
 
 def room_of(parts: tuple[str, ...], known: list[str]) -> str:
-    """The room of a file, or of a module's dotted parts, below the package."""
+    """Return the room of a file's or a module's path parts below the package."""
     if not parts:
         return "."
     name = parts[0]
-    return next((one for one in (name, f"{name}.py") if one in known), ".")
+    return next((room for room in (name, f"{name}.py") if room in known), ".")
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Every module that a file imports, at its top or inside of functions."""
+    """Yield every module that a file imports, at its top or inside of functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -43,20 +43,20 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def broken_rules(files: dict[str, str], known: list[str]) -> list[str]:
-    """What of the rules these files break, by path below the package."""
-    found = []
+    """Return what breaks the rules in these files, given by path below the package."""
+    breaches = []
     for path, source in files.items():
         own = room_of(Path(path).parts, known)
         for module in imported(ast.parse(source)):
             package, *parts = module.split(".")
             if package in ("pytest", "_pytest") and own != "plugin":
-                found.append(f"{path} imports {module}; only plugin/ may")
+                breaches.append(f"{path} imports {module}; only plugin/ may")
             if package != "pytest_llmperf" or path == FACE:
                 continue
             other = room_of(tuple(parts), known)
             if other != own and known.index(other) > known.index(own):
-                found.append(f"{path} imports {module}: {other} stands below {own} in the table")
-    return found
+                breaches.append(f"{path} imports {module}: {other} stands below {own} in the table")
+    return breaches
 
 
 def test_every_folder_has_its_row() -> None:
@@ -83,6 +83,6 @@ def test_a_room_imports_only_from_rooms_above_it() -> None:
     ],
 )
 def test_the_checker_sees_what_breaks_the_rules(path: str, source: str, breaks: str) -> None:
-    found = broken_rules({path: source}, rooms())
-    assert bool(found) is bool(breaks)
-    assert breaks in " ".join(found)
+    breaches = broken_rules({path: source}, rooms())
+    assert bool(breaches) is bool(breaks)
+    assert breaks in " ".join(breaches)

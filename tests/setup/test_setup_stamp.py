@@ -19,7 +19,7 @@ from setup import (
     wheel_identity,
 )
 
-#: What a wheel lists, and the same after pip installed it.
+#: A wheel's RECORD, and the RECORD after pip installed the wheel.
 _WHEEL_RECORD = """\
 llama_cpp/lib/libllama.so,sha256=aa,3926832
 llama_cpp/__init__.py,sha256=cc,58
@@ -47,7 +47,7 @@ def checkout(root, tmp_path):
 
 @pytest.fixture
 def venv(tmp_path):
-    """What a finished set-up leaves, as far as the stamp looks."""
+    """The parts of a finished set-up that the stamp checks."""
     home = tmp_path / "venv"
     python = checkout_setup.venv_python(home)
     python.parent.mkdir(parents=True)

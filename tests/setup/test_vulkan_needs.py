@@ -1,4 +1,4 @@
-"""What a Vulkan build needs: packages named, and headers that apt brings without root."""
+"""Needs of a Vulkan build: packages to install, and headers that apt fetches without root."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_source_that_two_files_name_is_asked_once():
 
 
 def headers(prefix: Path, patch: int = 309, minor: int = 4) -> Path:
-    """Write what is looked at of Vulkan headers and SPIR-V headers."""
+    """Write the parts of Vulkan and SPIR-V headers that the set-up reads."""
     core = prefix / "include/vulkan/vulkan_core.h"
     core.parent.mkdir(parents=True)
     core.write_text(
@@ -184,16 +184,16 @@ def packages(tmp_path):
 
 @pytest.fixture
 def apt(tmp_path, monkeypatch, packages):
-    """A stand-in for apt-get, which would reach out to a mirror; it notes what it was told."""
+    """A stand-in for apt-get, which would need a mirror; it records how it was called."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    told = tmp_path / "told"
+    record = tmp_path / "told"
     script = programs / "apt-get"
     script.write_text(
         "#!/bin/sh\n"
-        f'echo "$4" >> "{told}"\n'
-        f'apt-config -c "$3" dump > "{told}.settings"\n'
-        f'cat "$(dirname "$3")"/sources/* > "{told}.sources"\n'
+        f'echo "$4" >> "{record}"\n'
+        f'apt-config -c "$3" dump > "{record}.settings"\n'
+        f'cat "$(dirname "$3")"/sources/* > "{record}.sources"\n'
         '[ -z "$APT_FAILS" ] || { echo "E: No space left on device"; exit 100; }\n'
         f'[ "$4" != download ] || cp "{packages}"/*.deb .\n'
     )
@@ -203,7 +203,7 @@ def apt(tmp_path, monkeypatch, packages):
     monkeypatch.setattr(
         vulkan_build, "os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"}
     )
-    return told
+    return record
 
 
 @needs_debian
@@ -224,10 +224,10 @@ def test_the_build_is_told_by_variables_and_keeps_those_of_the_user(
     cache, apt, equipped, monkeypatch
 ):
     monkeypatch.setattr(vulkan_build, "_system_has_headers", lambda _: False)
-    found = vulkan_needs(cache, {**equipped, "CPATH": "/own/include"})
+    variables = vulkan_needs(cache, {**equipped, "CPATH": "/own/include"})
 
     (folder,) = (cache / "vulkan-headers").iterdir()
-    assert found == {
+    assert variables == {
         "CMAKE_PREFIX_PATH": f"{folder}/usr",
         "CPATH": f"{folder}/usr/include{os.pathsep}/own/include",
     }
@@ -243,7 +243,7 @@ def test_apt_is_kept_to_a_folder_of_its_own_with_its_checks_on(cache, apt):
         assert settings[name].strip('"').startswith(str(cache / "vulkan-headers"))
     assert settings["Acquire::AllowInsecureRepositories"] == '"false"'
     assert settings["APT::Get::AllowUnauthenticated"] == '"false"'
-    # What other packages run after an update is for the system's own state.
+    # Hooks of other packages after an update are for the system's own state.
     assert not [line for line in lines if line.startswith("APT::Update::") and ":: " in line]
     assert "Suites: trixie" in Path(f"{apt}.sources").read_text()
     assert "bookworm" not in Path(f"{apt}.sources").read_text()

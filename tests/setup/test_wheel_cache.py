@@ -84,9 +84,9 @@ def test_what_a_build_needs_is_asked_for_only_where_there_is_no_wheel(cache, sta
 
 def test_altered_wheel_is_not_handed_out(tmp_path, cache):
     build = plan_build("cpu", VERSION, {})
-    made = tmp_path / "x.whl"
-    made.write_bytes(b"good")
-    wheel, digest = adopt_wheel(cache, build, made)
+    built = tmp_path / "x.whl"
+    built.write_bytes(b"good")
+    wheel, digest = adopt_wheel(cache, build, built)
     assert cached_wheel(cache, build) == (wheel, digest)
     wheel.write_bytes(b"evil")
     assert cached_wheel(cache, build) is None

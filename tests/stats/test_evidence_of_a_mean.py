@@ -1,4 +1,4 @@
-"""The t-statistic e-process: what a mean above zero is worth as evidence."""
+"""The t-statistic e-process: evidence that a mean is above zero."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_is_the_mixture_of_noncentral_over_central_t(n: int, t: float) -> None:
     assert float(log_e(n, u_of(n, t))) == pytest.approx(math.log(expected), abs=1e-6)
 
 
-# At u = 1 nothing falls off before delta = 1000: the integrand grows like delta^(n-3).
+# At u = 1 the integrand does not fall off before delta = 1000: it grows like delta^(n-3).
 
 
 def test_ridge_of_five_equal_values_in_closed_form() -> None:
@@ -85,7 +85,7 @@ def test_ridge_of_many_equal_values_is_integrated_up_to_the_cut_off(n: int) -> N
 
     end = HIGHEST
     peak = log_integrand(end)
-    # It falls like exp((n-1) y) below the end: 40 of that is nothing.
+    # It falls like exp((n-1) y) below the end; what is smaller by exp(-40) is negligible.
     body, _ = integrate.quad(
         lambda y: math.exp(log_integrand(y) - peak), end - 40 / (n - 1), end, epsrel=1e-9
     )
@@ -205,7 +205,7 @@ def test_evidence_is_worth_the_mixtures_mass_on_average(n: int) -> None:
         return math.exp(float(log_e(n, math.tanh(z))) + log_density)
 
     average, _ = integrate.quad(integrand, -15.0, 17.0, points=[0.0, 7.0], limit=200)
-    # What the mixture keeps between its cut-offs; never more than 1.
+    # The mass of the mixture between its cut-offs; never more than 1.
     kept = np.diff(scipy_stats.t.cdf((np.array([LOWEST, HIGHEST]) - 0.5) / 0.6, 3))
     assert average == pytest.approx(float(kept[0]), abs=1e-5)
 

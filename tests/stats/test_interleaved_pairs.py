@@ -35,8 +35,8 @@ def test_zone_of_a_five_percent_tolerance() -> None:
 
 
 def test_the_least_clipping_distance_is_that_of_a_smaller_tolerance() -> None:
-    found = [clip_floor(one) for one in (0.0, 0.02, 0.05, 0.2)]
-    assert found == pytest.approx([0.05, math.log(1.02), math.log(1.05), 0.05])
+    floors = [clip_floor(tolerance) for tolerance in (0.0, 0.02, 0.05, 0.2)]
+    assert floors == pytest.approx([0.05, math.log(1.02), math.log(1.05), 0.05])
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.05, math.nan, math.inf])
@@ -104,12 +104,12 @@ def test_pairs_that_differ_by_next_to_nothing_neither_agree_nor_disagree() -> No
 
 def test_two_speeds_at_no_change_are_hardly_ever_called() -> None:
     rng = np.random.default_rng(11)
-    count, most = 600, 30
-    state = 0.2 * (rng.random((2, count, most)) < 0.5) + rng.normal(0, 0.007, (2, count, most))
+    count, last = 600, 30
+    state = 0.2 * (rng.random((2, count, last)) < 0.5) + rng.normal(0, 0.007, (2, count, last))
     d = state[0] - state[1]
     called = np.zeros(count, dtype=bool)
     largest = np.zeros(count)
-    for n in range(3, most + 1):
+    for n in range(3, last + 1):
         seen = look(d[:, :n], ZONE)
         largest = np.maximum(largest, seen.log_worse)
         called |= (largest >= math.log(100)) & may_be_called(seen, ZONE)
@@ -124,7 +124,7 @@ def test_ordinary_noise_is_left_alone() -> None:
 @given(differences)
 def test_clipping_again_changes_nothing(d: list[float]) -> None:
     once = clip(d)
-    # Values moved in stay the outermost, so median and MAD stay what they were.
+    # Clipped values stay the outermost, so median and MAD do not change.
     assert np.max(np.abs(clip(once) - once)) <= 1e-12
 
 

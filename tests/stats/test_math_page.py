@@ -30,13 +30,13 @@ ZONE = Zone.of(0.05)
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    """The page with every run of white space made one space."""
+    """The page with each run of white space as one space."""
     return re.sub(r"\s+", " ", PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[list[float]]:
-    """Lines of the tables that hold numbers only."""
+    """Table rows of the page that hold only numbers."""
     lines = [line.strip("| ").split("|") for line in PAGE.read_text("utf-8").splitlines()]
     number = re.compile(r"\s*-?\d+(\.\d+)?\s*$")
     return [

@@ -1,4 +1,4 @@
-"""Planning: what a number of pairs can call, and how many a verdict takes."""
+"""Planning: the slowdown that a number of pairs can call, and the pairs a verdict takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ZONE = Zone.of(0.05)
 
 
 def _called(slowdown: float, sd: float, pairs: int) -> float:
-    """Share of simulated checks called at the look after the last pair."""
+    """Return the share of simulated checks called at the look after the last pair."""
     chance = np.random.default_rng(20260506)
     seen = look(chance.normal(math.log1p(slowdown), sd, (4000, pairs)), ZONE)
     return float(np.mean((seen.log_worse >= ALARM) & (seen.mean >= ZONE.min_called)))
@@ -72,8 +72,8 @@ def test_the_smallest_number_is_found_with_few_looks_at_many_pairs() -> None:
 
     for answer in range(1, 45):
         for first in (3, 10):
-            found = search(answer, first, 40)
-            assert found == (max(answer, first) if answer <= 40 else None)
+            smallest = search(answer, first, 40)
+            assert smallest == (max(answer, first) if answer <= 40 else None)
             assert len(set(asked)) == len(asked)
     assert search(3, 41, 40) is None
     assert search(5, 3, 400) == 5

@@ -1,4 +1,4 @@
-"""What stored sessions say about one more, and about creeping."""
+"""Predictions of a new session from stored sessions, and evidence of creeping."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ ZONE = Zone.of(0.05)
 
 
 def test_prediction_of_three_sessions_by_hand() -> None:
-    made = predict([0.01, 0.00, 0.02])
+    forecast = predict([0.01, 0.00, 0.02])
     # s^2 = (3 * 0.02^2 + 2 * 0.01^2) / 5 = 0.00028; se^2 = s^2 * 4/3
-    assert float(made.centre) == pytest.approx(0.01)
-    assert float(made.se) == pytest.approx(math.sqrt(0.00028 * 4 / 3))
-    assert made.df == 5
+    assert float(forecast.centre) == pytest.approx(0.01)
+    assert float(forecast.se) == pytest.approx(math.sqrt(0.00028 * 4 / 3))
+    assert forecast.df == 5
 
 
 def test_one_session_has_the_prior_spread_only() -> None:
-    made = predict([0.5])
-    assert float(made.se) == pytest.approx(0.02 * math.sqrt(2))
-    assert made.df == 3
+    forecast = predict([0.5])
+    assert float(forecast.se) == pytest.approx(0.02 * math.sqrt(2))
+    assert forecast.df == 3
 
 
 def test_extra_variance_of_the_new_session_is_added() -> None:
@@ -44,23 +44,23 @@ def test_no_session_predicts_nothing() -> None:
 
 
 def test_bounds_are_students_t() -> None:
-    made = predict([0.01, 0.00, 0.02])
+    forecast = predict([0.01, 0.00, 0.02])
     half = scipy_stats.t.ppf(0.95, 5) * math.sqrt(0.00028 * 4 / 3)
-    assert float(made.upper(0.03, 0.95)) == pytest.approx(0.02 + half)
-    assert float(made.lower(0.03, 0.95)) == pytest.approx(0.02 - half)
+    assert float(forecast.upper(0.03, 0.95)) == pytest.approx(0.02 + half)
+    assert float(forecast.lower(0.03, 0.95)) == pytest.approx(0.02 - half)
 
 
 def test_p_value_is_students_t() -> None:
-    made = predict([0.01, 0.00, 0.02])
+    forecast = predict([0.01, 0.00, 0.02])
     t = (0.08 - 0.01 - ZONE.negligible) / math.sqrt(0.00028 * 4 / 3)
-    assert float(made.p_worse(0.08, ZONE.negligible)) == pytest.approx(scipy_stats.t.sf(t, 5))
+    assert float(forecast.p_worse(0.08, ZONE.negligible)) == pytest.approx(scipy_stats.t.sf(t, 5))
 
 
 def test_p_value_and_lower_bound_agree() -> None:
-    made = predict([0.01, 0.00, 0.02])
-    edge = 0.01 + ZONE.negligible + float(made.se) * scipy_stats.t.ppf(0.99, 5)
-    assert float(made.lower(edge, 0.99)) == pytest.approx(ZONE.negligible)
-    assert float(made.p_worse(edge, ZONE.negligible)) == pytest.approx(0.01)
+    forecast = predict([0.01, 0.00, 0.02])
+    edge = 0.01 + ZONE.negligible + float(forecast.se) * scipy_stats.t.ppf(0.99, 5)
+    assert float(forecast.lower(edge, 0.99)) == pytest.approx(ZONE.negligible)
+    assert float(forecast.p_worse(edge, ZONE.negligible)) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 12, 30])
@@ -71,9 +71,9 @@ def test_upper_tail_agrees_with_scipy(df: int) -> None:
 
 def test_batches_of_checks() -> None:
     sessions = np.random.default_rng(1).normal(0.0, 0.01, (5, 4))
-    made = predict(sessions)
-    assert made.upper(np.zeros(5), 0.95).shape == (5,)
-    assert float(made.se[3]) == pytest.approx(float(predict(sessions[3]).se))
+    forecast = predict(sessions)
+    assert forecast.upper(np.zeros(5), 0.95).shape == (5,)
+    assert float(forecast.se[3]) == pytest.approx(float(predict(sessions[3]).se))
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
@@ -91,20 +91,20 @@ def test_one_session_passes_nothing_at_five_percent() -> None:
 
 
 def test_passes_up_to_is_where_the_upper_bound_meets_the_tolerance() -> None:
-    made = predict(np.linspace(-0.01, 0.01, 10))
-    measured = math.log1p(float(passes_up_to(made, 0.05, 0.95)))
-    assert float(made.upper(made.centre + measured, 0.95)) == pytest.approx(ZONE.tolerance)
+    forecast = predict(np.linspace(-0.01, 0.01, 10))
+    measured = math.log1p(float(passes_up_to(forecast, 0.05, 0.95)))
+    assert float(forecast.upper(forecast.centre + measured, 0.95)) == pytest.approx(ZONE.tolerance)
 
 
 def test_decides_from_is_where_the_middle_outcome_is_called() -> None:
-    made = predict([0.0, 0.01, -0.01])
-    slowdown = math.log1p(float(decides_from(made, 0.05, 0.01)))
-    assert float(made.p_worse(made.centre + slowdown, ZONE.negligible)) == pytest.approx(0.01)
+    three = predict([0.0, 0.01, -0.01])
+    slowdown = math.log1p(float(decides_from(three, 0.05, 0.01)))
+    assert float(three.p_worse(three.centre + slowdown, ZONE.negligible)) == pytest.approx(0.01)
 
 
 def test_decides_from_is_never_below_the_least_that_is_called() -> None:
-    made = predict([0.0] * 40, prior_sd=1e-4)
-    assert float(decides_from(made, 0.05, 0.01)) == pytest.approx(0.04)
+    forecast = predict([0.0] * 40, prior_sd=1e-4)
+    assert float(decides_from(forecast, 0.05, 0.01)) == pytest.approx(0.04)
 
 
 def test_more_sessions_decide_smaller_slowdowns() -> None:
@@ -114,19 +114,19 @@ def test_more_sessions_decide_smaller_slowdowns() -> None:
 
 
 def test_creep_by_hand() -> None:
-    found = creep([0.00, 0.01], [0.05, 0.07, 0.06])
+    creeping = creep([0.00, 0.01], [0.05, 0.07, 0.06])
     # Half squared differences: 0.5e-4, and 2.5e-4 over 2 steps worth 1.6 degrees of freedom.
     variance = (3 * 0.02**2 + 0.5e-4 + 2.5e-4 * 1.6 / 2) / (3 + 1 + 1.6)
-    assert float(found.slowdown) == pytest.approx(0.055)
-    assert float(found.se) == pytest.approx(math.sqrt(variance * (1 / 2 + 1 / 3)))
-    assert found.df == 5
+    assert float(creeping.slowdown) == pytest.approx(0.055)
+    assert float(creeping.se) == pytest.approx(math.sqrt(variance * (1 / 2 + 1 / 3)))
+    assert creeping.df == 5
 
 
 def test_small_steps_that_add_up_are_found_against_the_anchor() -> None:
     steps = 0.012 * np.arange(12)
-    found = creep(steps[:3], steps[-3:])
-    assert float(found.p_worse(ZONE.negligible)) < 0.01
-    assert float(found.lower(0.95)) > ZONE.tolerance
+    creeping = creep(steps[:3], steps[-3:])
+    assert float(creeping.p_worse(ZONE.negligible)) < 0.01
+    assert float(creeping.lower(0.95)) > ZONE.tolerance
 
 
 def test_the_step_from_anchor_to_now_is_not_noise() -> None:
@@ -136,10 +136,10 @@ def test_the_step_from_anchor_to_now_is_not_noise() -> None:
 
 
 def test_one_session_each_uses_the_prior_spread() -> None:
-    found = creep([0.0], [0.03])
-    assert float(found.se) == pytest.approx(0.02 * math.sqrt(2))
-    assert found.df == 3
-    assert float(found.upper(0.95)) > 0.03 > float(found.lower(0.95))
+    creeping = creep([0.0], [0.03])
+    assert float(creeping.se) == pytest.approx(0.02 * math.sqrt(2))
+    assert creeping.df == 3
+    assert float(creeping.upper(0.95)) > 0.03 > float(creeping.lower(0.95))
 
 
 @pytest.mark.parametrize("groups", [([], [0.0]), ([0.0], [])])
@@ -150,5 +150,5 @@ def test_creep_needs_both_groups(groups: tuple[list[float], list[float]]) -> Non
 
 def test_unchanged_levels_are_called_creeping_as_rarely_as_promised() -> None:
     chance = np.random.default_rng(20260505)
-    found = creep(chance.normal(0, 0.02, (20000, 3)), chance.normal(0, 0.02, (20000, 3)))
-    assert np.mean(found.p_worse(0.0) <= 0.05) <= 0.055
+    creeping = creep(chance.normal(0, 0.02, (20000, 3)), chance.normal(0, 0.02, (20000, 3)))
+    assert np.mean(creeping.p_worse(0.0) <= 0.05) <= 0.055

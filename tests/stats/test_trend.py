@@ -1,4 +1,4 @@
-"""Whether values fall: exact probabilities."""
+"""Exact probabilities that values fall by chance."""
 
 from __future__ import annotations
 

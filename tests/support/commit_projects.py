@@ -1,4 +1,4 @@
-"""A git repository with perf tests of a small application, and sessions in it."""
+"""A git repository with perf tests of a small application, and ways to run sessions in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_SETTINGS = {
     "GIT_COMMITTER_EMAIL": "t@example.org",
 }
 
-#: An application that takes this long for each token, seconds.
+#: Seconds that the application takes for each token.
 TOKEN_S = 0.004
 _TOY = """
 import time
@@ -42,7 +42,7 @@ def answer(prompt, max_tokens=4):
         yield f"word{{number}} "
 """
 
-#: One thread: a busy neighbour's core is not the application's.
+#: One thread: a busy process on another core takes nothing from the application.
 CONFIG = """
 llm:
   engine: app
@@ -54,7 +54,7 @@ perf:
   iterations: 3
 """
 
-#: One gated metric, of a duration that a sleeping application keeps to.
+#: One gated metric: a duration that is steady because the application only sleeps.
 TEST = """
 import pytest
 
@@ -63,7 +63,7 @@ def test_a(llm_engine):
     llm_engine.generate("hello", max_tokens=6)
 """
 
-#: What else ran on the machine is judged elsewhere, and voids no sample here.
+#: Other processes on the machine void no sample here; other tests cover that.
 CONFTEST = """
 import pytest_llmperf.session.machine_watch as machine_watch
 
@@ -81,27 +81,27 @@ FILES = {
     ".gitignore": "__pycache__/\n*.gguf\n",
 }
 
-#: No pair of an earlier session counts.
+#: Pairs of earlier sessions do not count.
 ALONE = "--llmperf-set=perf.accumulate=false"
-#: A single pair: for what is told, and not for how fast it was.
+#: A single pair, for tests of what is reported rather than of how fast it was.
 ONE_PAIR = ("--llmperf-set=perf.max_pairs=1", ALONE)
-#: So many times as slow that a single pair shows it, whatever the machine does meanwhile.
+#: A slowdown factor that a single pair shows, whatever else the machine does.
 SLOW = 3.0
 
 
 ALIKE = (1.0, 1.01, 0.99, 1.0)
-#: So many times as slow that stored sessions alone call it, however noisy the machine is.
+#: A slowdown factor that stored sessions alone call regressed, however noisy the machine is.
 FAR_SLOWER = 10.0
-#: The machine was that much faster when these were recorded.
+#: Factors for sessions that were recorded while the machine was faster.
 FASTER = tuple(0.75 * factor for factor in ALIKE)
 
 
 def toy(factor: float = 1.0, also: str = "") -> str:
-    """The application, so many times as slow."""
+    """Return the application's source, slowed down by a factor."""
     return _TOY.format(seconds=TOKEN_S * factor) + also
 
 
-#: Another code than any session measured, which costs nothing.
+#: A code change that costs nothing, so that no session has measured this code.
 REMARK = {"toy.py": toy(also="# a remark\n")}
 
 
@@ -126,7 +126,7 @@ class Session:
 
     @property
     def said(self) -> str:
-        """All output, its white space as one space: lines are wrapped anywhere."""
+        """All output, with white space as single spaces because lines wrap anywhere."""
         return " ".join(f"{self.out} {self.err}".split())
 
     @property
@@ -142,34 +142,34 @@ class Session:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the report says of the whole session."""
+        """The report's section about the whole session."""
         assert self.report is not None, f"{self.out}\n{self.err}"
-        found: dict[str, Any] = self.report["session"]
-        return found
+        session: dict[str, Any] = self.report["session"]
+        return session
 
     @property
     def notes(self) -> str:
-        """The report's notes, one a line."""
+        """The report's notes, one per line."""
         return "\n".join(self.facts["notes"])
 
     def change(self, name: str = "test_a") -> float:
-        """How much slower the only gated metric of a test is."""
-        (found,) = [m["change"] for m in self.tests[name]["metrics"] if m["gated"]]
-        return float(found)
+        """Return the change of a test's only gated metric; positive is slower."""
+        (change,) = [m["change"] for m in self.tests[name]["metrics"] if m["gated"]]
+        return float(change)
 
     def explanation(self, name: str = "test_a") -> str:
-        """What is said of the only gated metric of a test."""
-        (found,) = [m["explanation"] for m in self.tests[name]["metrics"] if m["gated"]]
-        return str(found)
+        """Return the explanation of a test's only gated metric."""
+        (explanation,) = [m["explanation"] for m in self.tests[name]["metrics"] if m["gated"]]
+        return str(explanation)
 
 
 def findings(session: Session, name: str = "test_a") -> str:
-    """What the report says about a test."""
+    """Return the report's findings about a test, one per line."""
     return "\n".join(session.tests[name]["findings"])
 
 
 class CommitProject:
-    """A repository, a cache of its own, and sessions in processes of their own.
+    """A repository with its own cache, and sessions that run as subprocesses.
 
     Args:
         path: where to make the repository.
@@ -208,7 +208,7 @@ class CommitProject:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of a session: nothing of this one, of its user, or of another session."""
+        """A session's environment, without settings of this session, its user or other sessions."""
         foreign = ("LLMPERF_", "PYTEST_", "COV_", "COVERAGE_", "GIT_", "GITHUB_", "CI")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         return kept | {
@@ -216,7 +216,7 @@ class CommitProject:
             "GIT_CEILING_DIRECTORIES": str(self.top.parent),
             "LLMPERF_CACHE_DIR": str(self.cache),
             "LLMPERF_DEVICE_LOCK": str(self.home / "device.lock"),
-            # They double the time that a session takes to start.
+            # Other plugins double a session's start-up time.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(self.temporary),
@@ -225,13 +225,13 @@ class CommitProject:
 
     @property
     def temporary(self) -> Path:
-        """The folder of temporary files of the sessions."""
+        """The folder for the sessions' temporary files."""
         folder = self.home / "temporary"
         folder.mkdir(exist_ok=True)
         return folder
 
     def command(self, *arguments: str, installed: bool = False) -> list[str]:
-        """Return the command of a session; ``installed`` plugins are found by themselves."""
+        """Return a session's command line; with ``installed`` pytest finds the plugin itself."""
         plugin = () if installed else ("-p", "pytest_llmperf.plugin")
         return [str(self.python), "-m", "pytest", *plugin, "-m", "perf", *arguments]
 
@@ -266,18 +266,18 @@ class CommitProject:
         return self.perf(f"--llmperf-against={rev}", *arguments, **options)
 
     def checkouts(self) -> list[str]:
-        """What is left of checkouts in the cache."""
+        """Return the names of the checkouts left in the cache."""
         folders = (self.cache / FOLDER).glob("*/*")
         return sorted(path.name for path in folders if path.name != ".sweep.lock")
 
     def baselines(self) -> list[Path]:
-        """The recorded files, in order."""
+        """Return the recorded files, in order."""
         return sorted(self.path.glob("perf_baselines/*/*.json"))
 
     def store_sessions(self, factors: Sequence[float], **provenance: Any) -> list[str]:
-        """Replace the first recorded session by one a day, of these parts of its durations.
+        """Replace the recorded sessions by one a day: the first, its durations times a factor.
 
-        ``provenance`` replaces what is stored of the code. Returns the names of the files.
+        ``provenance`` overrides the stored provenance. Returns the file names.
         """
         first, *others = self.baselines()
         text = first.read_text()
@@ -300,7 +300,7 @@ class CommitProject:
 def make_venv(folder: Path, *paths: str) -> Path:
     """Make an environment with these folders on its path, and return its site-packages.
 
-    What the plugin needs, and an installer, is there, too; none of it is installed there.
+    The plugin, its dependencies and an installer are importable too, but not installed there.
     """
     venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
@@ -310,19 +310,19 @@ def make_venv(folder: Path, *paths: str) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return everything about a folder that can be seen, access times apart."""
+    """Return the mode, modification time and content of everything in a folder."""
     seen: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
-        found = path.lstat()
+        status = path.lstat()
         content: object = None
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             content = path.readlink()
-        elif stat.S_ISREG(found.st_mode):
+        elif stat.S_ISREG(status.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-        seen[str(path.relative_to(folder))] = (found.st_mode, found.st_mtime_ns, content)
+        seen[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, content)
     return seen
 
 
 def lines_with(text: str, parts: Sequence[str]) -> list[str]:
-    """Return the lines that hold all of the parts."""
+    """Return the lines that contain all of the parts."""
     return [line for line in text.splitlines() if all(part in line for part in parts)]

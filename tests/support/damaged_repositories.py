@@ -1,4 +1,4 @@
-"""Ways in which a real repository can't be used, and what a user is to read about each."""
+"""Damages that make a real repository unusable, and the error message for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-#: Below a temporary folder nothing around it, and no hook that runs the tests, is in the way.
+#: Git without the user's settings; git() also drops what a hook that runs the tests has set.
 _NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
@@ -28,7 +28,7 @@ def git(top: Path, *arguments: str) -> str:
 
 
 def two_commits(top: Path) -> None:
-    """Make a repository of the files that lie in a folder, with a second, empty commit."""
+    """Make a folder's files a repository of two commits, the second one empty."""
     git(top, "init", "--quiet", "-b", "main")
     git(top, "add", "--all")
     git(top, "commit", "--quiet", "--allow-empty", "-m", "the first one")
@@ -36,7 +36,7 @@ def two_commits(top: Path) -> None:
 
 
 def lose_what_dot_git_leads_to(top: Path) -> None:
-    """As a linked work tree, or a submodule, whose main repository was removed."""
+    """Make ``.git`` lead to a removed repository, as in an orphaned work tree or submodule."""
     main = top.parent / f"main of {top.name}"
     shutil.move(top / ".git", main)
     (top / ".git").write_text(f"gitdir: {main}\n")
@@ -45,7 +45,7 @@ def lose_what_dot_git_leads_to(top: Path) -> None:
 
 
 def hang(top: Path) -> None:
-    """Make git wait for ever for the content of HEAD, as on a disk that does not answer."""
+    """Make git wait forever for the content of HEAD, as on a disk that does not answer."""
     (top / ".git" / "HEAD").unlink()
     os.mkfifo(top / ".git" / "HEAD")
 
@@ -56,8 +56,8 @@ def _write(name: str, content: str = "garbage\n") -> Callable[[Path], object]:
 
 def _spoil(name: str, content: str | None) -> Callable[[Path], object]:
     def spoil(top: Path) -> None:
-        found = git(top, "rev-parse", name)
-        file = top / ".git" / "objects" / found[:2] / found[2:]
+        digest = git(top, "rev-parse", name)
+        file = top / ".git" / "objects" / digest[:2] / digest[2:]
         file.unlink()
         if content is not None:
             file.write_text(content)
@@ -65,7 +65,7 @@ def _spoil(name: str, content: str | None) -> Callable[[Path], object]:
     return spoil
 
 
-#: Name -> what breaks it, and what is said about it: the problem with its cause, and the fix.
+#: Name -> function that does the damage, and pattern of the error: problem, cause and fix.
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "HEAD is garbage": (_write("HEAD"), r"\.git is damaged: .*HEAD.*; clone the repository again"),
     "HEAD is gone": (lambda top: (top / ".git" / "HEAD").unlink(), r"\.git is damaged: .*; clone"),

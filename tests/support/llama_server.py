@@ -1,4 +1,4 @@
-"""Serves a model with llama.cpp's own server, until the process is ended.
+"""Serve a model with llama.cpp's own server until the process is ended.
 
 python tests/support/llama_server.py --port 8080 --model file.gguf --ctx 256
 """

@@ -1,4 +1,4 @@
-"""The order of the tests that several processes share: what takes long is not left to the end."""
+"""An order for tests that several processes share: the longest files do not come last."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 ROOT = Path(__file__).parents[2]
-#: Files of tests that take a minute or more. Neighbours in the list run beside each other: those
-#: that compute beside those that mostly wait.
+#: Test files that take a minute or more. Neighbours in the list run at the same time: files that
+#: compute beside files that mostly wait.
 LONGEST = (
     "tests/bisect/test_bisect_command.py",
     "tests/tune/test_tune_servers.py",
@@ -27,7 +27,7 @@ LONGEST = (
 
 
 class _Item(Protocol):
-    """The part of pytest's item that decides its place."""
+    """The attribute of a pytest item that decides its place in the order."""
 
     path: Path
 
@@ -36,7 +36,7 @@ ItemT = TypeVar("ItemT", bound=_Item)
 
 
 def longest_first(items: Sequence[ItemT], workers: int) -> list[ItemT]:
-    """Return tests in an order in which each worker's share begins with some of the longest files.
+    """Return the tests ordered so that each worker's share starts with some of the longest files.
 
     pytest-xdist's worksteal gives each worker an equal part of the list, one after the other, and
     a worker that is done takes tests from the end of another's part.

@@ -1,4 +1,4 @@
-"""Installed packages that add to the plugin: a folder with metadata on the import path."""
+"""Simulated installed packages that extend the plugin: folders with metadata to import from."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def install(
     for module, source in modules.items():
         (site / f"{module}.py").write_text(dedent(source))
     monkeypatch.syspath_prepend(site)
-    # The processes of engines have it, too.
+    # Engine processes find it too.
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")

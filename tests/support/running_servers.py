@@ -1,4 +1,4 @@
-"""Servers for sessions: llama.cpp's own, started by the session, and simulated ones that run."""
+"""Servers for sessions: llama.cpp's own, started by a session, and simulated, already running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tiny_models import tiny_llama
 
 SUPPORT = Path(__file__).parent
-#: Programs of llama.cpp's server: the package's, and its own where that is installed.
+#: Programs that run llama.cpp's server: the package xllamacpp, and llama-server if installed.
 REAL_SERVERS = (
     "xllamacpp",
     pytest.param(
@@ -29,7 +29,7 @@ REAL_SERVERS = (
 def real_server(*arguments: str, program: str = "xllamacpp") -> str:
     """Return a command for ``llm.start``: llama.cpp's server with a tiny model.
 
-    ``program``: of ``REAL_SERVERS``. Both take ``--ctx-size``, ``--parallel``, ``--threads``,
+    ``program``: one of ``REAL_SERVERS``. Both take ``--ctx-size``, ``--parallel``, ``--threads``,
     ``--alias`` and ``--metrics``.
     """
     words = ["{python}", str(SUPPORT / "llama_server.py")]
@@ -41,7 +41,7 @@ def real_server(*arguments: str, program: str = "xllamacpp") -> str:
 
 
 def serve_script(gap: float) -> str:
-    """Return a project's own ``serve.py PORT``: a simulated server of this time per token."""
+    """Return the source of a ``serve.py PORT``: a simulated server with this time per token."""
     return f"""
 import asyncio, sys
 sys.path.insert(0, {str(SUPPORT)!r})
@@ -57,9 +57,9 @@ asyncio.run(main())
 
 @contextmanager
 def simulated_servers(**usual: object) -> Iterator[Callable[..., str]]:
-    """Start simulated servers; each call takes arguments and a plan, and returns an address.
+    """Yield a function that starts a simulated server (arguments, plan) and returns its URL.
 
-    ``usual``: of every plan that does not say otherwise.
+    ``usual``: defaults for every plan.
     """
     started: list[subprocess.Popen[str]] = []
 

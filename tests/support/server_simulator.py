@@ -1,13 +1,13 @@
-"""An OpenAI-compatible server whose latencies are known, and which fails in any way asked for.
+"""An OpenAI-compatible server with known latencies, which fails in any way asked for.
 
 In a test: ``async with ServerSimulator(Plan(first=0.01)) as server: ...`` with ``server.url`` and
 ``server.truths``. As a process, which prints its URL when it is ready::
 
     python tests/support/server_simulator.py --port 0 --plan '{"first": 0.05, "gap": 0.01}'
 
-Its truth is then at ``GET /truth``, and with ``--metrics`` its own counts are at ``GET
-/metrics``. A request may change its own plan by a ``simulate`` field of its body. All times are
-seconds of ``time.perf_counter``, which on Linux all processes share.
+``GET /truth`` then returns what really happened and, with ``--metrics``, ``GET /metrics`` the
+server's own counts. A request may change its plan by a ``simulate`` field in its body. All times
+are seconds of ``time.perf_counter``, which on Linux all processes share.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from urllib.parse import urlsplit
 from simulated_answers import FAULTY_FRAMES, Plan, Truth, event_of, events_of
 from simulated_metrics import Tally, metrics_of
 
-#: In the first request of each engine.
+#: Text of each engine's first request.
 GREETING = b"Say hello."
-#: Of each request, as its answer states them.
+#: Prompt tokens, and cached ones among them, that every answer states.
 PROMPT_TOKENS, CACHED_TOKENS = 5, Plan.cached
 
 
 class ServerSimulator:
-    """A server that follows a plan.
+    """A server that answers requests by a plan.
 
-    It speaks HTTP by itself, because a framework would take as long as the latencies that are to
-    be told apart: a request was received when its last byte left the socket.
+    It implements HTTP itself, because a framework would take as long as the latencies that tests
+    tell apart. A request counts as received when its last byte has left the socket.
 
     Args:
-        plan: of every request, unless it brings another.
+        plan: the plan for every request that does not change it.
         slots: number of requests served at a time; others wait in order of arrival.
         stop: seconds after the first request at which the whole server stops, and for how long.
-        metrics: dialect of ``/metrics``, of ``simulated_metrics.DIALECTS``; None publishes none.
-        port: 0 takes a free one.
+        metrics: dialect of ``/metrics`` from ``simulated_metrics.DIALECTS``; None: no ``/metrics``.
+        port: port to listen on; 0 takes a free one.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class ServerSimulator:
     ) -> None:
         self.plan = plan or Plan()
         self.metrics = metrics
-        #: Its own counts, as ``/metrics`` tells them.
+        #: The server's own counts, which ``/metrics`` publishes.
         self.tally = Tally()
-        #: How often ``/metrics`` was asked for.
+        #: Number of requests for ``/metrics``.
         self.metrics_asked = 0
-        #: Number of engines that started on it.
+        #: Number of engines that have started with this server.
         self.greeted = 0
         self.truths: list[Truth] = []
         self.bodies: list[dict[str, Any]] = []
         #: Number of connections that were made.
         self.connections = 0
-        #: When the whole server stopped, and when it went on; empty if it didn't.
+        #: When the whole server stopped and when it went on; empty if it never stopped.
         self.stopped: tuple[float, ...] = ()
         self.open: set[_Connection] = set()
         self._slots = asyncio.Semaphore(slots) if slots else None
@@ -183,7 +183,7 @@ class _Request(NamedTuple):
 
 
 class _Connection(asyncio.Protocol):
-    """A connection of a client, and the request that it waits for."""
+    """A client's connection, and the request that it waits for."""
 
     def __init__(self, server: ServerSimulator) -> None:
         self._server = server
@@ -213,7 +213,7 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = b""
         method, url, _ = first.split(" ")
-        # A complete one is what a proxy is asked for (RFC 9112, 3.2.2): it answers itself.
+        # A proxy is asked for a complete URL (RFC 9112, 3.2.2); this server answers it itself.
         request = _Request(method, urlsplit(url).path, headers.get("authorization"), body, received)
         self._serving = asyncio.ensure_future(self._server.serve(self, request))
 
@@ -235,7 +235,7 @@ class _Connection(asyncio.Protocol):
         header: str = "X-Nothing: 0",
         kind: str = "application/json",
     ) -> None:
-        """Write a whole response that is no stream."""
+        """Write a whole response that is not a stream."""
         data = body.encode()
         self.transport.write(
             f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{header}\r\n"
@@ -281,7 +281,7 @@ async def _sleep_until(due: float) -> None:
 
 
 def _fail_early(connection: _Connection, plan: Plan) -> bool:
-    """Answer with something else than a stream, if that is the plan."""
+    """Answer with something other than a stream if that is the plan; return whether it is."""
     if plan.fault == "status":
         error = {"error": {"message": plan.error, "code": plan.status}}
         connection.respond(plan.status, json.dumps(error), "Location: /elsewhere")
@@ -298,12 +298,12 @@ def _fail_early(connection: _Connection, plan: Plan) -> bool:
 
 
 async def _fail(connection: _Connection, plan: Plan) -> None:
-    """Fail within the stream; end it, unless that is the fault."""
+    """Fail within the stream as planned; then end it, unless a missing end is the fault."""
     if plan.fault == "reset":
         # Closed with a reset instead of an orderly end.
         linger = struct.pack("ii", 1, 0)
-        own = connection.transport.get_extra_info("socket")
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client_socket = connection.transport.get_extra_info("socket")
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         connection.transport.abort()
         return
     if plan.fault == "stall":
@@ -323,7 +323,7 @@ async def _fail(connection: _Connection, plan: Plan) -> None:
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    """Serve until the process is ended, or the pipe that is its standard input closes."""
+    """Serve until the process is ended, or a pipe on its standard input closes."""
     plan = Plan(**json.loads(arguments.plan))
     stop = tuple(arguments.stop) if arguments.stop else None
     simulator = ServerSimulator(

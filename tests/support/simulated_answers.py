@@ -1,4 +1,4 @@
-"""What the server simulator answers: its plan of a request, and the events of a stream."""
+"""Answers of the server simulator: the plan for a request, and the events of a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-#: A character of one, two, three and four bytes.
+#: Characters of one, two, three and four bytes.
 TEXTS = ("a", "é", "…", "😀")
 FAULTS = (
     "reset",
@@ -29,36 +29,36 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request gets.
+    """How a request is answered.
 
     Attributes:
         first: seconds from the request's start to its first token.
-        cold: further seconds before the first token of the server's first request, and of each
-            request 3% less than of the one before.
+        cold: extra seconds before the first token of the server's first request; 3% less for
+            each later request.
         gap: seconds from token to token.
         tokens: number of output tokens; None takes the request's ``max_tokens``.
-        tokens_per_chunk: how many are sent together, when the last of them is due.
+        tokens_per_chunk: number of tokens sent together, when the last of them is due.
         reasoning: number of tokens at the beginning that are reasoning.
-        tool_calls: whether the others are parts of a tool call.
+        tool_calls: whether the other tokens are parts of a tool call.
         role_first: whether a chunk with only the role comes first, as soon as the request starts.
         usage: ``own_chunk`` without choices, ``with_choices``, ``truncated`` (without the number
             of output tokens) or ``none``.
         cached: number of the prompt's five tokens that came from a cache.
-        cached_told: whether usage states that.
+        cached_told: whether usage states ``cached``.
         timings: whether llama.cpp's timings are sent.
         done: whether the stream ends with ``[DONE]``.
         finish: the reason sent at the end; None sends none.
         piece: bytes per write; None writes whole events.
-        line_end: of the stream's lines.
+        line_end: line ending in the stream.
         comments: whether a comment line precedes each event.
         fault: one of ``FAULTS``, or None.
         fault_at: number of chunks sent before the fault.
         faulty_share: share of requests that get ``fault``.
         status: HTTP status of the fault ``status``.
-        error: text that the server states in its faults.
+        error: error text in the faults that have one.
         model: name of the model that answers.
-        renamed_after: number of engines that start on it before another model answers.
-        forgets_at: number of requests after which its own counts begin anew, as a restart does.
+        renamed_after: number of engines that start before another model answers.
+        forgets_at: number of requests after which the server's counts start anew, as by a restart.
     """
 
     first: float = 0.0
@@ -90,16 +90,16 @@ class Plan:
 
 @dataclass
 class Truth:
-    """What really happened to a request.
+    """The true course of a request.
 
     Attributes:
-        number: the client's own number of it (field ``number`` of ``simulate``), or None.
-        received: when the server had read it.
-        started: when it left the queue.
+        number: the client's number for the request (field ``number`` of ``simulate``), or None.
+        received: when the server had read the request.
+        started: when the request left the queue, or None.
         chunks: when each chunk with output was written, and its number of tokens.
         finished: when the stream's end was written, or None.
-        fault: the fault that it got, or None.
-        authorization: the header of that name.
+        fault: the fault in the answer, or None.
+        authorization: the request's Authorization header, or None.
     """
 
     number: int | None
@@ -128,10 +128,10 @@ def event_of(plan: Plan, frame: str) -> bytes:
 def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
     """Return the events of an answer: seconds after its start, bytes and number of tokens."""
     assert plan.tokens is not None
-    found = []
+    events = []
     if plan.role_first:
         role = {"role": "assistant", "content": ""}
-        found.append((0.0, _frame(plan, [_choice(chat, role)]), 0))
+        events.append((0.0, _frame(plan, [_choice(chat, role)]), 0))
     sent, after = 0, 0.0
     while sent < plan.tokens:
         tokens = min(plan.tokens_per_chunk, plan.tokens - sent)
@@ -139,7 +139,7 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
             tokens = min(tokens, plan.reasoning - sent)
         after = plan.first + plan.gap * (sent + tokens - 1)
         text = "".join(TEXTS[number % len(TEXTS)] for number in range(sent, sent + tokens))
-        found.append((after, _frame(plan, [_choice(chat, _delta(plan, text, sent))]), tokens))
+        events.append((after, _frame(plan, [_choice(chat, _delta(plan, text, sent))]), tokens))
         sent += tokens
     usage: dict[str, Any] = {"prompt_tokens": 5}
     if plan.cached_told:
@@ -152,10 +152,10 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
     if plan.timings:
         last["timings"] = {"cache_n": 2, "prompt_n": 3, "predicted_n": plan.tokens}
     if plan.finish is not None or last:
-        found.append((after, _frame(plan, [_choice(chat, {}, plan.finish)], **last), 0))
+        events.append((after, _frame(plan, [_choice(chat, {}, plan.finish)], **last), 0))
     if plan.usage in ("own_chunk", "truncated"):
-        found.append((after, _frame(plan, [], usage=usage), 0))
-    return tuple((after, event_of(plan, frame), tokens) for after, frame, tokens in found)
+        events.append((after, _frame(plan, [], usage=usage), 0))
+    return tuple((after, event_of(plan, frame), tokens) for after, frame, tokens in events)
 
 
 def _delta(plan: Plan, text: str, sent: int) -> dict[str, Any]:

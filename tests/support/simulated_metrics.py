@@ -1,7 +1,7 @@
-"""What the server simulator publishes at ``/metrics``, in each server's dialect.
+"""The server simulator's ``/metrics``, in the dialect of each server.
 
-vLLM and SGLang write theirs with prometheus_client, so that is used here too. Metrics that nobody
-reads are among them, as they are in the real ones.
+vLLM and SGLang write their metrics with prometheus_client, so it is used here too. As on real
+servers, some of the metrics are read by nobody.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Tally:
     """A server's own counts.
 
     Attributes:
-        running, waiting: requests now.
+        running, waiting: current numbers of requests.
         kv_use: share of the KV cache in use.
-        preemptions, prompt_tokens, cached_tokens, generated_tokens: since it started;
-            ``prompt_tokens`` with those that are cached.
+        preemptions, prompt_tokens, cached_tokens, generated_tokens: totals since the server
+            started; ``prompt_tokens`` includes cached tokens.
     """
 
     running: int = 0
@@ -73,7 +73,7 @@ def _vllm(tally: Tally, registry: CollectorRegistry) -> None:
     to.counter("vllm:prompt_tokens", tally.prompt_tokens)
     to.counter("vllm:prompt_tokens_cached", tally.cached_tokens)
     to.counter("vllm:generation_tokens", tally.generated_tokens)
-    # Requests that wait are looked up at each step, and counted each time.
+    # vLLM looks up waiting requests at each step, and counts every lookup.
     to.counter("vllm:prefix_cache_queries", 30 * tally.prompt_tokens)
     to.counter("vllm:prefix_cache_hits", 30 * tally.cached_tokens)
     to.times("vllm:time_to_first_token_seconds")

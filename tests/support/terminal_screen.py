@@ -1,4 +1,4 @@
-"""What a terminal shows after all that was written to it, as far as these tests need it."""
+"""A minimal terminal emulator: the lines that a terminal shows after some output."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _TOKEN = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])|(.)", re.DOTALL)
 
 
 def screen(written: str, width: int = 80) -> list[str]:
-    """Return the lines of a terminal without a bottom.
+    """Return the lines that a terminal of unlimited height shows.
 
-    Knows carriage return, line feed, cursor up, erase in line, and colours; refuses all else.
+    Supports carriage return, line feed, cursor up, erase in line and colours, and nothing else.
     """
     rows: list[list[str]] = [[]]
     row = column = 0
@@ -24,7 +24,7 @@ def screen(written: str, width: int = 80) -> list[str]:
         elif text == "\r":
             column = 0
         elif text == "\n":
-            # The terminal's driver returns the carriage, too.
+            # The terminal's driver adds a carriage return.
             row, column = row + 1, 0
         elif text and text.isprintable():
             if column == width:

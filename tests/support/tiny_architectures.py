@@ -1,6 +1,6 @@
-"""Tiny models of other architectures than Llama: what generates differently, or not at all.
+"""Tiny models of architectures other than Llama, which generate differently or not at all.
 
-As in tiny_models: written once, random weights of a seed, a byte of text is a token.
+As in tiny_models: written once, random weights from a seed, one token per byte of text.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tiny_models import CHAT_TEMPLATE, CONTEXT, END, VOCABULARY, TinyModel, tiny
 
 _WIDTH, _HEAD, _INNER = 64, 32, 128
 _HEADS = _WIDTH // _HEAD
-#: Of a state space layer: its width, state, convolution and time step's rank.
+#: Sizes of a state space layer: width, state, convolution, and rank of the time step.
 _SSM, _STATE, _CONVOLUTION, _RANK = 2 * _WIDTH, 16, 4, 4
-#: Positions a layer with a sliding window looks back, its own one included.
+#: Positions that a layer with a sliding window looks back, its own included.
 WINDOW = 32
 
 
 def tiny_mamba(*, layers: int = 2, seed: int = 0, ends: bool = False) -> Path:
-    """Return a Mamba: it remembers a state, and no single token.
+    """Return a Mamba, which remembers a state instead of single tokens.
 
-    ``ends``: it says end of sequence every ten tokens or so, and not once in hundreds.
+    ``ends``: generate end of sequence every ten tokens or so, not once in hundreds.
     """
 
     def fill(model: TinyModel) -> None:
@@ -39,15 +39,15 @@ def tiny_mamba(*, layers: int = 2, seed: int = 0, ends: bool = False) -> Path:
 
 
 def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
-    """Return a Jamba: a hybrid, every second layer attention, the others Mamba."""
+    """Return a Jamba: a hybrid with attention in every second layer and Mamba in the others."""
     attention = [layer % 2 for layer in range(layers)]
 
     def fill(model: TinyModel) -> None:
-        _common(model, layers, caches=[_HEADS * here for here in attention])
+        _common(model, layers, caches=[_HEADS * attends for attends in attention])
         _ssm_keys(model)
-        for layer, here in enumerate(attention):
+        for layer, attends in enumerate(attention):
             model.norm(f"blk.{layer}.attn_norm", _WIDTH)
-            if here:
+            if attends:
                 _attention(model, f"blk.{layer}.attn")
             else:
                 _ssm(model, layer, norms=True)
@@ -57,22 +57,22 @@ def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
 
 
 def tiny_lfm2(*, layers: int = 4, seed: int = 0, window: bool = False) -> Path:
-    """Return an LFM2: a hybrid, every second layer attention, the others short convolutions.
+    """Return an LFM2: a hybrid of attention (every second layer) and short convolutions.
 
-    ``window``: the attention looks back ``WINDOW`` positions only.
+    ``window``: attention looks back only ``WINDOW`` positions.
     """
     attention = [layer % 2 for layer in range(layers)]
 
     def fill(model: TinyModel) -> None:
-        _common(model, layers, caches=[_HEADS * here for here in attention], output=False)
+        _common(model, layers, caches=[_HEADS * attends for attends in attention], output=False)
         model.writer.add_uint32("lfm2.shortconv.l_cache", 3)
         if window:
             model.writer.add_sliding_window(WINDOW)
         model.norm("token_embd_norm", _WIDTH)
-        for layer, here in enumerate(attention):
+        for layer, attends in enumerate(attention):
             block = f"blk.{layer}"
             model.norm(f"{block}.attn_norm", _WIDTH)
-            if here:
+            if attends:
                 _attention(model, f"{block}.attn")
                 model.norm(f"{block}.attn_q_norm", _HEAD)
                 model.norm(f"{block}.attn_k_norm", _HEAD)
@@ -86,7 +86,7 @@ def tiny_lfm2(*, layers: int = 4, seed: int = 0, window: bool = False) -> Path:
 
 
 def tiny_gemma(*, layers: int = 4, seed: int = 0) -> Path:
-    """Return a Gemma 3: every second layer looks back ``WINDOW`` positions only."""
+    """Return a Gemma 3: every second layer looks back only ``WINDOW`` positions."""
 
     def fill(model: TinyModel) -> None:
         _common(model, layers)
@@ -109,7 +109,7 @@ def tiny_gemma(*, layers: int = 4, seed: int = 0) -> Path:
 
 
 def tiny_bert(*, seed: int = 0) -> Path:
-    """Return a BERT: an encoder, which makes embeddings and no text."""
+    """Return a BERT: an encoder, which creates embeddings and no text."""
 
     def fill(model: TinyModel) -> None:
         _common(model, 1, output=False)
@@ -131,7 +131,7 @@ def tiny_bert(*, seed: int = 0) -> Path:
 
 
 def tiny_t5(*, encoder_only: bool = False, seed: int = 0) -> Path:
-    """Return a T5: an encoder reads the prompt, and, unless it is alone, a decoder writes."""
+    """Return a T5: an encoder that reads the prompt and, unless ``encoder_only``, a decoder."""
 
     def fill(model: TinyModel) -> None:
         _common(model, 1, output=False)
@@ -156,7 +156,7 @@ def tiny_t5(*, encoder_only: bool = False, seed: int = 0) -> Path:
 
 
 def tiny_two_way(*, seed: int = 0) -> Path:
-    """Return a Llama whose tokens look at later ones, too: an embedding model made of one."""
+    """Return a Llama without causal attention, as in an embedding model made from a Llama."""
 
     def fill(model: TinyModel) -> None:
         model.vocabulary(CHAT_TEMPLATE)
@@ -167,7 +167,7 @@ def tiny_two_way(*, seed: int = 0) -> Path:
 
 
 def tiny_without_vocabulary(*, seed: int = 0) -> Path:
-    """Return a Llama without a tokenizer: it knows numbers of tokens, and no text."""
+    """Return a Llama without a tokenizer: it knows token ids but no text."""
 
     def fill(model: TinyModel) -> None:
         model.writer.add_tokenizer_model("no_vocab")
@@ -178,7 +178,7 @@ def tiny_without_vocabulary(*, seed: int = 0) -> Path:
 
 
 def tiny_damaged(*, value: float = float("nan"), row: int | None = None) -> Path:
-    """Return a Llama with a weight that is no number, in a layer or in one token's output row."""
+    """Return a Llama with a broken weight (NaN by default), in a layer or a token's output row."""
 
     def fill(model: TinyModel) -> None:
         model.vocabulary(CHAT_TEMPLATE)
@@ -245,7 +245,7 @@ def _ssm(model: TinyModel, layer: int, *, norms: bool = False) -> None:
     model.matrix(f"{block}.ssm_x", _SSM, _RANK + 2 * _STATE)
     model.matrix(f"{block}.ssm_dt", _RANK, _SSM)
     model.values(f"{block}.ssm_dt.bias", model.random(_SSM))
-    # Negative: what is remembered decays.
+    # Negative, so that the state decays.
     model.values(f"{block}.ssm_a", -np.exp(model.random(_SSM, _STATE)))
     model.values(f"{block}.ssm_d", model.random(_SSM))
     model.matrix(f"{block}.ssm_out", _SSM, _WIDTH)

@@ -1,13 +1,13 @@
-"""Makes tiny real GGUF models: some hundred kilobytes, random weights, thousands of tokens/s.
+"""Tiny real GGUF models: a few hundred kilobytes, random weights, thousands of tokens/s.
 
     from tiny_models import tiny_llama
 
     model = tiny_llama(seed=1)  # a Path; the file is shared, so copy it before you change it
 
-A file is written once and kept in the temporary folder under a name that says what it was made
-of, so that tests, workers of pytest-xdist and later runs share it. The same arguments give the
-same bytes, and greedy decoding of the same prompt the same tokens. Every byte of a text is one
-token, after one for the beginning: ``prompt_tokens(text)``.
+A file is written once and kept in the temporary folder under a hash of what it was made of, so
+that tests, pytest-xdist workers and later runs share it. The same arguments give the same bytes,
+and greedy decoding of the same prompt gives the same tokens. A prompt has one token per byte of
+text, and one for the beginning: ``prompt_tokens(text)``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-#: Written into every model as the longest context it was trained for.
+#: Stated in every model as the longest context it was trained for.
 CONTEXT = 2048
 _SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 BOS, END = 1, 4
@@ -41,7 +41,7 @@ VOCABULARY = 512
 
 
 def prompt_tokens(text: str) -> int:
-    """Return the number of tokens of a prompt that names no special token."""
+    """Return the number of tokens of a prompt that contains no special token."""
     return 1 + len(text.encode())
 
 
@@ -58,12 +58,12 @@ def tiny_llama(
     """Return a model of the Llama architecture.
 
     Args:
-        seed: of the weights: another seed, another model that generates other tokens.
-        layers, width: its size; ``width`` is a multiple of 64.
-        quantization: of the matrices; norms are 32-bit floats.
-        chat_template: Jinja; None leaves it out.
-        shards: files it is split over, as gguf-split does it; the first one is returned.
-        name: of the file, and the model's own.
+        seed: seed of the weights; another seed gives a model that generates other tokens.
+        layers, width: the model's size; ``width`` is a multiple of 64.
+        quantization: type of the matrices; norms are 32-bit floats.
+        chat_template: a Jinja template; None leaves it out.
+        shards: number of files, split as by gguf-split; the first one is returned.
+        name: name of the file and of the model.
     """
 
     def fill(model: TinyModel) -> None:
@@ -75,7 +75,7 @@ def tiny_llama(
 
 
 def tiny_lora(*, seed: int = 0, width: int = 64, name: str = "tiny-lora") -> Path:
-    """Return an adapter for ``tiny_llama``: it changes the output matrix."""
+    """Return a LoRA adapter for ``tiny_llama`` that changes the output matrix."""
 
     def fill(model: TinyModel) -> None:
         writer, rank = model.writer, 4
@@ -97,21 +97,21 @@ def tiny_model(
     shards: int = 1,
     name: str = "tiny",
 ) -> Path:
-    """Return the (first) file of a model, written if no run has made it before.
+    """Return the (first) file of a model; write it if no earlier run has.
 
     Args:
-        recipe: what decides its content beside this module's source: ``architecture``, and
-            whatever ``fill`` takes.
-        fill: adds the metadata and tensors of the architecture.
-        seed, quantization: of its weights.
-        shards: files it is split over.
-        name: of the file, without ending.
+        recipe: what decides the content apart from this module's source: ``architecture``, and
+            whatever ``fill`` depends on.
+        fill: a function that adds the architecture's metadata and tensors.
+        seed, quantization: seed and type of the weights.
+        shards: number of files.
+        name: name of the file, without its extension.
     """
     made_of = json.dumps([recipe, seed, quantization, shards, name], sort_keys=True).encode()
     key = hashlib.sha256(Path(__file__).read_bytes() + made_of).hexdigest()[:16]
     folder = _cache() / key
     if not folder.exists():
-        # Another worker may be writing the same model: whoever is done first gives it its name.
+        # Another worker may be writing the same model; the first one done renames its folder.
         with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=folder.parent) as temporary:
             model = TinyModel(recipe["architecture"], seed, quantization, name)
             fill(model)
@@ -128,10 +128,10 @@ def _cache() -> Path:
 
 
 class TinyModel:
-    """A GGUF file that is being made, through the ``gguf`` package."""
+    """A GGUF file under construction, written by the ``gguf`` package."""
 
     def __init__(self, architecture: str, seed: int, quantization: Quantization, name: str) -> None:
-        # Both take a tenth of a second to import, which a model that is there need not cost.
+        # Importing these takes a tenth of a second, which an existing model need not cost.
         import gguf
         import numpy as np
 
@@ -144,14 +144,14 @@ class TinyModel:
         self.writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
 
     def vocabulary(self, template: str | None) -> None:
-        """Add a tokenizer that takes text apart into bytes, and speaks words, too."""
+        """Add a tokenizer that splits text into bytes, and also has tokens for words."""
         letters = [f"<0x{byte:02X}>" for byte in range(256)]
         words = ["▁", *(f"▁w{n}" for n in range(VOCABULARY - len(_SPECIAL) - len(letters) - 1))]
         writer = self.writer
         writer.add_tokenizer_model("llama")
         writer.add_token_list([*_SPECIAL, *letters, *words])
         writer.add_token_scores([0.0] * VOCABULARY)
-        # Of enum llama_token_type: unknown 2, control 3, byte 6, normal 1.
+        # Values of enum llama_token_type: unknown 2, control 3, byte 6, normal 1.
         writer.add_token_types([2, *[3] * (len(_SPECIAL) - 1), *[6] * 256, *[1] * len(words)])
         writer.add_vocab_size(VOCABULARY)
         writer.add_unk_token_id(0)
@@ -163,7 +163,7 @@ class TinyModel:
             writer.add_chat_template(template)
 
     def transformer(self, layers: int, width: int) -> None:
-        """Add a Llama: heads of 32, two of which share their keys and values."""
+        """Add a Llama with heads of width 32; every two heads share their keys and values."""
         heads, inner = width // 32, 2 * width
         writer = self.writer
         writer.add_context_length(CONTEXT)
@@ -188,7 +188,7 @@ class TinyModel:
             self.matrix(f"{block}.ffn_down", inner, width)
 
     def embedding(self, width: int) -> None:
-        """Add the input and the output matrix, and the norm before the latter."""
+        """Add the input and output matrices, and the norm before the output matrix."""
         self.matrix("token_embd", width, VOCABULARY, spread=1.0)
         self.norm("output_norm", width)
         self.matrix("output", width, VOCABULARY)
@@ -201,7 +201,7 @@ class TinyModel:
         spread: float | None = None,
         suffix: str = "weight",
     ) -> None:
-        """Add random weights; by default such that what comes out is as large as what goes in."""
+        """Add random weights; the default spread makes outputs about as large as inputs."""
         import gguf
 
         values = self._order.normal(0, spread or inputs**-0.5, (outputs, inputs))
@@ -209,7 +209,7 @@ class TinyModel:
         self._add(f"{name}.{suffix}", data, self._type)
 
     def norm(self, name: str, width: int) -> None:
-        """Add a norm's weights, near one."""
+        """Add a norm's weights, near 1."""
         self.values(f"{name}.weight", 1 + self._order.normal(0, 0.1, width))
 
     def values(self, name: str, values: np.ndarray) -> None:
@@ -217,11 +217,11 @@ class TinyModel:
         self._add(name, values.astype("float32"), None)
 
     def random(self, *shape: int) -> np.ndarray:
-        """Return normal random numbers, a tenth in size."""
+        """Return normal random numbers with a standard deviation of 0.1."""
         return self._order.normal(0, 0.1, shape)
 
     def spoil(self, name: str, place: int, value: float) -> None:
-        """Put a value into a tensor that was added, in this row (or place, of a vector)."""
+        """Overwrite a row (of a vector: an element) of an added tensor with a value."""
         data = next(data for added, data, _ in self._tensors if added == name)
         data[place] = value
 
@@ -229,9 +229,9 @@ class TinyModel:
         self._tensors.append((name, data, kind))
 
     def write(self, file: Path, shards: int = 1) -> None:
-        """Write it all, ``file`` or, of several shards, files that are named after it."""
+        """Write the model to ``file``, or several shards to files named after it."""
         writer = self.writer
-        # The package splits by a number of tensors, and as they are added.
+        # The package splits by number of tensors, while they are added.
         writer.split_max_tensors = -(-len(self._tensors) // shards) if shards > 1 else 0
         for name, data, kind in self._tensors:
             writer.add_tensor(name, data, raw_dtype=kind)

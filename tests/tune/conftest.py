@@ -22,15 +22,15 @@ from pytest_llmperf.tune.run import TuneRun
 from pytest_llmperf.tune.search import Quality
 
 PROMPT = "A question about caches. " * 12
-#: One process follows the other, which with such a model is the fastest way.
+#: Processes run one after the other, which is the fastest way with such a small model.
 QUICK = {"processes": 2, "max_pairs": 8, "iterations": 3, "warmup_max": 2, "turns": "processes"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to search in, on a machine that nobody else seems to use.
+    """Return an empty folder for searches, with the checks for other load switched off.
 
-    Searches inside this process run here: pytester would unload parts of Optuna after the test.
+    Searches in this process use it, as pytester would unload parts of Optuna after the test.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tune(folder: Path) -> Tune:
-    """Run a search in the folder."""
+    """Return a function that runs a search in the folder."""
 
     def run(
         section: dict[str, Any],
@@ -85,7 +85,7 @@ def tune(folder: Path) -> Tune:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with one test, for commands in processes of their own."""
+    """Return a project with one test, for commands that run in their own process."""
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
     for name, value in OUR_PLUGIN_ALONE.items():

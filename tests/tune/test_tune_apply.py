@@ -33,8 +33,8 @@ def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
     file = project.path / "config.yaml"
     old = file.read_text()
     arguments = ["--phase", "1", "--summary", "--json", "out.json", "--", "-k", "short"]
-    found = project.run(*COMMAND, *arguments, timeout=150)
-    assert found.ret == 0
+    result = project.run(*COMMAND, *arguments, timeout=150)
+    assert result.ret == 0
     assert file.read_text() == old
     summary = (project.path / SUMMARY).read_text()
     assert summary.startswith("# Benchmark results\n\n**Improved: first token")
@@ -43,22 +43,22 @@ def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
     assert written["schema"] == "llmperf-tune/1"
     assert written["command"] == "llmperf tune --phase 1 -- -k short"
     assert written["winner"]["changed"] == {"n_batch": 512}
-    # The commands that the text names do what it says.
-    apply, *exports = (line.strip() for line in found.outlines if line.startswith("  llmperf "))
+    # The commands in the printed text do what it says.
+    apply, *exports = (line.strip() for line in result.outlines if line.startswith("  llmperf "))
     programs = ("llama-server", "ollama", "python")
-    assert exports == [f"llmperf export {one} --set llm.n_batch=512" for one in programs]
-    exported = [project.run(*COMMAND[:-1], *shlex.split(one)[1:], timeout=60) for one in exports]
-    for part, one in zip(("-b 512", "num_batch 512", "n_batch=512,"), exported, strict=True):
-        assert part in one.stdout.str()
+    assert exports == [f"llmperf export {program} --set llm.n_batch=512" for program in programs]
+    exported = [project.run(*COMMAND[:-1], *shlex.split(line)[1:], timeout=60) for line in exports]
+    for part, run in zip(("-b 512", "num_batch 512", "n_batch=512,"), exported, strict=True):
+        assert part in run.stdout.str()
     assert apply == "llmperf tune --phase 1 --apply -- -k short"
     applied = project.run(*COMMAND[:-1], *shlex.split(apply)[1:], timeout=60)
     assert applied.ret == 0
     assert "nothing is measured again" in applied.stderr.str()
     assert "collected" not in applied.stdout.str()
     applied.stdout.fnmatch_lines(["-  n_batch: 1", "+  n_batch: 512", "settings written to *"])
-    # What they print stands below the diff, with the whole path of the model.
-    for one in exported:
-        assert one.stdout.str().strip() in applied.stdout.str()
+    # Their output is printed below the diff, with the full path of the model.
+    for run in exported:
+        assert run.stdout.str().strip() in applied.stdout.str()
     assert file.read_text() == old.replace("n_batch: 1\n", "n_batch: 512\n")
     (backup,) = _backups(project.path)
     assert backup.read_text() == old
@@ -102,7 +102,7 @@ def test_an_interrupted_search_is_written_down_and_applies_nothing(
     old = (folder / "config.yaml").read_bytes()
     command = [*COMMAND, *what, "--apply", "--summary", "--json", "out.json"]
     with subprocess.Popen(
-        # One stream: without --prompt the search is pytest's, which prints on its own.
+        # One stream: without --prompt pytest runs the search and prints by itself.
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -150,13 +150,13 @@ def test_what_can_not_be_written_is_said_before_the_search(
 def test_the_command_repeats_the_search_and_in_a_document_has_no_secrets() -> None:
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
-    given = [
+    words = [
         *("tune", "--prompt", "two words", "--max-tokens", "4", "--config", "a b.yaml"),
         *("--set", "llm.extra.key=secret", "--set", "tune.budget=5m", "--budget", "90s"),
         *("--phase", "1", "--study", "mine", "--storage", "postgresql://me:hunter2@db/optuna"),
         *("--apply", "--summary", "--", "-k", "a or b"),
     ]
-    arguments = parser.parse_args(given)
+    arguments = parser.parse_args(words)
     shown = public_command(arguments)
     assert shown == (
         "llmperf tune --prompt 'two words' --max-tokens 4 --config 'a b.yaml' "

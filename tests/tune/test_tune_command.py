@@ -17,7 +17,7 @@ from tune_projects import COMMAND, configure
 def test_the_projects_tests_are_the_workload(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With every plugin that is installed, as a user has them.
+    # With all installed plugins, as for a user.
     for name in OUR_PLUGIN_ALONE:
         monkeypatch.delenv(name)
     configure(project.path, {"n_batch": [1, 512]}, n_batch=1)
@@ -61,8 +61,8 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
     assert message in result.stderr.str()
 
 
-#: Lines after which a search is killed: it looks at today's configuration, it measures a point, it
-#: proves the gain of the best one.
+#: Lines after which a search is killed: while it looks at today's configuration, measures a point
+#: and proves the gain of the best point.
 MOMENTS = ("searching ", "point 2 ", "now fresh pairs")
 
 
@@ -78,7 +78,7 @@ def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytes
             command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=project.path
         ) as search:
             lines = _until(search, moment)
-            time.sleep(0.3)  # what comes next is on its way
+            time.sleep(0.3)  # the next step has begun
             os.kill(search.pid, signal.SIGKILL)
         assert _known(lines) == len(finished)
         finished |= {line.split()[2] for line in lines if line.startswith("llmperf: point ")}
@@ -87,8 +87,8 @@ def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytes
     assert result.ret == 0
     assert _known(result.errlines) == len(finished)
     written = json.loads((project.path / "out.json").read_text())
-    assert {str(one["number"]) for one in written["points"]} >= finished
-    settings = [json.dumps(one["settings"], sort_keys=True) for one in written["points"]]
+    assert {str(point["number"]) for point in written["points"]} >= finished
+    settings = [json.dumps(point["settings"], sort_keys=True) for point in written["points"]]
     assert len(settings) == len({*settings})
     assert written["confirmed"] is not None
 
@@ -104,7 +104,7 @@ def _until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 
 def _known(lines: list[str]) -> int:
-    """Return the number of points that a search found in its study."""
+    """Return the number of points that were in the study when the search started."""
     (line,) = (line for line in lines if "searching " in line)
-    found = re.search(r"going on after (\d+) points", line)
-    return int(found[1]) if found is not None else 0
+    match = re.search(r"going on after (\d+) points", line)
+    return int(match[1]) if match is not None else 0

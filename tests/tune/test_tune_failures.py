@@ -1,4 +1,4 @@
-"""Candidates that end their engine: each is a point with its reason, and the search goes on."""
+"""Candidates whose engine fails become points with a reason, and the search goes on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_llmperf.machine.free_memory import free_memory
 from pytest_llmperf.tune.request import TuneRequest
 
 GIB = 1 << 30
-#: llama.cpp stops itself (GGML_ASSERT) when it computes with it.
+#: llama.cpp aborts (GGML_ASSERT) when it computes with this value.
 FATAL = {"llama.attention.layer_norm_rms_epsilon": -1.0}
 
 
@@ -28,7 +28,7 @@ def test_a_candidate_that_crashes_is_a_point_and_the_next_one_is_measured(
     crashed, *others = result.points
     assert (crashed.settings, crashed.outcome) == ({"extra.kv_overrides": FATAL}, "failed")
     assert crashed.reason == "the engine's process was ended by SIGABRT while generating"
-    outcomes = {one.outcome for one in others if "extra.kv_overrides" not in one.settings}
+    outcomes = {point.outcome for point in others if "extra.kv_overrides" not in point.settings}
     assert outcomes <= {"measured", "lost"}
     assert outcomes
 
@@ -39,16 +39,16 @@ def test_a_candidate_without_memory_is_a_point_and_the_next_one_is_measured(
 ) -> None:
     if free_memory() < 3 * GIB:
         pytest.skip("needs 3 GiB of free memory, which the estimate takes for enough")
-    # Every engine's process gets 2 GiB at most; a library of threads would take some of it.
+    # Each engine process gets 2 GiB at most, and the threads of OpenBLAS would use some of it.
     limits = f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({2 * GIB}, {2 * GIB}))\n"
     (tmp_path / "sitecustomize.py").write_text(limits)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    # It is all the same who wins a race.
+    # Which side wins a race does not matter here.
     monkeypatch.setattr("pytest_llmperf.tune.race.MAX_PAIRS", 1)
     settings: dict[str, Any] = {"flash_attn": True, "n_batch": 8, "n_ubatch": 8}
     result = tune(
-        # A token takes 2 KiB of the cache.
+        # Each token takes 2 KiB of the KV cache.
         {"space": {"n_ctx": [512, 1 << 20], "use_mmap": [True, False]}},
         request=TuneRequest(phases=(1,)),
         model_path=str(tiny_llama(width=512, name="wide-llama")),
@@ -57,6 +57,6 @@ def test_a_candidate_without_memory_is_a_point_and_the_next_one_is_measured(
     first, *others = result.points
     assert (first.settings, first.outcome) == ({"n_ctx": 1 << 20}, "does not fit")
     assert first.reason == "it does not fit in system memory (a buffer of 2.0 GiB)"
-    outcomes = {one.outcome for one in others if "n_ctx" not in one.settings}
+    outcomes = {point.outcome for point in others if "n_ctx" not in point.settings}
     assert outcomes <= {"measured", "lost"}
     assert outcomes

@@ -1,4 +1,4 @@
-"""What fits into memory is known before a load, from the model's header."""
+"""Memory needs estimated from the model's header, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_estimate_is_what_the_engine_reports(
     client = EngineClient.start(LaunchSpec("llama_cpp", settings))
     client.close()
     assert client.info.gpu is not None
-    (cpu,) = [one for one in client.info.gpu.devices if one.is_host]
+    (cpu,) = [device for device in client.info.gpu.devices if device.is_host]
     need = shape.need(settings)
     assert need.cache == pytest.approx(cpu.kv_bytes, rel=0.01)
     assert cpu.compute_bytes <= 1.5 * need.compute

@@ -1,4 +1,4 @@
-"""The levels of points on one scale, and the front of those that no other one beats."""
+"""Levels of points on one scale, and the Pareto front: the points that no other point beats."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def change(metric: str, against: float, effect: float | None) -> MetricChange:
 
 
 def test_a_rejected_point_is_no_trade_off() -> None:
-    """It breaks a bound, however fast it is, and hides no point that keeps it."""
+    """However fast it is, it breaks a bound, and it must not hide a point that keeps the bound."""
     rejected = replace(point(1, levels(tokens_per_sec=99.0, first_token=0.1)), outcome="rejected")
     kept = point(2, levels(tokens_per_sec=82.0, first_token=0.6))
-    found, metrics = front([rejected, kept], levels(tokens_per_sec=80.0, first_token=0.5))
-    assert found == (0, 2)
+    numbers, metrics = front([rejected, kept], levels(tokens_per_sec=80.0, first_token=0.5))
+    assert numbers == (0, 2)
     assert metrics == ("tokens_per_sec", "first_token")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "out of time"])
 def test_a_point_whose_race_was_not_decided_is_no_trade_off(outcome: Outcome) -> None:
-    """Only its memory is known, of which it needs the least."""
+    """Only its memory use is known, and that is the lowest."""
     undecided = replace(point(1, levels(peak_memory=1e9)), outcome=outcome)
     slower = replace(point(2, levels(tokens_per_sec=50.0, peak_memory=2e9)), outcome="lost")
-    found, metrics = front([undecided, slower], levels(tokens_per_sec=80.0, peak_memory=3e9))
-    assert found == (0, 2)
+    numbers, metrics = front([undecided, slower], levels(tokens_per_sec=80.0, peak_memory=3e9))
+    assert numbers == (0, 2)
     assert metrics == ("tokens_per_sec", "peak_memory")
 
 
@@ -48,18 +48,18 @@ def test_a_point_that_saves_energy_is_a_trade_off() -> None:
     today = levels(tokens_per_sec=80.0, energy_per_token=4.0)
     faster = point(1, levels(tokens_per_sec=90.0, energy_per_token=5.0))
     saving = point(2, levels(tokens_per_sec=70.0, energy_per_token=3.0))
-    found, metrics = front([faster, saving], today)
-    assert found == (0, 1, 2)
+    numbers, metrics = front([faster, saving], today)
+    assert numbers == (0, 1, 2)
     assert metrics == ("tokens_per_sec", "energy_per_token")
 
 
 def test_a_point_without_a_metric_neither_hides_the_metric_nor_beats_one_that_has_it() -> None:
     today = levels(tokens_per_sec=80.0, energy_per_token=4.0)
-    # Its first look decided: faster than all others, and its energy is not known.
+    # Decided by its first look: faster than all others, but its energy use is unknown.
     looked = point(1, levels(tokens_per_sec=200.0))
     saving = point(2, levels(tokens_per_sec=70.0, energy_per_token=3.0))
-    found, metrics = front([looked, saving], today)
-    assert found == (0, 1, 2)
+    numbers, metrics = front([looked, saving], today)
+    assert numbers == (0, 1, 2)
     assert metrics == ("tokens_per_sec", "energy_per_token")
 
 
@@ -86,8 +86,8 @@ def test_levels_follow_the_changes_from_the_base() -> None:
         change("first_token", 0.5, 0.1),
         change("gpu_memory", 1e9, None),
     ]
-    found = changed_levels(base, changes)
-    assert [(one.metric, one.value) for one in found] == [
+    after = changed_levels(base, changes)
+    assert [(level.metric, level.value) for level in after] == [
         ("tokens_per_sec", pytest.approx(160.0)),
         ("energy_per_token", pytest.approx(2.0)),
     ]

@@ -1,4 +1,4 @@
-"""In how few points a search finds the best of a space, on a machine that is a formula."""
+"""How few points a search needs to find the best settings, on a machine that is a formula."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PHASES: tuple[Phase, ...] = (1, 2, 3)
 
 
 def seconds(whole: dict[str, Any]) -> float:
-    """Decode and prefill, of which quantized values speed up one with flash attention alone."""
+    """Return the seconds of decode and prefill; quantized V and flash attention speed up decode."""
     threads = {1: 1.8, 2: 1.0, 4: 3.0, 8: 10.0}
     batch = 1.0 + 0.3 * (math.log2(512) - math.log2(min(whole["n_batch"], 512)))
     decode = threads[whole["n_threads"]] * (1.0 - 0.03 * whole["flash_attn"])
@@ -60,8 +60,8 @@ def test_the_best_of_a_grid_is_found_in_a_quarter_of_its_points(tmp_path: Path, 
     for phase in PHASES:
         while (asked := queue.start(phase)) is not None:
             best = Tried(SPACE, study.points()).best
-            known = seconds(Tried(SPACE, study.points()).best_whole)
-            effect = math.log(seconds(dict(asked.whole)) / known)
+            best_seconds = seconds(Tried(SPACE, study.points()).best_whole)
+            effect = math.log(seconds(dict(asked.whole)) / best_seconds)
             point = Point(
                 asked.number,
                 phase,
@@ -75,7 +75,7 @@ def test_the_best_of_a_grid_is_found_in_a_quarter_of_its_points(tmp_path: Path, 
             study.finish(asked, point)
     keys = [*SPACE.choices]
     grid = [dict(zip(keys, row, strict=True)) for row in product(*SPACE.choices.values())]
-    fitting = [one for one in grid if SPACE.repaired(one) == one]
-    found = Tried(SPACE, study.points()).best_whole
-    assert min(map(seconds, fitting)) / seconds(found) >= 0.98
+    fitting = [settings for settings in grid if SPACE.repaired(settings) == settings]
+    winner = Tried(SPACE, study.points()).best_whole
+    assert min(map(seconds, fitting)) / seconds(winner) >= 0.98
     assert len(study.points()) <= len(fitting) / 4

@@ -26,8 +26,8 @@ from pytest_llmperf.tune.study import Study
 
 #: The server refuses to run as root; Debian's package has this user for it.
 USER = "postgres"
-#: llmperf with points that take a moment, and turns of the device that the one who waits for it
-#: notices: which points a search takes is the matter here, not what it finds of them.
+#: llmperf with races of one pair and quick polling of the device lock, so that searches take turns
+#: often: the test is about which points a search takes, not about their results.
 LLMPERF = """
 import sys
 from pytest_llmperf.cli import main
@@ -41,11 +41,11 @@ sys.exit(main())
 
 
 def programs() -> Path | None:
-    """The folder of the server's programs: Debian keeps them off the path."""
-    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    """Return the folder of the server's programs; Debian keeps them off the PATH."""
+    installed = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     on_path = shutil.which("initdb")
-    folders = [*found, *([Path(on_path).parent] if on_path else [])]
-    return next((one for one in folders if (one / "initdb").exists()), None)
+    folders = [*installed, *([Path(on_path).parent] if on_path else [])]
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def url() -> Iterator[str]:
 
 
 def _wait_for(port: int) -> None:
-    """Wait until the server takes sessions: it listens a moment earlier."""
+    """Wait until the server accepts sessions; it listens a moment earlier."""
     import psycopg2
 
     until = time.monotonic() + 30
@@ -102,18 +102,18 @@ def opened(url: str, **identity: Any) -> Study:
 
 
 def test_two_workers_share_a_study_in_postgresql(url: str) -> None:
-    one, other = opened(url), opened(url)
-    asked = one.ask(whole(n_batch=128), 1)
-    assert other.running() == [{**TODAY, "n_batch": 128}]
-    one.finish(asked, measured(asked.number, {"n_batch": 128}))
-    assert [point.settings for point in other.points()] == [{"n_batch": 128}]
-    # What this process left behind is proposed again.
-    other.ask(whole(flash_attn=True), 1)
-    assert one.recover() == 1
-    left = one.ask_left_behind(1)
+    first, second = opened(url), opened(url)
+    asked = first.ask(whole(n_batch=128), 1)
+    assert second.running() == [{**TODAY, "n_batch": 128}]
+    first.finish(asked, measured(asked.number, {"n_batch": 128}))
+    assert [point.settings for point in second.points()] == [{"n_batch": 128}]
+    # A point that this process left unfinished is proposed again.
+    second.ask(whole(flash_attn=True), 1)
+    assert first.recover() == 1
+    left = first.ask_left_behind(1)
     assert left is not None
     assert left.whole == {**TODAY, "flash_attn": True}
-    assert one.storage == url
+    assert first.storage == url
 
 
 def finished(output: Path) -> set[int]:
@@ -126,13 +126,13 @@ def stored_points(url: str, study: str) -> dict[int, Any]:
     import optuna
 
     trials = optuna.load_study(study_name=study, storage=url).trials
-    return {one.number + 1: one.user_attrs["point"] for one in trials if "point" in one.user_attrs}
+    return {t.number + 1: t.user_attrs["point"] for t in trials if "point" in t.user_attrs}
 
 
 def test_two_searches_at_once_divide_the_points_of_a_study(
     url: str, project: pytest.Pytester
 ) -> None:
-    # Small steps of a small model: no point takes long.
+    # A small model and small steps, so that no point takes long.
     space = {
         "n_batch": [64, 128, 256, 512],
         "n_ubatch": [64, 128, 256, 512],
@@ -163,11 +163,11 @@ def test_two_searches_at_once_divide_the_points_of_a_study(
             search.send_signal(signal.SIGINT)
         for search in searches:
             search.wait(60)
-    one, other = map(finished, outputs)
-    assert one, outputs[0].read_text()
-    assert other, outputs[1].read_text()
-    assert not one & other
-    kept = stored_points(url, "divided")
-    assert kept.keys() >= one | other
-    settings = [json.dumps(point["settings"], sort_keys=True) for point in kept.values()]
+    first, second = map(finished, outputs)
+    assert first, outputs[0].read_text()
+    assert second, outputs[1].read_text()
+    assert not first & second
+    points = stored_points(url, "divided")
+    assert points.keys() >= first | second
+    settings = [json.dumps(point["settings"], sort_keys=True) for point in points.values()]
     assert len(settings) == len({*settings})

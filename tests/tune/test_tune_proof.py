@@ -1,4 +1,4 @@
-"""What the final comparison concludes: whether the winner is to be used, and at what cost."""
+"""The conclusion of the final comparison: whether to use the winner, and at what cost."""
 
 from __future__ import annotations
 

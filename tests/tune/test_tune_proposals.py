@@ -1,4 +1,4 @@
-"""What is proposed next follows from the points of the study."""
+"""Proposals for the next point, derived from the points of a study."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def point(number: int, settings: dict[str, Any], *, took_over: bool = False, **m
 
 
 def changed(tried: Tried, suggested: Any = CAUSES) -> list[dict[str, Any]]:
-    found = propose.informed(tried, suggested)
-    return [SPACE.changed(one.whole) for one in found]
+    proposals = propose.informed(tried, suggested)
+    return [SPACE.changed(proposal.whole) for proposal in proposals]
 
 
 def test_all_causes_together_come_first_then_each_by_itself() -> None:
@@ -69,9 +69,9 @@ def test_a_single_change_that_brought_nothing_is_not_repeated_from_another_point
         point(2, {"n_threads": 2, "flash_attn": True}, against=1),
         point(3, {"n_threads": 2, "n_batch": 128}, took_over=True, against=1),
     ]
-    found = changed(Tried(SPACE, points), [])
-    assert {"n_threads": 2, "n_batch": 128, "flash_attn": True} not in found
-    assert {"n_threads": 2, "n_batch": 512} in found
+    proposed = changed(Tried(SPACE, points), [])
+    assert {"n_threads": 2, "n_batch": 128, "flash_attn": True} not in proposed
+    assert {"n_threads": 2, "n_batch": 512} in proposed
 
 
 def test_the_best_point_is_the_one_with_the_lowest_score() -> None:
@@ -97,12 +97,12 @@ def test_of_points_of_several_workers_one_that_keeps_every_limit_is_the_best() -
     ]
     metric = get_metric("first_token")
     limit = Objective((Goal("t", metric, 0.3, metric),))
-    found = [Tried(SPACE, points, objective=one).best for one in (limit, Objective())]
-    assert [one.number for one in found if one is not None] == [2, 1]
+    winners = [Tried(SPACE, points, objective=objective).best for objective in (limit, Objective())]
+    assert [winner.number for winner in winners if winner is not None] == [2, 1]
 
 
 def test_what_took_over_from_the_best_point_is_better_than_that() -> None:
-    """Its own race decided, not scores that are sums over several races."""
+    """Its own race decides, not the scores, which are sums over several races."""
     points = [
         point(1, {"n_threads": 2}, took_over=True, score=-0.9),
         point(2, {"n_batch": 512}, took_over=True, score=-0.8, against=1),
@@ -120,15 +120,15 @@ def test_points_in_vain_are_counted_since_the_last_improvement() -> None:
 def test_a_small_space_is_exhausted() -> None:
     numbers = count(1)
     points: list[Point] = []
-    while (found := propose.any_untried(Tried(SPACE, points), seed=1)) is not None:
-        points.append(point(next(numbers), SPACE.changed(found.whole)))
-    # Eight threads are more than the CPUs, but for today's configuration itself.
+    while (proposal := propose.any_untried(Tried(SPACE, points), seed=1)) is not None:
+        points.append(point(next(numbers), SPACE.changed(proposal.whole)))
+    # Eight threads are more than the CPUs; only today's configuration may have them.
     assert len(points) == 2 * 3 * 2
     assert next(propose.informed(Tried(SPACE, points), CAUSES), None) is None
 
 
 def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -> None:
-    # The change is what rejected points have that were measured: one over max_memory is not.
+    # Only measured points have a change; point 3, over max_memory, was rejected unmeasured.
     over = (MetricChange("end_to_end", 1.0, 2.0, -0.5),)
     points = [
         point(1, {"n_batch": 128, "flash_attn": True}, outcome="rejected", metrics=over),
@@ -136,15 +136,15 @@ def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -
         point(3, {"n_threads": 2}, outcome="rejected"),
     ]
     tried = Tried(SPACE, points)
-    found = tried.over_bound({"n_threads": 2, "flash_attn": True})
-    assert found is not None
-    assert found.number == 1
-    # Of n_batch and n_threads answers do not differ.
+    rejected = tried.over_bound({"n_threads": 2, "flash_attn": True})
+    assert rejected is not None
+    assert rejected.number == 1
+    # Answers do not depend on n_batch and n_threads.
     assert tried.over_bound({"n_threads": 2, "n_batch": 512}) is None
-    assert not any(one.get("flash_attn") for one in changed(tried))
+    assert not any(settings.get("flash_attn") for settings in changed(tried))
     assert not tried.is_new(SPACE.whole({"n_threads": 2, "flash_attn": True}))
     assert tried.is_new(SPACE.whole({"n_threads": 2, "n_batch": 512}))
-    # Two settings that are over it together may keep it by themselves.
+    # Two settings that exceed the bound together may each keep it alone.
     both = point(1, {"flash_attn": True, "model_path": "a"}, outcome="rejected", metrics=over)
     assert Tried(SPACE, [both]).over_bound({"model_path": "a"}) is None
 
@@ -155,17 +155,17 @@ def test_half_way_to_a_value_that_made_no_difference_is_not_tried() -> None:
     slower = point(3, {"n_threads": 2, "n_batch": 32}, against=1, outcome="lost")
 
     def values(*points: Point) -> list[int]:
-        return [one.whole["n_batch"] for one in propose.neighbours(Tried(SPACE, points))]
+        return [proposal.whole["n_batch"] for proposal in propose.neighbours(Tried(SPACE, points))]
 
     assert values(best) == [64, 256]
     assert values(best, even, slower) == [64]
-    # Nothing is known of what had no time.
+    # A point that ran out of time tells nothing.
     assert values(best, replace(even, outcome="out of time")) == [64, 256]
 
 
 def test_a_model_is_tried_once_with_the_best_settings() -> None:
     tried = Tried(SPACE, [point(1, {"n_threads": 2}, took_over=True)])
-    (found,) = propose.models(tried, ["other.gguf"])
-    assert SPACE.changed(found.whole) == {"n_threads": 2, "model_path": "other.gguf"}
-    again = Tried(SPACE, [*tried.points, point(2, SPACE.changed(found.whole))])
+    (proposal,) = propose.models(tried, ["other.gguf"])
+    assert SPACE.changed(proposal.whole) == {"n_threads": 2, "model_path": "other.gguf"}
+    again = Tried(SPACE, [*tried.points, point(2, SPACE.changed(proposal.whole))])
     assert [*propose.models(again, ["other.gguf"])] == []

@@ -1,4 +1,4 @@
-"""When a race is decided, and what it is about."""
+"""When a race is decided, and the objective that decides it."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def between(objective: Objective, base: dict[str, float], **now: float) -> float
         (("t", name)): get_metric(name).badness(value) for name, value in {**base, **now}.items()
     }
     before = {("t", name): get_metric(name).badness(value) for name, value in base.items()}
-    found = objective.between(logs, before)
-    assert found is not None
-    return found
+    difference = objective.between(logs, before)
+    assert difference is not None
+    return difference
 
 
 def test_without_limits_it_is_the_change_itself() -> None:
@@ -78,7 +78,7 @@ def test_a_missed_limit_counts_more_than_one_that_is_kept() -> None:
 
 def test_a_limit_that_would_be_missed_counts_as_one() -> None:
     objective = Objective((goal("end_to_end", 1.0), goal("first_token", 1.0)))
-    # A tenth more than the one gains is lost where the other's limit is passed.
+    # End to end gains 10%, but first token ends 30% over its limit.
     assert (
         between(
             objective, {"end_to_end": 2.0, "first_token": 0.99}, end_to_end=1.8, first_token=1.3
@@ -90,7 +90,7 @@ def test_a_limit_that_would_be_missed_counts_as_one() -> None:
 def test_what_keeps_every_limit_is_better_than_what_gains_more_and_misses_one() -> None:
     objective = Objective((goal("end_to_end", 1.0), goal("first_token", 1.0)))
     kept = {"end_to_end": 0.98, "first_token": 0.98}
-    # A twentieth too late, and ten times as fast in the other.
+    # First token is 5% over its limit, but end to end is ten times as fast.
     missed = {"end_to_end": 0.1, "first_token": 1.05}
     assert between(objective, kept, **missed) > 0
     assert between(objective, missed, **kept) < 0

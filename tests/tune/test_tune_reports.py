@@ -60,7 +60,7 @@ HOSTILE = "a|b `c` <img src=x> [d](e) *f* _g_ &amp; ![h](i)\x1b[31m\nj"
 
 
 def test_no_value_is_taken_for_markdown_or_html() -> None:
-    found = result(
+    hostile = result(
         machine=HOSTILE, model=HOSTILE, engine=HOSTILE, conclusion=HOSTILE, notes=(HOSTILE,),
         workload=(HOSTILE, HOSTILE), study=HOSTILE,
         points=(
@@ -68,7 +68,7 @@ def test_no_value_is_taken_for_markdown_or_html() -> None:
             Point(2, 1, {"chat_format": HOSTILE}, "lost", HOSTILE),
         ),
     )  # fmt: skip
-    text = _summary(found)
+    text = _summary(hostile)
     assert "\x1b" not in text
     outside = "\n".join(line for line in text.splitlines() if "`" not in line)
     for dangerous in ("<img", " `c`", " *f*", " _g_", "[d](", "&amp;", "a|b"):
@@ -83,20 +83,20 @@ def test_no_value_is_taken_for_markdown_or_html() -> None:
     )
     assert escape("1. a") == "1\\. a"
     assert code("a ``b`` | c", cell=True) == "``` a ``b`` \\| c ```"
-    assert "Machine `` a|b `c` " in text  # no cell: nothing to escape
+    assert "Machine `` a|b `c` " in text  # not a table cell: nothing to escape
     # The YAML block ends where it should.
-    fenced = replace(found.before, changed={"chat_format": "```"})
-    assert '````yaml\nllm:\n  chat_format: "```"\n````' in _summary(replace(found, winner=fenced))
+    fenced = replace(hostile.before, changed={"chat_format": "```"})
+    assert '````yaml\nllm:\n  chat_format: "```"\n````' in _summary(replace(hostile, winner=fenced))
 
 
 def test_memory_has_a_unit_in_every_report() -> None:
     memory = Level("peak_memory", 1.5 * 2**30, TEST)
-    found = result()
-    points = tuple(replace(one, levels=(*one.levels, memory)) for one in found.points)
-    before = replace(found.before, levels=(*found.before.levels, memory))
-    metrics = (*found.pareto_metrics, "peak_memory")
-    found = replace(found, points=points, before=before, pareto_metrics=metrics)
-    for text in (_summary(found), "\n".join(render(found, 200))):
+    outcome = result()
+    points = tuple(replace(point, levels=(*point.levels, memory)) for point in outcome.points)
+    before = replace(outcome.before, levels=(*outcome.before.levels, memory))
+    metrics = (*outcome.pareto_metrics, "peak_memory")
+    outcome = replace(outcome, points=points, before=before, pareto_metrics=metrics)
+    for text in (_summary(outcome), "\n".join(render(outcome, 200))):
         assert "peak memory" in text
         assert "1.5 GiB" in text
         assert "peak_memory" not in text
@@ -110,17 +110,17 @@ def test_columns_are_as_wide_as_their_cells() -> None:
 
 def test_private_arguments_and_passwords_stay_out() -> None:
     changed = {"extra.rope_freq_base": 1e6}
-    found = result()
-    assert found.winner is not None
-    found = replace(
-        found,
-        winner=replace(found.winner, changed=changed),
+    outcome = result()
+    assert outcome.winner is not None
+    outcome = replace(
+        outcome,
+        winner=replace(outcome.winner, changed=changed),
         points=(Point(1, 1, changed, "measured", took_over=True),),
     )
     texts = [
-        _summary(found),
-        "\n".join(render(found)),
-        json.dumps(as_json(found, date="2026-11-28")),
+        _summary(outcome),
+        "\n".join(render(outcome)),
+        json.dumps(as_json(outcome, date="2026-11-28")),
     ]
     for text in texts:
         assert "secret" not in text
@@ -132,8 +132,8 @@ def test_private_arguments_and_passwords_stay_out() -> None:
 
 def test_the_terminals_text_fits() -> None:
     for width in (80, 60):
-        for found in (result(), nothing_found(), result(interrupted=True)):
-            lines = render(found, width)
+        for outcome in (result(), nothing_found(), result(interrupted=True)):
+            lines = render(outcome, width)
             assert [line for line in lines if display_width(line) > width] == []
     text = "\n".join(render(result(), 80))
     for part in (
@@ -148,18 +148,18 @@ def test_the_terminals_text_fits() -> None:
 
 
 def test_json_holds_the_whole_result() -> None:
-    found = as_json(result(), date="2026-11-28", command=COMMAND)
-    text = json.dumps(found, allow_nan=False)
-    assert json.loads(text) == found
-    assert found["schema"] == "llmperf-tune/1"
-    assert found["improved"] is True
-    assert found["winner"]["changed"] == {"n_batch": 512, "flash_attn": True, "type_k": "q8_0"}
-    assert found["winner"]["settings"]["extra_sha256"].keys() == {"api_key", "rope_freq_base"}
-    assert [point["outcome"] for point in found["points"]] == [
+    data = as_json(result(), date="2026-11-28", command=COMMAND)
+    text = json.dumps(data, allow_nan=False)
+    assert json.loads(text) == data
+    assert data["schema"] == "llmperf-tune/1"
+    assert data["improved"] is True
+    assert data["winner"]["changed"] == {"n_batch": 512, "flash_attn": True, "type_k": "q8_0"}
+    assert data["winner"]["settings"]["extra_sha256"].keys() == {"api_key", "rope_freq_base"}
+    assert [point["outcome"] for point in data["points"]] == [
         "measured", "lost", "does not fit", "failed", "measured", "measured",
     ]  # fmt: skip
-    assert found["confirmed"]["gains"][0]["change"]["low"] == pytest.approx(-0.365)
-    assert found["confirmed"]["gains"][2]["change"]["low"] is None
+    assert data["confirmed"]["gains"][0]["change"]["low"] == pytest.approx(-0.365)
+    assert data["confirmed"]["gains"][2]["change"]["low"] is None
     assert as_json(nothing_found(), date="2026-11-28")["winner"] is None
     assert as_json(result(seconds=float("inf")), date="x")["seconds"] is None
 

@@ -30,16 +30,16 @@ from pytest_llmperf.tune.storage import file_url, open_storage
 
 @pytest.fixture
 def one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A race ends with its first pair: for tests in which it is all the same who wins."""
+    """End every race after its first pair, for tests in which the winner does not matter."""
     monkeypatch.setattr("pytest_llmperf.tune.race.MAX_PAIRS", 1)
 
 
 def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
-    # A prompt of 300 tokens, one by one; a cache that no test machine has memory for.
+    # A prompt of 300 tokens processed one by one; a KV cache too large for any test machine.
     result = tune(
         {"space": {"n_batch": [1, 512], "n_ctx": [512, 1 << 30]}},
         request=TuneRequest(phases=(1,)),
-        # Of this width a prompt takes four times as long token by token, on any machine.
+        # At this width a prompt takes four times as long token by token, on any machine.
         model_path=str(tiny_llama(width=512, name="wide-llama")),
         n_batch=1,
         targets={"first_token": "1us"},
@@ -49,7 +49,7 @@ def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
     assert result.winner.settings["n_batch"] == 512
     assert result.confirmed is not None
     assert result.conclusion.startswith("improved: first token")
-    (gain,) = [one for one in result.confirmed.gains if one.objective]
+    (gain,) = [gain for gain in result.confirmed.gains if gain.objective]
     assert gain.proven
     assert gain.change.change is not None
     assert gain.change.high is not None
@@ -59,9 +59,9 @@ def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
     assert gain.log_evidence >= gain.log_threshold
     (target,) = result.targets
     assert (target.before, target.after) == ("missed", "missed")
-    outcomes = {one.outcome for one in result.points}
+    outcomes = {point.outcome for point in result.points}
     assert "does not fit" in outcomes
-    assert all(one.reason for one in result.points if one.outcome == "does not fit")
+    assert all(point.reason for point in result.points if point.outcome == "does not fit")
     assert result.winner.point in result.pareto
     assert read(TuneResult, dump(result)) == result
 
@@ -71,11 +71,11 @@ def test_where_nothing_helps_nothing_is_claimed_and_the_study_is_complete(tune: 
     result = tune(section)
     assert result.winner is None
     assert result.conclusion.startswith("no proven improvement")
-    assert [one.settings for one in result.points] == [{"use_mmap": False}]
+    assert [point.settings for point in result.points] == [{"use_mmap": False}]
     # Another run has nothing left to try.
     again = tune(section)
     assert again.study == result.study
-    assert [one.number for one in again.points] == [one.number for one in result.points]
+    assert [point.number for point in again.points] == [point.number for point in result.points]
 
 
 @pytest.mark.usefixtures("one_pair")
@@ -89,38 +89,38 @@ def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_rea
         {"models": [str(smaller), str(missing), str(cut)], "space": {"use_mmap": [True]}},
         request=TuneRequest(phases=(2,)),
     )
-    by_model = {one.settings["model_path"]: one for one in result.points}
+    by_model = {point.settings["model_path"]: point for point in result.points}
     assert by_model[str(smaller)].outcome in ("measured", "lost")
     assert by_model[str(smaller)].pairs <= 1
     assert by_model[str(missing)].outcome == "unsupported"
     assert "no such file" in by_model[str(missing)].reason
     assert by_model[str(cut)].outcome == "unsupported"
     assert by_model[str(cut)].reason
-    assert all(one.phase == 2 for one in result.points)
+    assert all(point.phase == 2 for point in result.points)
 
 
 def test_refinement_alone_tries_values_beside_todays(tune: Tune) -> None:
     section = {"space": {"n_batch": [4, 64, 512], "use_mmap": [True, False]}}
     wide = str(tiny_llama(width=512, name="wide-llama"))
     result = tune(section, request=TuneRequest(phases=(3,)), model_path=wide, n_batch=64)
-    tried = [(one.phase, one.origin, one.settings) for one in result.points]
-    # Half-way to either neighbour, and nothing of a key without numbers.
-    assert tried == [(3, "neighbour", {"n_batch": one}) for one in (16, 181)]
-    assert all(one.outcome in ("measured", "lost") for one in result.points)
+    tried = [(point.phase, point.origin, point.settings) for point in result.points]
+    # Halfway to either neighbour; keys whose values are not numbers are left alone.
+    assert tried == [(3, "neighbour", {"n_batch": value}) for value in (16, 181)]
+    assert all(point.outcome in ("measured", "lost") for point in result.points)
     assert result.phases == (3,)
 
 
 def test_other_quantizations_in_the_folder_are_tried(tune: Tune, tmp_path: Path) -> None:
     large, small = tiny_llama(width=512, name="wide-llama"), tiny_llama(quantization="Q8_0")
     (tmp_path / "chat-F16.gguf").write_bytes(large.read_bytes())
-    # Besides one of the model: another model's, and one that loses much.
+    # A quantization of the model, one of another model, and one that loses much quality.
     for name in ("chat-Q8_0.gguf", "other-Q8_0.gguf", "chat-Q2_K.gguf"):
         (tmp_path / name).write_bytes(small.read_bytes())
     section: dict[str, Any] = {"space": {"use_mmap": [True]}}
-    found = tune(section, request=TuneRequest(phases=(2,)), model_path="chat-F16.gguf")
-    assert [one.settings for one in found.points] == [{"model_path": "chat-Q8_0.gguf"}]
-    assert found.winner is not None
-    (note,) = (one for one in found.notes if "another model or quantization" in one)
+    result = tune(section, request=TuneRequest(phases=(2,)), model_path="chat-F16.gguf")
+    assert [point.settings for point in result.points] == [{"model_path": "chat-Q8_0.gguf"}]
+    assert result.winner is not None
+    (note,) = (note for note in result.notes if "another model or quantization" in note)
     assert "whose answers were not compared" in note
     none = {**section, "models": []}
     request = TuneRequest(phases=(2,), study="none")
@@ -130,7 +130,7 @@ def test_other_quantizations_in_the_folder_are_tried(tune: Tune, tmp_path: Path)
 def test_a_model_that_makes_other_tokens_is_not_compared(tune: Tune, tmp_path: Path) -> None:
     def fill(model: TinyModel) -> None:
         model.vocabulary(None)
-        # No token for the beginning: the prompt is one token shorter.
+        # No beginning-of-sequence token: the prompt is one token shorter.
         model.writer.add_add_bos_token(False)
         model.transformer(2, 64)
 
@@ -146,31 +146,31 @@ def test_a_model_that_makes_other_tokens_is_not_compared(tune: Tune, tmp_path: P
 def _looks(
     monkeypatch: pytest.MonkeyPatch, changes: Callable[[int, FirstLook], FirstLook | None]
 ) -> list[FirstLook]:
-    """Let looks be taken on a machine whose speed changes; return those that were taken.
+    """Simulate first looks on a machine whose speed changes; return the looks that were taken.
 
-    All are as fast as the first one, but for that change: others use this machine, too.
+    All looks are as fast as the first, apart from ``changes``: this machine itself is shared.
 
-    ``changes``: returns the look with this index on that machine; None: it took too long.
+    ``changes`` takes an index and its look; returns the changed look, or None if it took too long.
     """
-    found: list[FirstLook] = []
+    looks: list[FirstLook] = []
     measured: dict[str, FirstLook] = {}
 
     def taken(*arguments: Any) -> FirstLook:
         seen = look(*arguments)
         first = measured.setdefault("first", seen)
         seen = replace(seen, seconds=first.seconds, longest=first.longest, values=first.values)
-        changed = changes(len(found), seen)
-        found.append(changed or seen)
+        changed = changes(len(looks), seen)
+        looks.append(changed or seen)
         if changed is None:
             raise LookError("lost", "a request took over 10 s")
-        return found[-1]
+        return looks[-1]
 
     monkeypatch.setattr("pytest_llmperf.tune.runners.look", taken)
-    return found
+    return looks
 
 
 def _faster(look: FirstLook, factor: float) -> FirstLook:
-    """A look on a machine that is faster by this factor."""
+    """Return the look as taken on a machine that is faster by this factor."""
     values = {
         test: {
             name: value * factor if METRICS[name].direction is Direction.HIGHER else value / factor
@@ -188,7 +188,7 @@ def test_a_machine_that_became_slower_loses_no_race(
 ) -> None:
     looks = _looks(monkeypatch, lambda index, seen: seen if index else _faster(seen, 20))
     (point,) = tune({"space": {"use_mmap": [True, False]}}).points
-    # Today's configuration, the candidate, and today's once more.
+    # Today's configuration, the candidate, and today's configuration again.
     assert len(looks) == 3
     assert point.pairs > 0
     assert "a first replay" not in point.reason
@@ -229,7 +229,7 @@ def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
         quality=lambda settings: f"KL divergence 0.3 with {settings['n_batch']}",
     )
     assert result.winner is None
-    assert [(one.outcome, one.reason) for one in result.points] == [
+    assert [(point.outcome, point.reason) for point in result.points] == [
         ("rejected", "KL divergence 0.3 with 512")
     ]
 
@@ -255,7 +255,7 @@ def test_answers_that_can_not_be_compared_bar_no_other_combination(
         "failed",
         "tune.max_kl can't be checked: the engine crashed",
     )
-    assert {"type_k": "q4_0"} in [one.settings for one in others]
+    assert {"type_k": "q4_0"} in [point.settings for point in others]
     assert result.winner is None
 
 
@@ -276,11 +276,11 @@ def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_o
     assert first.reason.startswith("tune.max_kl: quality lost: ")
     assert "must be at most" in first.reason
     assert first.reason.endswith("; other combinations with type_k: q4_0 are skipped")
-    assert all("type_k" not in one.settings for one in others)
-    # Of the same answers nothing is measured: rounding is over this bound, too.
+    assert all("type_k" not in point.settings for point in others)
+    # Equal answers are not compared: even rounding would exceed this bound.
     assert result.winner is not None
     assert result.winner.changed == {"n_batch": 512}
-    assert {"n_batch": 512} in [one.settings for one in others if one.took_over]
+    assert {"n_batch": 512} in [point.settings for point in others if point.took_over]
 
 
 def test_answers_are_compared_once_and_only_where_they_can_differ(
@@ -292,16 +292,16 @@ def test_answers_are_compared_once_and_only_where_they_can_differ(
     Path("words.txt").write_text("Green bottles, blue bottles. " * 20)
     Path("config.yaml").write_text("quality: {text: words.txt}")
     setup = perf.configuration(llm=llm)
-    said: list[str] = []
-    bound = AnswerBound(setup, [], 10.0, said.append)
+    messages: list[str] = []
+    bound = AnswerBound(setup, [], 10.0, messages.append)
     assert bound({"n_batch": 128, "n_threads": 1, "use_mmap": False}) is None
-    assert not said
+    assert not messages
     assert bound({"flash_attn": True}) is None
-    assert len(said) == 2
+    assert len(messages) == 2
     assert bound({"flash_attn": True, "n_threads": 1}) is None
-    assert len(said) == 2
+    assert len(messages) == 2
     other = tiny_llama(seed=1, name="other")
-    reason = AnswerBound(setup, [], 1e-6, said.append)({"model_path": str(other)})
+    reason = AnswerBound(setup, [], 1e-6, messages.append)({"model_path": str(other)})
     assert reason is not None
     assert reason.startswith("tune.max_kl: quality lost: ")
     with pytest.raises(UncheckedAnswersError, match=r"tune.max_kl can't be checked: .*none.gguf"):
@@ -316,7 +316,7 @@ def test_a_bound_that_can_not_be_checked_is_an_error(tune: Tune) -> None:
 def test_memory_over_the_maximum_is_rejected(tune: Tune) -> None:
     section = {"space": {"n_ctx": [512, 1024]}, "max_memory": "1MiB"}
     result = tune(section, request=TuneRequest(phases=(1,)))
-    assert [one.outcome for one in result.points] == ["rejected"]
+    assert [point.outcome for point in result.points] == ["rejected"]
     assert "over tune.max_memory (1.0 MiB)" in result.points[0].reason
 
 
@@ -333,27 +333,27 @@ def test_a_point_races_against_what_another_worker_found_while_it_waited_for_the
     study = optuna.load_study(
         study_name="mine", storage=open_storage(file_url(tmp_path / "cache" / "tune", "mine"))
     )
-    kept: list[bool] = []
+    all_stored: list[bool] = []
 
     @contextmanager
     def after_another(*arguments: Any) -> Iterator[None]:
         with device_held(*arguments):
             trials = study.get_trials(deepcopy=False)
-            if [one.state for one in trials] == [TrialState.RUNNING]:
+            if [trial.state for trial in trials] == [TrialState.RUNNING]:
                 other = study.ask()
                 better = Point(2, 1, {"n_batch": 64}, "measured", took_over=True, score=-0.1)
                 other.set_user_attr("point", dump(better))
                 study.tell(other, -0.1)
             yield
-            # The next worker is to see what this one found.
-            kept.append(all(one.user_attrs.get("point") for one in study.get_trials()))
+            # The next worker must see what this one found.
+            all_stored.append(all(trial.user_attrs.get("point") for trial in study.get_trials()))
 
     monkeypatch.setattr("pytest_llmperf.tune.search.device_held", after_another)
     section = {"space": {"use_mmap": [True, False], "n_batch": [64, 512]}}
-    found = tune(section, request=TuneRequest(phases=(1,), study="mine"), n_batch=512)
-    assert (found.points[0].number, found.points[0].against) == (1, 2)
-    # But for the look at today's configuration, which is the first.
-    assert all(kept[1:])
+    result = tune(section, request=TuneRequest(phases=(1,), study="mine"), n_batch=512)
+    assert (result.points[0].number, result.points[0].against) == (1, 2)
+    # Except after the look at today's configuration, which comes first.
+    assert all(all_stored[1:])
 
 
 def test_the_study_is_a_file_of_the_cache_folder(tune: Tune, tmp_path: Path) -> None:

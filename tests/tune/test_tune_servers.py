@@ -25,11 +25,11 @@ from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.run import TuneRun
 
 SUPPORT = Path(__file__).parent.parent / "support"
-#: A request takes 34 ms; how many are answered at a time is an argument.
+#: A request takes 34 ms; the argument ``--slots`` says how many are answered at a time.
 PLAN = json.dumps({"first": 0.02, "gap": 0.002, "cached": 0})
 SIMULATOR = f"{{python}} {shlex.quote(str(SUPPORT / 'server_simulator.py'))} --port {{port}}"
 START = f"{SIMULATOR} --plan {shlex.quote(PLAN)}"
-#: A busy machine makes this client late, too.
+#: A busy machine makes this client late as well, so lateness is only noted.
 FITNESS = {"client_slip": "note", "rate_not_reached": "note"}
 TEST = """
 import pytest
@@ -42,7 +42,7 @@ def test_load(llm_engine):
 
 
 def configure(folder: Path, space: dict[str, Any], **llm: Any) -> str:
-    """Write a config.yaml of a started server; return its text."""
+    """Write a config.yaml for a server that llmperf starts; return its text."""
     section = {"engine": "server", "start": START, "api": "completions", **llm}
     quick = {"processes": 2, "max_pairs": 8, "turns": "processes", "fitness": FITNESS}
     tune = {"space": space, "budget": "90s"}
@@ -61,19 +61,19 @@ def test_more_slots_are_found_proven_and_applied(project: pytest.Pytester) -> No
     limits = "goodput(first_token='45ms', min='90%')"
     write(project, "concurrency=4, requests=16", limits, "output_tokens_per_sec(min=1)")
     options = ("--phase", "1", "--json", "out.json")
-    found = project.run(*COMMAND, *options, timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, *options, timeout=170)
+    assert result.ret == 0, result.stderr.str()
     written = json.loads((project.path / "out.json").read_text())
     assert written["improved"], written["conclusion"]
     assert written["winner"]["changed"] == {"extra.slots": 4}
-    states = {one["metric"]: (one["before"], one["after"]) for one in written["targets"]}
+    states = {t["metric"]: (t["before"], t["after"]) for t in written["targets"]}
     assert states == {"goodput": ("missed", "met"), "output_tokens_per_sec": ("met", "met")}
-    shown = {one["change"]["metric"] for one in written["confirmed"]["gains"]}
+    shown = {gain["change"]["metric"] for gain in written["confirmed"]["gains"]}
     assert {"request_latency", "output_tokens_per_sec", "requests_per_sec", "goodput"} <= shown
-    found.stdout.fnmatch_lines(
+    result.stdout.fnmatch_lines(
         ["settings to use", "llm:", "  extra:", "    slots: 4", "to start the server with them:"]
     )
-    apply, command = (line.strip() for line in found.outlines[-3:] if line.startswith("  "))
+    apply, command = (line.strip() for line in result.outlines[-3:] if line.startswith("  "))
     assert command == f"{START} --slots 4"
     applied = project.run(*COMMAND[:-1], *shlex.split(apply)[1:], timeout=60)
     assert applied.ret == 0
@@ -91,13 +91,13 @@ def test_speed_is_given_up_for_a_missed_target_and_the_cost_is_named(
     )
     configure(project.path, {"extra.plan": [today, other]}, start=SIMULATOR, extra={"plan": today})
     limits = ("first_token(max='40ms')", "tokens_per_sec(min=40)")
-    markers = "\n".join(f"@pytest.mark.{one}" for one in limits)
+    markers = "\n".join(f"@pytest.mark.{limit}" for limit in limits)
     project.makepyfile(test_caches=TEST.replace("@pytest.mark.load({load})\n{markers}", markers))
-    found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
+    assert result.ret == 0, result.stderr.str()
     written = json.loads((project.path / "out.json").read_text())
     assert written["winner"]["changed"] == {"extra.plan": other}, written["conclusion"]
-    states = {one["metric"]: (one["before"], one["after"]) for one in written["targets"]}
+    states = {t["metric"]: (t["before"], t["after"]) for t in written["targets"]}
     assert states == {"first_token": ("missed", "met"), "tokens_per_sec": ("met", "met")}
     assert written["conclusion"].startswith("improved: first token ")
     assert ", at a cost: tokens/s " in written["conclusion"]
@@ -105,13 +105,13 @@ def test_speed_is_given_up_for_a_missed_target_and_the_cost_is_named(
 
 
 def test_a_server_that_can_not_keep_up_is_where_a_search_begins(project: pytest.Pytester) -> None:
-    # One request at a time is 59 a second, 32 are 1,900.
+    # One slot answers 59 requests a second, 32 slots 1,900.
     plan = json.dumps({"first": 0.01, "gap": 0.001, "cached": 0})
     today = {"slots": 1, "plan": plan}
     configure(project.path, {"extra.slots": [1, 32]}, start=SIMULATOR, extra=today)
     write(project, "rate=200, arrivals='constant', requests=100")
-    found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
+    assert result.ret == 0, result.stderr.str()
     written = json.loads((project.path / "out.json").read_text())
     assert written["objective"] == ["request_latency"]
     assert written["winner"]["changed"] == {"extra.slots": 32}, written["conclusion"]
@@ -121,12 +121,12 @@ def test_where_no_argument_helps_nothing_is_claimed(project: pytest.Pytester) ->
     configure(project.path, {"extra.metrics": [None, "vllm"]})
     write(project, "concurrency=2, requests=8")
     options = ("--json", "out.json", "--set", "tune.min_gain=50%")
-    found = project.run(*COMMAND, *options, timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, *options, timeout=170)
+    assert result.ret == 0, result.stderr.str()
     written = json.loads((project.path / "out.json").read_text())
     assert (written["winner"], written["objective"]) == (None, ["output_tokens_per_sec"])
     assert written["conclusion"].startswith("no proven improvement")
-    assert [one["settings"] for one in written["points"]] == [{"extra.metrics": "vllm"}]
+    assert [point["settings"] for point in written["points"]] == [{"extra.metrics": "vllm"}]
 
 
 def test_a_real_server_is_searched_one_request_at_a_time(project: pytest.Pytester) -> None:
@@ -135,13 +135,13 @@ def test_a_real_server_is_searched_one_request_at_a_time(project: pytest.Pyteste
     space = {"extra": {"parallel": [1, 2], "threads": ["two"]}}
     configure(project.path, space, start=start, extra={"parallel": 1})
     options = ("--prompt", "A question", "--max-tokens", "8", "--phase", "1", "--json", "out.json")
-    # Whether one of them is faster is not the point.
+    # Which of them is faster does not matter here.
     options += ("--set", "tune.min_gain=50%", "--set", "perf.max_pairs=3")
-    found = project.run(*COMMAND, *options, timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, *options, timeout=170)
+    assert result.ret == 0, result.stderr.str()
     written = json.loads((project.path / "out.json").read_text())
     assert written["objective"] == ["end_to_end"]
-    points = {json.dumps(one["settings"]): one for one in written["points"]}
+    points = {json.dumps(point["settings"]): point for point in written["points"]}
     assert points['{"extra.parallel": 2}']["outcome"] in ("measured", "lost")
     refused = points['{"extra.threads": "two"}']
     assert refused["outcome"] == "unsupported"
@@ -152,10 +152,10 @@ def test_a_load_that_is_void_is_a_point_with_its_reason(project: pytest.Pytester
     space = {"extra.plan": ['{"first": 0.02, "cached": 3}'], "extra.no-such": [1]}
     configure(project.path, space, start=SIMULATOR, extra={"plan": PLAN})
     write(project, "concurrency=2, requests=8")
-    found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
+    assert result.ret == 0, result.stderr.str()
     points = json.loads((project.path / "out.json").read_text())["points"]
-    found_by = {tuple(one["settings"]): one for one in points}
+    found_by = {tuple(point["settings"]): point for point in points}
     cached, refused = found_by["extra.plan",], found_by["extra.no-such",]
     assert cached["outcome"] == "failed"
     assert "prompts were served from a cache, such as 3 of 5 tokens" in cached["reason"]
@@ -170,8 +170,8 @@ def test_a_server_that_hangs_is_a_point_and_the_next_one_is_measured(
     space = {"extra.plan": [hung, other]}
     configure(project.path, space, start=SIMULATOR, extra={"plan": PLAN}, load_timeout="8s")
     options = ("--prompt", "A question", "--max-tokens", "8", "--phase", "1", "--json", "out.json")
-    found = project.run(*COMMAND, *options, timeout=170)
-    assert found.ret == 0, found.stderr.str()
+    result = project.run(*COMMAND, *options, timeout=170)
+    assert result.ret == 0, result.stderr.str()
     first, second = json.loads((project.path / "out.json").read_text())["points"]
     assert (first["settings"], first["outcome"]) == ({"extra.plan": hung}, "unsupported")
     assert first["reason"].startswith("the server does not answer a first request: ")
@@ -221,7 +221,7 @@ def test_models_of_another_engine_are_refused(folder: Path) -> None:
     [
         ({"arrivals": "closed", "concurrency": 2, "requests": 4}, {}, ["output_tokens_per_sec"]),
         ({"arrivals": "poisson", "rate": 2.0, "requests": 4}, {}, ["request_latency"]),
-        # Of a load there is no end to end time, and without limits no goodput.
+        # A load has no end-to-end time, and without limits no goodput.
         (
             {"arrivals": "constant", "rate": 2.0, "requests": 4},
             {"end_to_end": 1.0, "goodput": 0.9},

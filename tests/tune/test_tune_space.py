@@ -1,4 +1,4 @@
-"""The space of a search: declared or default values, what goes together, neighbours."""
+"""The space of a search: declared and default values, valid combinations, neighbours."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_default_space_is_of_this_machine_and_workload() -> None:
     assert found.choices["n_threads"] == (1, 2, 4, 6)
     assert found.choices["n_ctx"] == (512, 1024, 2048)
     assert found.choices["flash_attn"] == (False, True)
-    # A prompt of 290 tokens is one batch of 512.
+    # A prompt of 290 tokens fits into one batch of 512.
     assert max(found.choices["n_ubatch"]) == 512
     assert "n_gpu_layers" not in found.choices
     assert found.today["type_k"] == "f16"
@@ -89,14 +89,14 @@ def test_more_threads_than_cpus_may_be_todays_but_are_not_proposed() -> None:
 
 def test_repaired_settings_go_together() -> None:
     whole = {**BAD, "n_ubatch": 512, "type_v": "q8_0"}
-    found = space().repaired(whole)
-    assert found == {**BAD, "n_threads": 2, "type_v": "q8_0", "flash_attn": True}
+    repaired = space().repaired(whole)
+    assert repaired == {**BAD, "n_threads": 2, "type_v": "q8_0", "flash_attn": True}
 
 
 def test_numbers_half_way_to_the_next_values() -> None:
-    found = [*space().half_way({**BAD, "n_threads": 2, "n_batch": 128, "n_ubatch": 128})]
-    assert [one[1:] for one in found if one[0] == "n_batch"] == [(32, 64), (512, 256)]
-    assert [one[1:] for one in found if one[0] == "n_threads"] == [(8, 4)]
+    steps = [*space().half_way({**BAD, "n_threads": 2, "n_batch": 128, "n_ubatch": 128})]
+    assert [step[1:] for step in steps if step[0] == "n_batch"] == [(32, 64), (512, 256)]
+    assert [step[1:] for step in steps if step[0] == "n_threads"] == [(8, 4)]
 
 
 @pytest.mark.parametrize(

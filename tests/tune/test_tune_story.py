@@ -1,6 +1,6 @@
-"""A configuration that is bad in every way a CPU allows: diagnosed, mended, and proven.
+"""A configuration with every mistake a CPU allows: diagnosed, fixed, and the gain proven.
 
-This is what can be proven on a busy machine, too; benchmarks/tune_story.py has the whole story.
+This part can be proven even on a busy machine; benchmarks/tune_story.py has the whole story.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.fitness_checks import CHECKS
 
 LLMPERF = (sys.executable, "-m", "pytest_llmperf.cli")
-#: What neighbours on the machine do is noted, and voids nothing: the start is far worse than that.
-NOTED = {name: "note" for name, one in CHECKS.items() if one.doing == "machine"}
-#: Of 100 tokens.
+#: Other load on the machine is only noted and voids nothing: the bad settings cost far more.
+NOTED = {name: "note" for name, check in CHECKS.items() if check.doing == "machine"}
+#: 100 tokens.
 PROMPT = "A question about the caches of a model. " * 5
 SEARCH = ("tune", "--prompt", PROMPT, "--phase", "1")
 #: What tune may choose for each bad setting.
@@ -42,10 +42,10 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an F16 model and its quantization, and a configuration without any care."""
+    """Return a folder with an F16 model, its quantization, and a config.yaml of bad settings."""
     folder = tmp_path_factory.mktemp("story")
-    made = ["--like", "smollm2-135m", "--layers", "3", "--quant", "F16", "--out", "model-F16.gguf"]
-    assert run(folder, "model", "synth", *made).returncode == 0
+    args = ["--like", "smollm2-135m", "--layers", "3", "--quant", "F16", "--out", "model-F16.gguf"]
+    assert run(folder, "model", "synth", *args).returncode == 0
     assert run(folder, "model", "quantize", "model-F16.gguf", "--to", "Q4_K_M").returncode == 0
     threads = 4 * usable_cpus()
     llm = {
@@ -68,15 +68,15 @@ def test_the_doctor_names_everything_that_is_wrong(bad: Path) -> None:
     sizes = ("--prompt-tokens", "100", "--max-tokens", "4", "--budget", "5s")
     done = run(bad, "doctor", *sizes, "--no-try", "--json", "doctor.json")
     assert done.returncode == 1, done.stderr
-    found = json.loads((bad / "doctor.json").read_text())
-    # What costs time comes first, what costs only memory last.
+    report = json.loads((bad / "doctor.json").read_text())
+    # Findings that cost time come first, those that cost only memory last.
     names = ["threads_above_cores", "context_large", "not_mapped"]
-    assert [one["name"] for one in found["findings"]] == names
-    _, context, copied = found["findings"]
+    assert [finding["name"] for finding in report["findings"]] == names
+    _, context, copied = report["findings"]
     assert context["saves"].endswith("MiB of memory")
     assert copied["saves"].endswith("MiB of memory, and the time to copy it at each start")
-    # Whether these gain anything is measured, not known.
-    open_ = {one["name"]: one for one in found["not_tried"]}
+    # Only measuring can tell whether these help.
+    open_ = {cause["name"]: cause for cause in report["not_tried"]}
     assert open_.keys() == {"weights_not_quantized", "batch_small"}
     weights = open_["weights_not_quantized"]
     assert weights["evidence"].startswith("the weights have 16 bits: decoding reads 74.3 MiB")
@@ -84,25 +84,25 @@ def test_the_doctor_names_everything_that_is_wrong(bad: Path) -> None:
 
 
 def test_tune_mends_it_until_the_targets_are_met(bad: Path) -> None:
-    # Threads that wait for each other are the neighbours' matter, too: one does not.
-    one = ("--set", "llm.n_threads=1", "--set", "llm.n_threads_batch=1")
-    done = run(bad, *SEARCH, *one, "--budget", "1s", "--json", "before.json")
+    # Threads that wait for each other also depend on other load; a single thread does not.
+    one_thread = ("--set", "llm.n_threads=1", "--set", "llm.n_threads_batch=1")
+    done = run(bad, *SEARCH, *one_thread, "--budget", "1s", "--json", "before.json")
     assert done.returncode == 0, done.stderr
     levels = json.loads((bad / "before.json").read_text())["before"]["levels"]
-    now = {each["metric"]: each["value"] for each in levels}
+    now = {level["metric"]: level["value"] for level in levels}
     # Decoding is about as fast as before: one thread, the same weights.
     limits = {name: now[name] / 3 for name in ("first_token", "end_to_end")}
     targets = ("--set", f"perf.targets={json.dumps(limits)}")
-    done = run(bad, *SEARCH, *one, *targets, "--summary", "--json", "after.json")
+    done = run(bad, *SEARCH, *one_thread, *targets, "--summary", "--json", "after.json")
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads((bad / "after.json").read_text())
     assert result["improved"], result["conclusion"]
-    # All that doctor names is mended at once. What saves memory alone may be taken back: it makes
-    # nothing faster.
+    # The first point fixes everything that doctor names. Settings that only save memory may be
+    # taken back, as they make nothing faster.
     assert result["points"][0]["settings"] == SPACE
     assert result["points"][0]["took_over"]
     assert result["winner"]["changed"]["n_batch"] == SPACE["n_batch"]
-    assert {each["metric"]: (each["before"], each["after"]) for each in result["targets"]} == {
+    assert {t["metric"]: (t["before"], t["after"]) for t in result["targets"]} == {
         "first_token": ("missed", "met"),
         "end_to_end": ("missed", "met"),
     }

@@ -71,13 +71,13 @@ def test_the_sampler_proposes_what_goes_together_and_repeats_nothing(tmp_path: P
     study = opened(tmp_path)
     seen: list[Any] = []
     for _ in range(4):
-        asked = study.sample(1, lambda found: found not in seen)
+        asked = study.sample(1, lambda settings: settings not in seen)
         if asked is None:
             break
         seen.append(asked.whole)
         study.finish(asked, measured(asked.number, SPACE.changed(asked.whole)))
     assert len(seen) >= 2
-    assert all(SPACE.why_not(SPACE.changed(one)) == "" for one in seen)
+    assert all(SPACE.why_not(SPACE.changed(settings)) == "" for settings in seen)
 
 
 _CHILD = """
@@ -100,9 +100,9 @@ def test_a_killed_worker_loses_no_finished_point(tmp_path: Path) -> None:
     child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert child.returncode == -9
     study = opened(tmp_path)
-    # The second was being measured; of the third only the last step was missing.
+    # The second trial was being measured; of the third only the last step was missing.
     assert study.recover() == 1
-    assert [one.settings for one in study.points()] == [{"n_batch": 128}, {"n_threads": 2}]
+    assert [point.settings for point in study.points()] == [{"n_batch": 128}, {"n_threads": 2}]
     assert study.running() == [{**TODAY, "flash_attn": True}]
     left = study.ask_left_behind(1)
     assert left is not None
@@ -127,11 +127,11 @@ def test_a_worker_that_still_runs_keeps_its_trial(tmp_path: Path) -> None:
 
 
 def test_two_workers_see_each_others_points(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    asked = one.ask(whole(n_batch=128), 1)
-    assert other.running() == [{**TODAY, "n_batch": 128}]
-    one.finish(asked, measured(asked.number, {"n_batch": 128}))
-    assert [point.settings for point in other.points()] == [{"n_batch": 128}]
+    first, second = opened(tmp_path), opened(tmp_path)
+    asked = first.ask(whole(n_batch=128), 1)
+    assert second.running() == [{**TODAY, "n_batch": 128}]
+    first.finish(asked, measured(asked.number, {"n_batch": 128}))
+    assert [point.settings for point in second.points()] == [{"n_batch": 128}]
 
 
 def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 def test_short(llm_engine):
     llm_engine.generate("A question about caches. " * 6, max_tokens=4)
 """
-#: What else runs on this machine is judged elsewhere, and voids no pair here.
+#: Other load on this machine voids no pair here; its checks have tests of their own.
 CONFTEST = """
 import pytest_llmperf.session.machine_watch as machine_watch
 
@@ -26,10 +26,10 @@ machine_watch.judge = machine_watch.judge_host = lambda *_: []
 
 
 def configure(folder: Path, space: dict[str, object], **llm: object) -> None:
-    """Write a config.yaml with a space to search, and settings of the engine."""
+    """Write a config.yaml with a space to search and the engine's settings."""
     content = {
         "llm": {
-            # Of this width a prompt takes four times as long token by token, on any machine.
+            # At this width a prompt takes four times as long token by token, on any machine.
             "model_path": str(tiny_llama(width=512, name="wide-llama")),
             "n_ctx": 512,
             "n_threads": 1,

@@ -33,7 +33,7 @@ def change(
 
 
 def result(**others: Any) -> TuneResult:
-    """A search in three phases that found settings which meet one of two targets."""
+    """Return the result of a three-phase search whose settings meet one of two targets."""
     settings = LlamaCppConfig(n_threads=8, n_threads_batch=8).resolved()
     settings["extra"] = {"api_key": "secret", "rope_freq_base": 0.0}
     before = Configuration(
@@ -107,12 +107,12 @@ def result(**others: Any) -> TuneResult:
 
 
 def nothing_found() -> TuneResult:
-    """A search in which the best point was not confirmed."""
-    found = result()
+    """Return the result of a search whose best point was not confirmed."""
+    improved = result()
     gains = (Gain(change("tokens_per_sec", 41.2, 41.5, -0.008, 0.012), False, "no proven"),)
     confirmed = Confirmation(False, gains, 20, 300.0, 0.01, "no proven improvement: too small")
-    targets = tuple(replace(one, after="unknown", value_after=None) for one in found.targets)
+    targets = tuple(replace(t, after="unknown", value_after=None) for t in improved.targets)
     return replace(
-        found, winner=None, confirmed=confirmed, targets=targets, pareto=(0,), notes=(),
+        improved, winner=None, confirmed=confirmed, targets=targets, pareto=(0,), notes=(),
         conclusion="no proven improvement: today's settings stay",
     )  # fmt: skip

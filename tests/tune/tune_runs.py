@@ -1,4 +1,4 @@
-"""The type of the fixture that runs a search, and a study that such a search goes on with."""
+"""The type of the ``tune`` fixture, and a study for its search to continue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tune = Callable[..., TuneResult]
 
 
 def propose_first(folder: Path, study: str, whole: dict[str, object]) -> None:
-    """Leave settings in a new study, as a worker that was killed would."""
+    """Create a study with settings left to measure, as a killed worker would leave it."""
     storage = open_storage(file_url(folder / "cache" / "tune", study))
-    made = optuna.create_study(storage=storage, study_name=study, direction="minimize")
-    made.enqueue_trial({}, user_attrs={"proposed": whole, "origin": "sampler", "phase": 1})
+    new_study = optuna.create_study(storage=storage, study_name=study, direction="minimize")
+    new_study.enqueue_trial({}, user_attrs={"proposed": whole, "origin": "sampler", "phase": 1})

@@ -1,4 +1,4 @@
-"""Texts that count something write one of it in the singular."""
+"""Texts that count things use the singular for one thing."""
 
 from __future__ import annotations
 

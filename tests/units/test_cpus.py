@@ -22,7 +22,7 @@ def _tree(root: Path, groups: str, files: dict[str, str]) -> Path:
 
 @pytest.fixture(autouse=True)
 def _many_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of 16 CPUs, so that a quota is what limits."""
+    """A machine of 16 CPUs, 12 of them usable, so that quotas below are the limit."""
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
 

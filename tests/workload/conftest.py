@@ -21,7 +21,7 @@ from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
 from pytest_llmperf.timeline import Timeline
 
-#: Four tokens a prompt; what a prompt asks for beyond that is in the application of a test.
+#: Four tokens for any prompt; a test that needs more brings its own application.
 ECHO = """
     def answer(prompt):
         yield from ("a", "b", "c", "d")
@@ -33,7 +33,7 @@ MEASURING = ("processes", "iterations", "warmup_max", "fitness")
 
 
 class Stage:
-    """A measure stage over an application or two, and what it was told meanwhile."""
+    """A measure stage over an application or two, with a scripted machine around it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,26 +41,26 @@ class Stage:
         self.pids: list[int] = []
         #: Roles of the sides whose processes were started, in order.
         self.roles: list[str] = []
-        #: What the machine's watch finds, window by window; fit once they are used up.
+        #: Findings of the machine watch, window by window; none once they are used up.
         self.findings: list[list[FitnessFinding]] = []
-        #: Processes of the engines it was started beside.
+        #: Process ids of the engines that the watch was started for.
         self.watched: list[int] = []
         #: How often the watch was asked to look between two replays.
         self.looks = 0
-        #: What it then says of a process that is lost already.
+        #: What it finds then, if the process is already lost.
         self.lost: FitnessFinding | None = None
         #: The CPU's clock in each window, in order; unknown once they are used up.
         self.clocks: list[float | None] = []
-        #: Called before each process; says how long it waited.
+        #: Called before each process; returns the seconds that it waited.
         self.before: Callable[[Turns | None], float] = lambda _: 0.0
-        #: What this process could take turns by with another one.
+        #: The unit by which a process could take turns with another one.
         self.turns: Callable[[EngineClient], Turns | None] = lambda _: None
         #: Changes a side, such as to one whose tests have engine settings of their own.
         self.settled: Callable[[Side], Side] = lambda side: side
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
-        """What a test would have recorded that asked these prompts."""
+        """Return what a test that sent these prompts would have recorded."""
         return Workload(
             tuple(
                 RecordedRequest(build_request(prompt=prompt, max_tokens=None), (), None, tokens)
@@ -96,7 +96,7 @@ class Stage:
         undecided: Undecided | None = None,
         **changes: Any,
     ) -> Measurement:
-        """Measure the workloads on the application that ``source`` is, against ``base``'s."""
+        """Measure the workloads on the application ``source``, against ``base`` if given."""
         sides = [self._arm(CANDIDATE, "candidate (config.yaml)", source)]
         if base is not None:
             sides.append(self._arm(BASE, "base (other.yaml)", base))

@@ -1,4 +1,4 @@
-"""Prompts that a server took from its cache: found, unknown, or other than on the base side."""
+"""Prompts served from a cache: found, unknown, or another share than on the base side."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample
 
 
 def answers(*cached: int | None) -> list[RequestOutcome]:
-    """Answers to prompts of 100 tokens, of which so many came from a cache."""
+    """Return answers to prompts of 100 tokens, each with this many tokens from a cache."""
     times = array("d", (0.4, 0.6))
     sound = RequestOutcome(0, 0.0, 0.0, 0.0, 1.0, times, 0.4, None, 2, 2, 100)
-    return [replace(sound, number=n, cached_tokens=one) for n, one in enumerate(cached)]
+    return [replace(sound, number=n, cached_tokens=tokens) for n, tokens in enumerate(cached)]
 
 
 def counted(hits: int | None, prompts: int | None = 1000) -> ServerSide | None:
-    """A load by a server's counters, of which each had 50 hits among 200 tokens before."""
+    """Return the server's counters of a load; they had 50 hits among 200 tokens before it."""
     after = None if hits is None else 50 + hits
     known = {"cache_hits": after, "cache_queries": None if prompts is None else 200 + prompts}
     before = ServerCounters("vLLM", cache_hits=50, cache_queries=200)
@@ -37,7 +37,7 @@ def counted(hits: int | None, prompts: int | None = 1000) -> ServerSide | None:
 def found(
     *cached: int | None, servers: tuple[ServerSide | None, ...] = (), bound: int | None = 1
 ) -> list[FitnessFinding]:
-    named = {f"http://{number}": one for number, one in enumerate(servers)}
+    named = {f"http://{number}": server for number, server in enumerate(servers)}
     schedule = closed(1, requests=len(cached))
     return load_findings(
         LoadResult(schedule, tuple(answers(*cached)), (0.0, 1.0), max_cached=bound, servers=named)
@@ -60,28 +60,28 @@ def test_use_of_the_cache_that_nobody_tells_is_unknown(servers: Any, bound: int 
 
 
 def test_what_one_answer_hides_is_unknown() -> None:
-    assert [one.name for one in found(0, None, 0)] == ["cache_unknown"]
+    assert [finding.name for finding in found(0, None, 0)] == ["cache_unknown"]
 
 
 def test_prompts_from_a_cache_are_found_by_the_counters_where_answers_are_silent() -> None:
     (finding,) = found(None, None, servers=(counted(600), counted(0)))
     assert (finding.name, finding.severity) == ("prompt_cached", "invalid")
     assert "counters 30% of the prompt tokens came from a cache, about 30 of each" in finding.text
-    # A token for the beginning of the text is no hit that anybody could avoid.
+    # A hit on the token for the beginning of the text can't be avoided.
     assert found(None, None, servers=(counted(10),)) == []
     assert found(None, 0, servers=(counted(0),)) == []
     assert found(None, None, servers=(counted(600),), bound=None) == []
 
 
 def test_counters_are_not_asked_where_the_answers_tell() -> None:
-    # They count others' requests, too.
+    # Counters include other clients' requests.
     assert found(0, 0, servers=(counted(600),)) == []
 
 
 def test_a_load_without_an_answer_says_nothing_of_the_cache() -> None:
     failed = replace(answers(None)[0], fault="reset")
     schedule = closed(1, requests=1)
-    names = [one.name for one in load_findings(LoadResult(schedule, (failed,), (0.0, 1.0)))]
+    names = [finding.name for finding in load_findings(LoadResult(schedule, (failed,), (0.0, 1.0)))]
     assert names == ["failed_requests"]
 
 
@@ -110,7 +110,7 @@ def test_a_pair_whose_caches_served_other_shares_is_void(
     for half in halves:
         assert half.void is not None
         assert half.void.startswith(f"caches served {words} of the candidate's prompt tokens and ")
-        assert [one.name for one in half.findings] == ["cache_hits_differ"]
+        assert [finding.name for finding in half.findings] == ["cache_hits_differ"]
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.45), (0.0, 0.0), (None, 0.9), (0.9, None)])
@@ -120,8 +120,8 @@ def test_a_pair_whose_shares_are_alike_or_unknown_counts(shares: Any) -> None:
 
 def test_a_lower_severity_lets_the_pair_count() -> None:
     halves = with_equal_use(pair(0.5, 0.0), {"cache_hits_differ": "note"})
-    assert [one.void for one in halves] == [None, None]
-    assert [one.findings[0].severity for one in halves] == ["note", "note"]
+    assert [half.void for half in halves] == [None, None]
+    assert [half.findings[0].severity for half in halves] == ["note", "note"]
 
 
 def test_a_sample_without_a_pair_counts() -> None:

@@ -21,7 +21,7 @@ ECHO = """
 """
 
 
-#: Engines of both sides, by side.
+#: The same engine on either side.
 ALIKE = {side: EngineInfo("llama_cpp", "1", "m", n_threads=4) for side in (CANDIDATE, BASE)}
 
 
@@ -39,7 +39,7 @@ def test_a_pair_whose_sides_had_other_clocks_is_void_and_says_which() -> None:
     assert str(candidate.void).startswith(
         "the CPU ran at 3000 MHz for the candidate and at 3900 MHz for the base side; fix the clock"
     )
-    assert [one.name for one in base.findings] == ["clocks_differ"]
+    assert [finding.name for finding in base.findings] == ["clocks_differ"]
 
 
 def test_the_clocks_of_a_gpu_count_too() -> None:
@@ -47,8 +47,8 @@ def test_the_clocks_of_a_gpu_count_too() -> None:
         half(CANDIDATE, sm_mhz=2500, memory_mhz=10501),
         half(BASE, sm_mhz=2500, memory_mhz=5001),
     ]
-    for one in with_equal_clocks(sides, ALIKE, {}):
-        assert "the memory clock of the RTX 4090 (GPU 0) ran at 10501 MHz for" in str(one.void)
+    for sample in with_equal_clocks(sides, ALIKE, {}):
+        assert "the memory clock of the RTX 4090 (GPU 0) ran at 10501 MHz for" in str(sample.void)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_a_lower_severity_lets_the_pair_count() -> None:
     halves = with_equal_clocks(
         [half(CANDIDATE, 3000.0), half(BASE, 3900.0)], ALIKE, {"clocks_differ": "note"}
     )
-    assert [(one.void, one.findings[0].severity) for one in halves] == [(None, "note")] * 2
+    assert [(sample.void, sample.findings[0].severity) for sample in halves] == [(None, "note")] * 2
 
 
 def test_where_the_sides_compute_on_other_threads_the_clock_is_no_accident() -> None:
     fewer = {**ALIKE, CANDIDATE: replace(ALIKE[CANDIDATE], n_threads=1)}
-    for one in with_equal_clocks([half(CANDIDATE, 4900.0), half(BASE, 3900.0)], fewer, {}):
-        assert (one.void, one.findings[0].severity) == (None, "warn")
+    for sample in with_equal_clocks([half(CANDIDATE, 4900.0), half(BASE, 3900.0)], fewer, {}):
+        assert (sample.void, sample.findings[0].severity) == (None, "warn")
 
 
 def test_a_gpu_at_its_power_limit_has_the_clock_that_its_work_leaves() -> None:
@@ -85,7 +85,7 @@ def test_a_gpu_at_its_power_limit_has_the_clock_that_its_work_leaves() -> None:
     sides = [replace(slow, telemetry=TelemetrySummary((limited,))), half(BASE, sm_mhz=2500)]
     assert with_equal_clocks(sides, ALIKE, {}) == sides
     sides[0] = slow
-    assert [bool(one.void) for one in with_equal_clocks(sides, ALIKE, {})] == [True, True]
+    assert [bool(sample.void) for sample in with_equal_clocks(sides, ALIKE, {})] == [True, True]
 
 
 def test_such_pairs_are_measured_again_and_a_few_cost_no_verdict(stage: Any) -> None:

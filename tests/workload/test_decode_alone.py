@@ -1,4 +1,4 @@
-"""Turns of tokens where only decode is open: the prompt is restored, and the work the same."""
+"""Turns of tokens with only decode undecided: the prompt is restored, the work is the same."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
     memory = llama_cpp.llama_get_memory(engine._ctx)
 
     def held() -> tuple[int, ...]:
-        """First and last position in the cache, and the bytes of all of its cells."""
+        """Return the first and last position in the cache, and the size of its state in bytes."""
         return (
             llama_cpp.llama_memory_seq_pos_min(memory, 0),
             llama_cpp.llama_memory_seq_pos_max(memory, 0),
             llama_cpp.llama_state_seq_get_size(engine._ctx, 0),
         )
 
-    one = recorded(asked())
-    prompt = one.until_first_token()
+    request = recorded(asked())
+    prompt = request.until_first_token()
     engine.generate(prompt.replayed(), None)
     after_prompt = held()
-    whole = engine.generate(one.replayed(), None)
+    whole = engine.generate(request.replayed(), None)
     after_whole = held()
     for _ in range(3):
-        kept = engine.generate(one.with_kept_prompt().replayed(), None)
+        kept = engine.generate(request.with_kept_prompt().replayed(), None)
         assert kept.token_ids == whole.token_ids
         assert kept.prompt_token_ids == whole.prompt_token_ids
         assert kept.timeline.prompt_tokens_evaluated == 1
@@ -78,8 +78,8 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
 
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
-    """Of every replay in turns: its mode of the cache, and the prompt tokens evaluated."""
-    # As many replays as are asked for, however short they are.
+    """Cache mode and number of evaluated prompt tokens of every replay in turns."""
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     seen: list[tuple[str, int | None]] = []
@@ -97,7 +97,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
 
 
 class NoWatch:
-    """Watches nothing."""
+    """A machine watch that watches nothing."""
 
     def __init__(self, client: EngineClient) -> None:
         pass
@@ -127,7 +127,7 @@ Measure = Callable[..., TestSamples]
 
 @pytest.fixture
 def measure(replayed: list[tuple[str, int | None]]) -> Measure:
-    """Measure a pair that runs alone, and one in turns, while these metrics are open."""
+    """Measure one pair alone and one in turns, while the given metrics are undecided."""
 
     def run(model: Path, metrics: list[str] = DECODE) -> TestSamples:
         start = starter_of(LaunchSpec("llama_cpp", config_of(model)))
@@ -154,7 +154,7 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
 
 
 def in_turns(samples: TestSamples) -> Iterator[Any]:
-    turns = [one.turns for one in samples.processes if one.pair]
+    turns = [sample.turns for sample in samples.processes if sample.pair]
     assert len(turns) == 2
     yield from turns
 
@@ -164,12 +164,12 @@ def test_only_the_last_token_of_the_prompt_is_evaluated(
 ) -> None:
     samples = measure(tiny_llama())
 
-    # Three iterations in either process.
+    # Three iterations in each process.
     assert replayed == [("keep", 1)] * 6
     for turns in in_turns(samples):
         assert turns.decode
         assert turns.has("tokens_per_sec")
-        # What was measured with a kept prompt is nobody's first token, nor part of a whole.
+        # With a kept prompt there is no time to the first token, nor from end to end.
         assert turns.first_tokens == ()
         assert set(turns.values) <= {"tokens_per_sec", "time_per_output_token"}
         assert not turns.has("first_token")
@@ -210,29 +210,29 @@ def test_where_more_than_decode_is_open_the_whole_prompt_is_evaluated(
 
 
 def test_only_a_single_request_of_a_fixed_length_finds_its_prompt_in_the_cache() -> None:
-    one = recorded(asked())
+    request = recorded(asked())
 
     def alone(*requests: RecordedRequest, metrics: list[str] | None = None) -> bool:
         return needs_decode_alone(Workload(requests), DECODE if metrics is None else metrics)
 
-    assert alone(one)
-    assert alone(one, metrics=["tokens_per_sec", "time_per_output_token"])
-    assert not alone(one, one)
+    assert alone(request)
+    assert alone(request, metrics=["tokens_per_sec", "time_per_output_token"])
+    assert not alone(request, request)
     assert not alone(recorded(asked(cache="keep")))
     assert not alone(recorded(asked(grammar='root ::= "a"')))
     assert not alone(recorded(asked(), evaluated=None))
     assert not alone(recorded(asked(), evaluated=len(PROMPT) - 1))
     assert not alone(RecordedRequest(asked(), (), None, TOKENS))
-    # A metric of a package may look at the prompt.
-    assert not alone(one, metrics=["tokens_per_sec", "of_another_package"])
-    assert not needs_decode_alone(Workload((one,)), None)
+    # Another package's metric may look at the prompt.
+    assert not alone(request, metrics=["tokens_per_sec", "of_another_package"])
+    assert not needs_decode_alone(Workload((request,)), None)
 
 
 def test_the_plan_counts_no_prompt_that_is_restored() -> None:
     workload = Workload((recorded(asked()),))
 
     def plan(iterations: int, *, restores: bool) -> tuple[str, ...]:
-        # Of a second eleven steps are 0.55 s.
+        # Eleven decode steps take 0.55 s of a replay of 1 s.
         return planned_replays(
             workload, 0.05, 1.0, iterations, DECODE, wanted=2.0, restores_prompt=restores
         )
@@ -244,15 +244,15 @@ def test_the_plan_counts_no_prompt_that_is_restored() -> None:
 
 def test_a_prompt_that_was_not_kept_is_other_work() -> None:
     client = EngineClient.start(LaunchSpec("llama_cpp", config_of(tiny_llama())))
-    one = recorded(asked())
-    kept = one.with_kept_prompt()
+    request = recorded(asked())
+    kept = request.with_kept_prompt()
     client.reset()
-    found = kept.unlike(client.request(kept.replayed()))
-    assert found is not None
-    assert (found.name, found.severity) == ("other_work", "invalid")
-    assert f"{len(PROMPT)} of its tokens evaluated instead of 1" in found.text
-    # And one that was is so for the request as it was recorded.
-    found = one.unlike(client.request(kept.replayed()))
-    assert found is not None
-    assert found.name == "prompt_cached"
+    finding = kept.unlike(client.request(kept.replayed()))
+    assert finding is not None
+    assert (finding.name, finding.severity) == ("other_work", "invalid")
+    assert f"{len(PROMPT)} of its tokens evaluated instead of 1" in finding.text
+    # For the request as recorded, a kept prompt was served from a cache.
+    finding = request.unlike(client.request(kept.replayed()))
+    assert finding is not None
+    assert finding.name == "prompt_cached"
     client.close()

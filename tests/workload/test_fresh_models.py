@@ -1,4 +1,4 @@
-"""Engine processes that are measured find their model file freshly read into memory."""
+"""Model files are read into memory again before an engine process is measured."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pytest_llmperf.tune.look import look
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, ...]]:
-    """The models that are read again, in this order."""
-    found: list[tuple[Path, ...]] = []
-    monkeypatch.setattr(fresh_model, "read_again", found.append)
+    """Files of the models that are read again, in order."""
+    reads: list[tuple[Path, ...]] = []
+    monkeypatch.setattr(fresh_model, "read_again", reads.append)
     monkeypatch.setattr(fresh_model, "_read", {})
-    return found
+    return reads
 
 
 def spec(model: Path, **settings: Any) -> LaunchSpec:

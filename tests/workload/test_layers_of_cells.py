@@ -1,4 +1,4 @@
-"""Cells of a sweep with other numbers of layers on the GPU, in pairs side by side."""
+"""Cells of a sweep with different numbers of layers on the GPU, in pairs side by side."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from pytest_llmperf.measure.load_validity import load_findings, restart_finding
 
 
 def outcome(number: int = 0, due: float = 0.0, **other: Any) -> RequestOutcome:
-    """Sent 0.1 s late, first token after 0.5 s, then three more each 0.2 s later."""
+    """Return a request sent 0.1 s late: first token 0.5 s after it was due, then every 0.2 s."""
     start = due + 0.1
     fields: dict[str, Any] = {
         "asked": start,
@@ -43,7 +43,7 @@ def outcome(number: int = 0, due: float = 0.0, **other: Any) -> RequestOutcome:
 
 
 def result(*outcomes: RequestOutcome, schedule: Schedule | None = None, **more: Any) -> LoadResult:
-    window = (min(one.due for one in outcomes), max(one.ended for one in outcomes))
+    window = (min(done.due for done in outcomes), max(done.ended for done in outcomes))
     return LoadResult(schedule or constant(1, requests=len(outcomes)), outcomes, window, **more)
 
 
@@ -60,18 +60,18 @@ def near(value: float) -> Any:
 
 
 def test_latencies_are_from_the_schedule_and_since_sending() -> None:
-    one = [outcome()]
-    assert values_of(one, "first_token") == (near(0.5),)
-    assert values_of(one, "first_token", "sent") == (near(0.4),)
-    assert values_of(one, "first_answer_token") == (near(0.7),)
-    assert values_of(one, "end_to_end") == (near(1.1),)
-    assert values_of(one, "end_to_end", "sent") == (near(1.0),)
-    assert values_of(one, "time_per_output_token") == (near(0.2),)
-    assert chunk_gaps(one) == (near(0.2), near(0.2), near(0.2))
+    requests = [outcome()]
+    assert values_of(requests, "first_token") == (near(0.5),)
+    assert values_of(requests, "first_token", "sent") == (near(0.4),)
+    assert values_of(requests, "first_answer_token") == (near(0.7),)
+    assert values_of(requests, "end_to_end") == (near(1.1),)
+    assert values_of(requests, "end_to_end", "sent") == (near(1.0),)
+    assert values_of(requests, "time_per_output_token") == (near(0.2),)
+    assert chunk_gaps(requests) == (near(0.2), near(0.2), near(0.2))
 
 
 def test_the_clients_ceiling_is_the_rate_that_would_take_its_whole_core() -> None:
-    # Six requests in five seconds took a quarter of it, failed ones included.
+    # Six requests in five seconds, failed ones included, took a quarter of the core.
     sent = [outcome(at, float(at), fault="reset" if at == 5 else None) for at in range(6)]
     window = {"window": (0.0, 5.0)}
     load = replace(result(*sent, busy=0.25, clients=2), **window)
@@ -133,7 +133,7 @@ def test_percentiles_need_enough_requests() -> None:
 
 
 def names(loaded: LoadResult, **more: Any) -> list[str]:
-    return [one.name for one in load_findings(loaded, **more)]
+    return [finding.name for finding in load_findings(loaded, **more)]
 
 
 def on_time(number: int, due: float, took: float = 1.2, **other: Any) -> RequestOutcome:
@@ -176,7 +176,7 @@ def test_a_client_near_its_limit_is_found() -> None:
 
 def test_a_rate_below_the_one_asked_for_is_found() -> None:
     slower = [on_time(n, n / 10, asked=n / 10 * 1.05, sent=n / 10 * 1.05) for n in range(60)]
-    slower = [on_time(one.number, one.due, asked=one.asked) for one in slower]
+    slower = [on_time(request.number, request.due, asked=request.asked) for request in slower]
     assert "rate_not_reached" in names(result(*slower))
 
 
@@ -196,7 +196,7 @@ def test_lengths_other_than_asked_for_are_found(other: dict[str, Any], text: str
 
 def test_only_requests_that_may_end_early_have_other_lengths() -> None:
     """Every second request of the test may end early, and every second answer did."""
-    early = [replace(one, tokens=3) if one.number % 2 else one for one in steady()]
+    early = [replace(request, tokens=3) if request.number % 2 else request for request in steady()]
     assert names(result(*early), exact_lengths=[True, False]) == []
     (finding,) = load_findings(result(*early), exact_lengths=[False, True])
     assert "30 of 30 answers have another length" in finding.text
@@ -206,7 +206,7 @@ def test_only_requests_that_may_end_early_have_other_lengths() -> None:
 
 
 def side(before: int | None, after: int | None) -> ServerSide | None:
-    readings = (ServerCounters("vLLM", generated_tokens=one) for one in (before, after))
+    readings = (ServerCounters("vLLM", generated_tokens=count) for count in (before, after))
     return ServerSide.of(next(readings), (), next(readings))
 
 
@@ -218,7 +218,7 @@ def test_a_server_whose_counts_fall_was_restarted_and_stays_another() -> None:
         return str(restart_finding(servers, generated) or "")
 
     assert finding((100, 200), (1000, 2000)) == ""
-    # What could not be read says nothing.
+    # Counters that could not be read say nothing.
     assert finding((220, 300), (None, None)) == ""
     assert finding((300, None), (2000, 2100)) == ""
     assert finding((300, 400), (90, 190)).startswith("the counters of http://b fell: it was resta")
@@ -228,7 +228,7 @@ def test_a_server_whose_counts_fall_was_restarted_and_stays_another() -> None:
 
 
 def served(rate: float, service: float, slots: int, seconds: float, seed: int) -> LoadResult:
-    """Requests that arrive at random and are served by so many slots, in order."""
+    """Return a load of random arrivals that this many slots serve in order."""
     schedule = poisson(rate, seed=seed, duration=seconds)
     draw = random.Random(seed)
     free = [0.0] * slots
@@ -242,9 +242,9 @@ def served(rate: float, service: float, slots: int, seconds: float, seed: int) -
 
 def test_a_queue_that_grows_without_end_is_found_and_a_busy_one_is_not() -> None:
     for seed in range(20):
-        # 1.3 times what the server can do, and four fifths of it.
+        # 1.3 times the server's capacity, and four fifths of it.
         assert names(served(13, 0.4, 4, 60, seed)) == ["over_saturated"]
         assert names(served(8, 0.4, 4, 60, seed)) == []
-    # One stop, which the server catches up after.
+    # One stop, after which the server catches up.
     outcomes = [on_time(n, n / 50, 2.4 - n / 50 if 20 <= n < 120 else 0.4) for n in range(400)]
     assert names(result(*outcomes, schedule=constant(50, requests=400))) == []

@@ -1,4 +1,4 @@
-"""A workload's load pattern: when its requests are sent, and what of it is hashed and stored."""
+"""A workload's load pattern: when its requests are sent, and what is hashed and stored."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_request_follows_the_other_until_the_run_is_void() -> None:
 
     progress, run = drive(9)
     assert (progress, sent) == ([0, 2, 4], ["a", "b", "c"])
-    assert [one.due for one in run.schedule] == [0.0, 0.5, 1.5]
+    assert [dispatch.due for dispatch in run.schedule] == [0.0, 0.5, 1.5]
     _, run = drive(2)
     assert (sent, len(run)) == (["a", "b"], 2)
     assert isinstance(IN_ORDER, LoadPattern)

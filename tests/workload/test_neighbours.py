@@ -15,7 +15,7 @@ from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import get_metric
 
 DECODE_STEPS = 64
-#: Seconds of the base, undisturbed: to the first token, and of a decode step.
+#: Undisturbed seconds of the base: to the first token, and per decode step.
 FIRST, STEP = 0.4, 0.02
 
 
@@ -28,9 +28,9 @@ def process(side: str, first: list[float], decode: list[float], replays: int = 0
 
 
 def both(in_first: float, in_decode: float, every: int = 1) -> tuple[ProcessSample, ProcessSample]:
-    """Candidate and base on a machine that becomes twice as slow, the same for neighbours.
+    """Return candidate and base on a machine that becomes twice as slow, alike for neighbours.
 
-    The candidate is slower by these fractions; in decode in every so many turns.
+    The candidate is slower by these fractions; in decode only in every ``every``-th turn.
     """
     first_load = [1.0 + turn / 12 for turn in range(12)]
     load = [1.0 + turn / 48 for turn in range(48)]
@@ -56,7 +56,7 @@ def test_a_slowdown_comes_out_as_it_is_whatever_hits_both_sides(slower: float) -
     assert found(decode, "first_token") == pytest.approx(0.0)
     assert found(first, "first_token") == pytest.approx(slower)
     assert found(first, "tokens_per_sec") == pytest.approx(0.0)
-    # The same slowdown of both parts is that of the whole.
+    # If both parts slow down alike, the whole slows down as much.
     assert found(both(slower, slower), "end_to_end") == pytest.approx(slower)
 
 
@@ -68,23 +68,23 @@ def test_end_to_end_weighs_its_parts_by_the_seconds_of_the_base() -> None:
 
     decode = STEP * DECODE_STEPS
     assert whole == pytest.approx(0.1 * decode / (FIRST + decode))
-    # Without a second token there is nothing but the first one.
-    one = (replace(half, turns=replace(half.turns, steps=0, decode=())) for half in both(0.1, 0.0))
-    assert pair_difference(get_metric("end_to_end"), *one) == pytest.approx(math.log(1.1))
+    # Without a second token, the first one is all there is.
+    cut = (replace(half, turns=replace(half.turns, steps=0, decode=())) for half in both(0.1, 0.0))
+    assert pair_difference(get_metric("end_to_end"), *cut) == pytest.approx(math.log(1.1))
 
 
 @pytest.mark.parametrize("slower", [0.01, 0.025, 0.05, 0.1])
 @pytest.mark.parametrize("tokens", [2, 4])
 def test_a_slowdown_of_every_16th_token_comes_out_as_it_is(tokens: int, slower: float) -> None:
-    """Turns of so many tokens; both sides' differ by 2% by themselves."""
-    noise, each = random.Random(7), 16 // tokens
+    """Turns of ``tokens`` tokens, with noise of 2% on either side."""
+    noise, interval = random.Random(7), 16 // tokens
 
     def seconds(slowdown: float) -> list[float]:
         undisturbed = [STEP * math.exp(noise.gauss(0.0, 0.02)) for _ in range(96)]
-        slow = 1.0 + slowdown * each
-        return [one * slow if turn % each == 1 else one for turn, one in enumerate(undisturbed)]
+        slow = 1.0 + slowdown * interval
+        return [x * slow if turn % interval == 1 else x for turn, x in enumerate(undisturbed)]
 
-    found = [
+    differences = [
         pair_difference(
             get_metric("tokens_per_sec"),
             process(CANDIDATE, [FIRST] * 6, seconds(slower)),
@@ -93,7 +93,7 @@ def test_a_slowdown_of_every_16th_token_comes_out_as_it_is(tokens: int, slower: 
         for _ in range(60)
     ]
 
-    assert math.expm1(fmean(found)) == pytest.approx(slower, rel=0.06, abs=0.001)
+    assert math.expm1(fmean(differences)) == pytest.approx(slower, rel=0.06, abs=0.001)
 
 
 def test_outliers_of_one_side_count_in_full() -> None:
@@ -102,7 +102,7 @@ def test_outliers_of_one_side_count_in_full() -> None:
     pair = process(CANDIDATE, [FIRST] * 6, [STEP] * 96), process(BASE, [FIRST] * 6, slow)
 
     assert pair_difference(get_metric("tokens_per_sec"), *pair) == pytest.approx(-math.log(3.0))
-    # Decode weighs as much as it took.
+    # Decode is weighted by the time it took.
     decode = STEP * DECODE_STEPS
     assert pair_difference(get_metric("end_to_end"), *pair) == pytest.approx(
         math.log((FIRST + decode) / (FIRST + 3 * decode))
@@ -120,7 +120,7 @@ def test_any_number_of_outliers_is_judged(turns: int) -> None:
     assert found == pytest.approx(math.log(4 / 3), abs=0.02)
 
 
-#: Seconds of each turn of a replay by itself: two requests, and a context that grows.
+#: Undisturbed seconds of each turn of a replay: of two requests, or with a growing context.
 SHAPES = {
     "requests": [STEP] * 8 + [STEP * 1.5] * 8,
     "depth": [STEP * (1 + turn / 8) for turn in range(16)],
@@ -157,7 +157,7 @@ def test_what_is_always_slower_is_learnt_from_all_pairs() -> None:
     rate = get_metric("tokens_per_sec")
 
     assert TestSamples(pairs).differences(rate) == pytest.approx([math.log(1.05)] * 5)
-    # By itself it could not be told.
+    # That pair by itself can't show it.
     assert pair_difference(rate, *pairs[:2]) != pytest.approx(math.log(1.05), abs=0.005)
 
 
@@ -184,7 +184,7 @@ def test_a_stall_at_the_same_turn_of_two_replays_is_the_machines() -> None:
 
 
 def test_outliers_of_both_sides_are_the_machines() -> None:
-    """As many of either side: none counts for much, however large."""
+    """Each side has as many: none counts for much, however large."""
     base, candidate = [STEP] * 96, [STEP * 1.05] * 96
     for turn in range(4, 96, 8):
         (base, candidate)[turn // 8 % 2][turn] *= 3.0
@@ -219,7 +219,7 @@ def test_disturbed_turns_are_left_out() -> None:
 
 
 def test_what_a_disturbed_machine_says_does_not_count() -> None:
-    """Every other turn is slower, for the base more often than for the candidate by far."""
+    """Every other turn is disturbed, and the base is slowed further twice as often."""
     speeds = [1.0, 3.0] * 12
     base, candidate = [STEP * x for x in speeds], [STEP * x * 1.05 for x in speeds]
     for turn in range(1, 24, 2):
@@ -245,7 +245,7 @@ def test_a_stall_of_one_side_alone_counts_for_little() -> None:
 
 
 def test_prompts_that_the_machine_hit_count_for_little() -> None:
-    """All replays evaluate the same prompt: one that took longer tells of the machine."""
+    """All replays evaluate the same prompt: if one takes longer, the machine is the cause."""
     noise = random.Random(3)
     base = [FIRST * math.exp(noise.gauss(0.0, 0.01)) for _ in range(12)]
     candidate = [FIRST * 1.05 * math.exp(noise.gauss(0.0, 0.01)) for _ in range(12)]
@@ -264,7 +264,7 @@ def test_turns_decide_what_they_measured_and_iterations_the_rest() -> None:
     assert kind_of_turns("tokens_per_sec", candidate, base) == 2
     assert kind_of_turns("end_to_end", candidate, base) == 2
     assert kind_of_turns("prefill_tokens_per_sec", candidate, base) == 0
-    prompts = [replace(one, turns=replace(one.turns, decode=())) for one in (candidate, base)]
+    prompts = [replace(half, turns=replace(half.turns, decode=())) for half in (candidate, base)]
     assert kind_of_turns("tokens_per_sec", *prompts) == 0
     assert kind_of_turns("end_to_end", *prompts) == 0
     assert kind_of_turns("first_token", *prompts) == 2
@@ -273,17 +273,17 @@ def test_turns_decide_what_they_measured_and_iterations_the_rest() -> None:
 
 def test_a_pair_that_took_turns_for_other_metrics_neither_decides_nor_ran_alone() -> None:
     def pairs(first: int, *, in_turns: bool, decodes: bool) -> list[ProcessSample]:
-        found = []
+        halves = []
         for half in both(0.0, 0.05):
             turns = half.turns if decodes else replace(half.turns, decode=())
-            found.append(replace(half, pair=first, turns=turns if in_turns else None))
-        return found
+            halves.append(replace(half, pair=first, turns=turns if in_turns else None))
+        return halves
 
     samples = TestSamples(
         [
             *pairs(0, in_turns=False, decodes=True),
             *pairs(1, in_turns=True, decodes=True),
-            # More of those for the first token alone than there are others.
+            # More pairs that took turns for the first token only than other pairs.
             *(half for pair in range(2, 8) for half in pairs(pair, in_turns=True, decodes=False)),
         ]
     )

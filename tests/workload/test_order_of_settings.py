@@ -1,4 +1,4 @@
-"""The order of a round's tests: those of the same engine settings stay together, groups mixed."""
+"""The order of a round's tests: random, with the same engine settings kept together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECS = {
 
 
 def runs(names: list[str], length: int) -> list[str]:
-    """Consecutive tests of the same first letters, once for each run."""
+    """Return the first letters of each run of consecutive tests that share them."""
     return [key for key, _ in groupby(names, lambda name: name[:length])]
 
 
@@ -38,8 +38,8 @@ def shuffled_names(seed: int) -> tuple[str, ...]:
 
 
 def test_tests_of_the_sessions_own_settings_are_simply_mixed() -> None:
-    found = {tuple(shuffled(NAMES[:4], {}, random.Random(seed))) for seed in range(200)}
-    assert len(found) == 24
+    orders = {tuple(shuffled(NAMES[:4], {}, random.Random(seed))) for seed in range(200)}
+    assert len(orders) == 24
     assert processes_per_round(NAMES, {}) == 1
 
 

@@ -17,12 +17,12 @@ ECHO = """
     def answer(prompt):
         yield from "abcd"
 """
-#: Short pairs: what is tested is how they are made up.
+#: Short pairs: only how they are made up matters here.
 SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
 
 
 def blocks(stage: Any, pairs: int, seed: int) -> list[str]:
-    """The order of sides, a word of four letters per block of two pairs."""
+    """Return the order of sides as a word of four letters per block of two pairs."""
     stage.roles.clear()
     stage.run(
         {"one": stage.workload("x")}, base=ECHO, processes=pairs, most=pairs, seed=seed, **SHORT

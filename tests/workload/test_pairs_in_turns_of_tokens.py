@@ -19,7 +19,7 @@ from pytest_llmperf.measure.turns import planned_replays, wanted_seconds
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 
-#: Every token takes 25 ms, so that a turn is two of them; each is noted in a common log.
+#: Each token takes 25 ms, so that a turn is two tokens; both sides note theirs in one log.
 LOGGED = """
     import pathlib, time
     log = pathlib.Path(__file__).with_name("log")
@@ -34,7 +34,7 @@ LOGGED = """
 
 @pytest.fixture
 def stage(stage: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    # As many replays as are asked for, however short they are.
+    # No more replays than planned, however short they are.
     for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     stage.turns = lambda client: "tokens"
@@ -59,16 +59,16 @@ MIRROR = str.maketrans("AB", "BA")
 
 
 def turns_taken(folder: Path, after: int) -> str:
-    """The side of every token after so many, in order; A is the side that has the first one."""
+    """Return the side of each token after the first ``after``; A is the side that begins."""
     text = (folder / "log").read_text()[after:]
     return text.translate(MIRROR) if text.startswith("B") else text
 
 
-#: Of the first pair: a warm-up and two iterations of either side.
+#: Tokens of the first pair: a warm-up and two iterations per side.
 FIRST_PAIR = 2 * 3 * 9
-#: What either side does alone before it takes turns: a warm-up and a whole iteration.
+#: Tokens that both sides generate before taking turns: a warm-up and an iteration each.
 ALONE = 2 * 2 * 9
-#: A replay by both: the first token, then two at a time.
+#: A replay by both sides: the first token, then two at a time.
 WHOLE = "AB" + 4 * "AABB"
 
 
@@ -91,7 +91,7 @@ def test_neighbouring_turns_follow_each_other_within_a_generation(
         # Four turns of two steps in each whole replay.
         assert sample.turns.decode == pytest.approx([0.025] * 8, rel=0.5)
         assert sample.turns.first_tokens == pytest.approx([0.025] * 6, rel=0.5)
-        # The other one's turns are in no value.
+        # The other side's turns are in no value.
         assert sample.turns.values["end_to_end"] == pytest.approx([0.225] * 2, rel=0.5)
         assert sample.durations() == pytest.approx([0.225] * 3, rel=0.5)
 
@@ -100,8 +100,8 @@ def test_the_differences_are_those_of_the_neighbouring_turns(stage: Any) -> None
     samples = measure(stage, seconds=0.02).tests["one"]
 
     for name in ("tokens_per_sec", "first_token", "end_to_end"):
-        (found,) = samples.differences(get_metric(name))
-        assert 0.1 < found < 0.35, name
+        (difference,) = samples.differences(get_metric(name))
+        assert 0.1 < difference < 0.35, name
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_stalls_are_counted_in_replays_of_every_kind() -> None:
 
 
 def test_samples_without_a_time_from_end_to_end_have_no_stalls() -> None:
-    """Those of a load, or of an answer that was cut short before its first token."""
+    """Such as samples of a load, or of an answer cut short before its first token."""
     assert TestSamples([ProcessSample(0, ({"request_latency": 1.0},))]).stalls() == (0,)
     assert TestSamples([ProcessSample(0, ())]).stalls() == (0,)
 
@@ -167,8 +167,8 @@ def test_a_test_that_needs_many_more_pairs_takes_turns_for_longer_from_then_on(
     most = 1 + len(expected)
     samples = measure(stage, processes=1, most=most, undecided=undecided).tests["one"]
 
-    candidates = [one for one in samples.processes if one.side == CANDIDATE and one.turns]
-    assert [len(one.turns.values["end_to_end"]) for one in candidates if one.turns] == replays
+    candidates = [half for half in samples.processes if half.side == CANDIDATE and half.turns]
+    assert [len(half.turns.values["end_to_end"]) for half in candidates if half.turns] == replays
 
 
 def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
@@ -178,7 +178,7 @@ def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
     for sample in samples.processes:
         if sample.pair == 1:
             assert sample.turns is not None
-            # The decode takes four times as long: two more, the most, for each whole one.
+            # Decode takes four times as long: two more prompts, the most, for each whole replay.
             assert len(sample.turns.first_tokens) == 2 * (1 + 2)
             assert len(sample.turns.values["end_to_end"]) == 2
 
@@ -186,7 +186,7 @@ def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
 def test_short_replays_are_repeated() -> None:
     workload = Workload((RecordedRequest(build_request(prompt="x", max_tokens=9), (), None, 9),))
 
-    # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
+    # 2 s in turns: four replays of 0.6 s, but of 2 s as many as are planned.
     assert (
         planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"], wanted=2.0)
         == ("whole",) * 4
@@ -210,9 +210,9 @@ def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
     samples = measure(stage, uncut=frozenset({"one"}), tokens=3).tests["one"]
 
-    second = [one for one in samples.processes if one.pair == 1]
-    assert all(one.beside and one.turns is None for one in second)
-    assert {len(one.iterations) for one in second} == {2}
+    second = [sample for sample in samples.processes if sample.pair == 1]
+    assert all(sample.beside and sample.turns is None for sample in second)
+    assert {len(sample.iterations) for sample in second} == {2}
 
 
 def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
@@ -256,7 +256,7 @@ def test_what_hits_both_sides_alike_voids_no_pair_but_their_levels(stage: Any) -
     samples = measure(stage, processes=2, most=2).tests["one"]
 
     assert (samples.pairs, samples.void_pairs) == (2, 0)
-    disturbed = [one for one in samples.processes if one.disturbed]
+    disturbed = [sample for sample in samples.processes if sample.disturbed]
     assert len(disturbed) == 1
     assert disturbed[0].disturbed == "process 1 (cc) used 2.0 of 2 cores (busy_cores)"
     (noted,) = disturbed[0].findings
@@ -276,7 +276,7 @@ def test_what_can_hit_one_side_alone_voids_its_pair(
     samples = measure(stage, processes=2, most=3).tests["one"]
 
     assert (samples.pairs, samples.void_pairs) == (2, 1)
-    assert not any(one.disturbed for one in samples.processes)
+    assert not any(sample.disturbed for sample in samples.processes)
 
 
 def test_nobody_waits_for_what_hits_both_sides_alike(stage: Any) -> None:
@@ -303,7 +303,7 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     ).tests["one"]
 
     ran = [
-        all(one.turns is None for one in samples.processes if one.pair == pair)
+        all(sample.turns is None for sample in samples.processes if sample.pair == pair)
         for pair in range(samples.pairs)
     ]
     assert ran == [True, False, False, True, False]
@@ -332,15 +332,15 @@ def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_t
 
     # The first pair and two in turns; then one alone, which is void.
     stage.findings = [[]] * 6 + [[BUSY]] * 9
-    samples = measure(stage, processes=3, most=9, undecided=undecided, iterations=1, tokens=3)
+    measured = measure(stage, processes=3, most=9, undecided=undecided, iterations=1, tokens=3)
 
-    one = samples.tests["one"]
-    assert (one.pairs, one.void_pairs) == (3, 1)
-    assert not one.unfit
+    samples = measured.tests["one"]
+    assert (samples.pairs, samples.void_pairs) == (3, 1)
+    assert not samples.unfit
 
 
 def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: Any) -> None:
-    """As one that gates a counter of the GPU does; the others go on in turns."""
+    """Such as a test that gates a GPU counter; the others go on taking turns."""
     workloads = {name: stage.workload("x", tokens=3) for name in ("gated", "other")}
     app = logged("A", 3, 0.001)
     measurement = stage.run(
@@ -356,11 +356,11 @@ def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: A
 
     gated, other = (measurement.tests[name] for name in ("gated", "other"))
     assert (gated.pairs, other.pairs) == (4, 4)
-    assert not any(one.turns or one.beside for one in gated.processes)
-    assert [len(one.iterations) for one in gated.processes] == [2] * 8
-    assert [one.turns is not None for one in other.processes] == [False] * 2 + [True] * 6
-    # From the second round on they take turns with each other, too.
-    rounds = {name: {one.pair for one in measurement.tests[name].processes} for name in workloads}
+    assert not any(sample.turns or sample.beside for sample in gated.processes)
+    assert [len(sample.iterations) for sample in gated.processes] == [2] * 8
+    assert [sample.turns is not None for sample in other.processes] == [False] * 2 + [True] * 6
+    # From the second round on, the tests' pairs also alternate.
+    rounds = {name: {half.pair for half in measurement.tests[name].processes} for name in workloads}
     assert rounds == {"gated": {0, 1, 3, 5}, "other": {0, 2, 4, 6}}
 
 

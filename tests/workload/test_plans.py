@@ -37,10 +37,10 @@ def test_pairs_cost_their_turns(stage: Any) -> None:
         plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=0.5, **changes)
         return round(plan.expected_seconds, 3)
 
-    # Of either side: a start, and of each test two warm-ups and three iterations.
+    # Per side: a start, then two warm-ups and three iterations of each test.
     alone = 0.5 + 5 * 1.2
-    # Two warm-ups and an iteration, then turns: of the long one three replays, of the short one 2 s
-    # and its pauses. The uncut one has three whole iterations.
+    # Two warm-ups and an iteration, then turns with pauses: three long replays, 2 s of short ones.
+    # The uncut test has two warm-ups and three whole iterations.
     beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
     uncut = frozenset({"uncut"})
     tokens: dict[str, Any] = {"turns": "tokens", "uncut": uncut, "not_repeated": uncut}
@@ -52,7 +52,7 @@ def test_pairs_cost_their_turns(stage: Any) -> None:
         planned = expected(paired=True, turns=turns, not_repeated=frozenset(workloads))
         assert planned == round(4 * alone, 3)
     assert expected() == round(2 * alone, 3)
-    # Tests of other engine settings need more processes of either side.
+    # Tests with other engine settings need more processes per side.
     assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)
 
 
@@ -69,18 +69,18 @@ def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> 
         )
         return int(plan.iterations_of(nodeid, "iterations", seconds))
 
-    # Three tests share the six seconds, and in two processes of each side twice as many.
+    # Three tests share the six seconds of a start, or twelve with two processes per side.
     assert (replays("one", 0.25), replays("one", 0.25, loads=2)) == (8, 16)
     assert (replays("one", 1.5), replays("one", 0.001)) == (3, 25)
     assert replays("counted", 0.25) == 3
-    # A pair takes no more than a tenth of the test's own budget: 1 s of either side.
+    # A pair takes no more than a tenth of the test's own budget: 1 s per side.
     assert replays("hurried", 0.25) == 4
     # If many more pairs are expected, the start counts as a slow one.
     quick = stage.plan(workloads, start_seconds=0.3)
     assert quick.wanted_turns("one", "tokens", longest=True) == 6.0
-    # Nor do starting and repeating take more than a tenth of a test's share of the session's.
+    # Starts and repeats also take at most a tenth of a test's share of the session's budget.
     assert (replays("one", 0.25, budget=180.0), replays("one", 0.25, budget=150.0)) == (4, 3)
-    # The announced time counts them.
+    # The announced time includes the repeats.
     seconds = dict.fromkeys(workloads, 0.25)
     plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=6.0, paired=True)
     turns = dataclasses.replace(plan, turns="iterations")

@@ -1,4 +1,4 @@
-"""What prompts of other requests cost the answers under way, and silence where it can't be told."""
+"""The cost of other requests' prompts to answers under way; none where it can't be told."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def outcome(sent: float, times: Sequence[float]) -> RequestOutcome:
 
 
 def alternating(prompt: float, *, waits: float = 0.0) -> list[RequestOutcome]:
-    """An answer of a token each 10 ms, stopped ten times for another request's prompt.
+    """Return an answer with a token every 10 ms, and ten requests whose prompts stop it.
 
-    ``waits``: seconds that these requests wait before their prompt is read.
+    ``waits``: seconds that those requests wait before their prompt is read.
     """
     times, others = [0.0], []
     for _ in range(10):
@@ -33,10 +33,10 @@ def alternating(prompt: float, *, waits: float = 0.0) -> list[RequestOutcome]:
 
 
 def test_gaps_while_another_prompt_is_read_are_its_cost() -> None:
-    found = prompt_stalls(alternating(PROMPT))
-    assert found is not None
-    assert (found.beside, found.usual) == pytest.approx((PROMPT, GAP))
-    assert found.share == pytest.approx(10 * (PROMPT - GAP) / (10 * (30 * GAP + PROMPT)))
+    stalls = prompt_stalls(alternating(PROMPT))
+    assert stalls is not None
+    assert (stalls.beside, stalls.usual) == pytest.approx((PROMPT, GAP))
+    assert stalls.share == pytest.approx(10 * (PROMPT - GAP) / (10 * (30 * GAP + PROMPT)))
 
 
 def test_short_prompts_cost_nothing() -> None:
@@ -46,7 +46,7 @@ def test_short_prompts_cost_nothing() -> None:
 def test_a_hiccup_beside_a_prompt_is_none() -> None:
     answer, *others = alternating(GAP)
     times = [time + 2.0 * (time > 1.0) for time in answer.times]
-    moved = [outcome(one.due + 2.0 * (one.due > 0.9), [t]) for one in others for t in one.times]
+    moved = [outcome(peer.due + 2.0 * (peer.due > 0.9), [t]) for peer in others for t in peer.times]
     assert prompt_stalls([outcome(-1.0, times), *moved]) is None
 
 

@@ -91,8 +91,8 @@ def test_a_prompt_that_is_served_from_the_cache_is_found(
     client = engine.start()
     client.reset()
     assert recorded.unlike(client.request(recorded.replayed())) is None
-    # Nobody empties the cache this time.
-    found = recorded.unlike(client.request(recorded.replayed()))
-    assert found is not None
-    assert (found.name, found.severity) == ("prompt_cached", "invalid")
-    assert found.evidence["evaluated"] < found.evidence["recorded_evaluated"]
+    # This time the cache isn't emptied first.
+    finding = recorded.unlike(client.request(recorded.replayed()))
+    assert finding is not None
+    assert (finding.name, finding.severity) == ("prompt_cached", "invalid")
+    assert finding.evidence["evaluated"] < finding.evidence["recorded_evaluated"]

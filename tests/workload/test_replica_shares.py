@@ -1,4 +1,4 @@
-"""How replicas shared the requests: said, and told from chance."""
+"""How replicas shared the requests: reported, and told apart from chance."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TOKENS = 50
 
 
 def side(generated: int | None, before: int = 1000) -> ServerSide | None:
-    """A replica that generated so many tokens; None: it was not read after the sample."""
+    """Return a replica that generated this many tokens; None: not read after the sample."""
     after = None if generated is None else before + generated
     counted = None if after is None else ServerCounters("vLLM", generated_tokens=after)
     return ServerSide.of(ServerCounters("vLLM", generated_tokens=before), (), counted)
 
 
 def served(*answers: int) -> ServerUse:
-    """Requests of which each replica answered so many."""
+    """Return server use in which each replica answered the given number of requests."""
     tokens = sum(answers) * TOKENS
-    sides = {f"http://h:{n}": side(one * TOKENS) for n, one in enumerate(answers, 1)}
+    sides = {f"http://h:{n}": side(count * TOKENS) for n, count in enumerate(answers, 1)}
     return ServerUse(sides, sum(answers), tokens, tokens)
 
 
@@ -35,11 +35,11 @@ def shares(*answers: int) -> ReplicaShares:
 @pytest.mark.parametrize(
     ("chance", "more"),
     [
-        # 6 : 2 or more uneven in 29% of all cases.
+        # 6 : 2 or more uneven happens by chance in 29% of all cases.
         ((6, 2), (60, 20)),
         ((12, 4), (15, 2)),
         ((8, 2, 2), (16, 4, 4)),
-        # Of those that serve at all.
+        # Among the replicas that serve at all.
         ((14, 5, 0), (30, 10, 0)),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_replica_is_idle_by_more_than_chance(
 
 
 def test_the_shares_are_said_and_nothing_of_what_to_do() -> None:
-    """What to do is said with the causes."""
+    """The causes say what to do."""
     assert server_lines([served(60, 20)])[1:] == (
         "requests by replica, estimated from output tokens: http://h:1 75% (about 60), http://h:2 "
         "25% (about 20)",
@@ -80,5 +80,5 @@ def test_the_shares_are_said_and_nothing_of_what_to_do() -> None:
     ],
 )
 def test_shares_that_are_unknown_say_why(other: ServerSide | None, why: str) -> None:
-    uses = [ServerUse({"a": side(100), "b": one}, 4, 200, 200) for one in (side(100), other)]
+    uses = [ServerUse({"a": side(100), "b": b}, 4, 200, 200) for b in (side(100), other)]
     assert server_lines(uses)[1:] == (f"how the replicas shared the requests is unknown: {why}",)

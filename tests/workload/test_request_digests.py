@@ -1,4 +1,4 @@
-"""Where two workloads differ is told from digests: which request, from where on, and no prompt."""
+"""Digests tell in which request and from which token on two workloads differ; no prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_llmperf.stored_json import read
 from pytest_llmperf.timeline import Timeline
 
 Ask = Callable[..., Request]
-#: As many as the tokens of a long prompt.
+#: The tokens of a long prompt.
 LONG = tuple(range(7, 1007))
 
 
@@ -37,43 +37,43 @@ def digests(*requests: RecordedRequest) -> tuple[RequestDigest, ...]:
 
 def stored_digest(row: Any) -> RequestDigest:
     kind: Any = StoredDigest
-    found: RequestDigest = read(kind, row)
-    return found
+    digest: RequestDigest = read(kind, row)
+    return digest
 
 
 def stored(of: tuple[RequestDigest, ...]) -> tuple[RequestDigest, ...]:
-    """The same after a trip through a file."""
-    return tuple(stored_digest(json.loads(json.dumps(one.row()))) for one in of)
+    """Return the digests as they come back from a file."""
+    return tuple(stored_digest(json.loads(json.dumps(digest.row()))) for digest in of)
 
 
 def with_other(at: int, prompt: tuple[int, ...] = LONG) -> tuple[int, ...]:
-    """A prompt of other tokens from token ``at`` on, counted from 1."""
-    return tuple(one if n < at else one + 1 for n, one in enumerate(prompt, 1))
+    """Return a prompt whose tokens differ from token ``at`` on, counted from 1."""
+    return tuple(token if n < at else token + 1 for n, token in enumerate(prompt, 1))
 
 
 def test_the_request_and_the_token_are_named(ask: Ask) -> None:
-    there = digests(asked(ask()), asked(ask()), asked(ask()))
-    here = digests(asked(ask()), asked(ask(), with_other(618)), asked(ask(), with_other(2)))
-    assert difference(there, here, "HEAD~1") == (
+    baseline = digests(asked(ask()), asked(ask()), asked(ask()))
+    current = digests(asked(ask()), asked(ask(), with_other(618)), asked(ask(), with_other(2)))
+    assert difference(baseline, current, "HEAD~1") == (
         "request 2 of 3 has another prompt, different from token 618 on (1000 tokens in both)"
     )
 
 
 @pytest.mark.parametrize(("at", "told"), [(618, 609), (1, 1), (992, 977)])
 def test_from_digests_it_is_told_within_a_few_tokens(ask: Ask, at: int, told: int) -> None:
-    there, here = digests(asked(ask())), digests(asked(ask(), with_other(at)))
-    assert difference(stored(there), here, "the baseline") == (
+    baseline, current = digests(asked(ask())), digests(asked(ask(), with_other(at)))
+    assert difference(stored(baseline), current, "the baseline") == (
         f"the request has another prompt, different from about token {told} on "
         "(1000 tokens in both)"
     )
 
 
 def test_prompts_of_other_lengths_are_compared_as_far_as_both_go(ask: Ask) -> None:
-    there, here = digests(asked(ask(), LONG[:100])), digests(asked(ask(), with_other(50)))
-    assert there[0].step < here[0].step
-    said = difference(stored(there), here, "the baseline")
+    baseline, current = digests(asked(ask(), LONG[:100])), digests(asked(ask(), with_other(50)))
+    assert baseline[0].step < current[0].step
+    said = difference(stored(baseline), current, "the baseline")
     assert "different from about token 49 on (1000 tokens, 100 tokens in the baseline)" in said
-    longer = difference(stored(there), digests(asked(ask())), "the baseline")
+    longer = difference(stored(baseline), digests(asked(ask())), "the baseline")
     assert "different from about token 97 on" in longer
 
 
@@ -92,33 +92,33 @@ def test_prompts_of_other_lengths_are_compared_as_far_as_both_go(ask: Ask) -> No
 def test_other_settings_and_other_sizes_are_named(
     ask: Ask, options: dict[str, Any], changes: dict[str, Any], told: str
 ) -> None:
-    there, here = digests(asked(ask())), digests(asked(ask(**options), **changes))
-    assert f"the request {told}" in difference(stored(there), stored(here), "the baseline")
+    baseline, current = digests(asked(ask())), digests(asked(ask(**options), **changes))
+    assert f"the request {told}" in difference(stored(baseline), stored(current), "the baseline")
 
 
 def test_more_requests_than_before_are_counted(ask: Ask) -> None:
-    one = asked(ask())
-    assert difference(digests(one), digests(one, one), "the baseline") == (
+    request = asked(ask())
+    assert difference(digests(request), digests(request, request), "the baseline") == (
         "2 requests, 1 in the baseline"
     )
-    assert difference(digests(one), digests(one), "the baseline") == ""
+    assert difference(digests(request), digests(request), "the baseline") == ""
 
 
 def test_an_applications_prompt_is_told_by_characters(ask: Ask) -> None:
-    there = digests(asked(ask(prompt="a secret question " * 4), (), evaluated=None))
-    here = digests(asked(ask(prompt="a secret question " * 3 + "asked"), (), evaluated=None))
+    baseline = digests(asked(ask(prompt="a secret question " * 4), (), evaluated=None))
+    current = digests(asked(ask(prompt="a secret question " * 3 + "asked"), (), evaluated=None))
     assert "different from character 56 on (59 characters, 72 characters in" in difference(
-        there, here, "the baseline"
+        baseline, current, "the baseline"
     )
-    assert "about character 49 on" in difference(stored(there), here, "the baseline")
+    assert "about character 49 on" in difference(stored(baseline), current, "the baseline")
     chat = ask(prompt=None, messages=[{"role": "user", "content": "a secret question"}])
-    told = json.dumps([one.row() for one in (*there, *here, *digests(asked(chat, ())))])
+    told = json.dumps([digest.row() for digest in (*baseline, *current, *digests(asked(chat, ())))])
     assert "secret" not in told
 
 
 def test_a_digest_is_short_however_long_the_prompt(ask: Ask) -> None:
-    (one,) = digests(asked(ask(), tuple(range(32_000))))
-    assert len(one.marks) <= 64
+    (digest,) = digests(asked(ask(), tuple(range(32_000))))
+    assert len(digest.marks) <= 64
     many = Workload((asked(ask(), (1, 2)),) * 200).digests
     assert len(many) == 64
 
@@ -130,5 +130,5 @@ def test_what_is_no_digest_is_refused(row: Any) -> None:
 
 
 def test_a_newer_versions_longer_digest_is_read(ask: Ask) -> None:
-    (one,) = digests(asked(ask()))
-    assert stored_digest([*one.row(), "more"]) == replace(one, content=None)
+    (digest,) = digests(asked(ask()))
+    assert stored_digest([*digest.row(), "more"]) == replace(digest, content=None)

@@ -13,7 +13,7 @@ from pytest_llmperf.measure.rounds import SPARE_ROUNDS
 UNFIT = FitnessFinding("busy_cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
 WARNED = FitnessFinding("busy_cores", "warn", "process 1 (cc) used 0.2 of 2 cores")
 
-# Says "void" less than it did while recorded; crashes, exits and refuses when asked to.
+# Answers the prompt "void" with fewer tokens than recorded; crashes or raises when asked to.
 MOODY = """
     import ctypes, os
     asked = 0

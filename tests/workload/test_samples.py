@@ -52,18 +52,18 @@ def test_pairs_that_took_turns_decide_where_they_are_as_many_as_the_others() -> 
     assert samples.differences(metric) == pytest.approx([math.log(2.0)])
     assert samples.paired("end_to_end") == (((2.0,),), ((1.0,),))
     assert samples.pairs == 2
-    # Turns that failed once leave the decision to the pairs without.
+    # With fewer pairs in turns than without, those without decide.
     samples.processes += pair(2, False, end_to_end=3.0)
     assert samples.differences(metric) == pytest.approx([math.log(9.0), math.log(3.0)])
     assert samples.differences(get_metric("inter_token_p95")) is None
 
 
 def test_neighbouring_iterations_are_compared() -> None:
-    """What the machine did to both of two neighbours is not in their difference."""
+    """What the machine did to two neighbours alike is not in their difference."""
     rate = get_metric("tokens_per_sec")
     base = [{"tokens_per_sec": speed} for speed in (10.0, 15.0, 11.0)]
     slower = [{"tokens_per_sec": row["tokens_per_sec"] / 1.06} for row in base]
-    # Which of its moments is the middle one differs between the two.
+    # One iteration of one side alone is hit as well.
     slower[0]["tokens_per_sec"] /= 1.3
     halves = [
         ProcessSample(0, tuple(rows), side=side, pair=0, beside=True)
@@ -117,7 +117,7 @@ def test_raw_values_come_by_process_of_an_arm() -> None:
 
 @pytest.fixture
 def hundreds() -> TestSamples:
-    """Six pairs of 50 gaps each; the base's are twice as long, and pair 3's of both ten times."""
+    """Six pairs of 50 gaps each: twice as long for the base, ten times for both in pair 3."""
     assert 50 < min_values(95) <= 100
     processes = []
     for pair in range(6):

@@ -13,7 +13,7 @@ ECHO = """
     def answer(prompt):
         yield from "abcd"
 """
-#: Works where no other process of its kind is alive only.
+#: An application that fails while another process of it is alive.
 ALONE = """
     import atexit, os, pathlib
     mine = pathlib.Path(__file__).with_name("the_only_one")
@@ -22,9 +22,9 @@ ALONE = """
     def answer(prompt):
         yield from "abcd"
 """
-#: Warm at once, so that what is counted stands out.
+#: A single warm-up, so that the counted iterations stand out.
 WARM: dict[str, Any] = {"iterations": 4, "warmup_max": 1}
-#: Replays as short as theirs are repeated in turns, 25 times.
+#: The orders of turns in which replays as short as these are repeated, 25 times.
 IN_TURNS = ("ABBA" * 12 + "AB", "BAAB" * 12 + "BA")
 
 
@@ -35,7 +35,7 @@ def stage(stage: Any) -> Any:
 
 
 def turns(stage: Any, pair: int) -> str:
-    """The counted iterations of a pair, A of the candidate and B of the base."""
+    """Return the sides of a pair's counted iterations: A for the candidate, B for the base."""
     return "".join(
         "A" if step.side == "candidate" else "B"
         for step in stage.steps
@@ -44,24 +44,24 @@ def turns(stage: Any, pair: int) -> str:
 
 
 def took_turns(samples: Any) -> tuple[bool, ...]:
-    """Of each complete pair whether its processes took turns."""
+    """Return for each complete pair whether its processes took turns."""
     kinds: dict[int, list[bool]] = {}
-    for one in samples.processes:
-        kinds.setdefault(one.pair, []).append(one.beside)
+    for sample in samples.processes:
+        kinds.setdefault(sample.pair, []).append(sample.beside)
     return tuple(all(both) for _, both in sorted(kinds.items()) if len(both) == 2)
 
 
 def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage: Any) -> None:
-    samples = stage.run({"one": stage.workload("x")}, base=ECHO, most=3, processes=3, **WARM)
+    measurement = stage.run({"one": stage.workload("x")}, base=ECHO, most=3, processes=3, **WARM)
 
     assert turns(stage, 1) in ("AAAABBBB", "BBBBAAAA")
     assert turns(stage, 2) in IN_TURNS
     last = stage.steps[-1]
     assert (last.iteration, last.iterations) == (25, 25)
-    one = samples.tests["one"]
-    assert took_turns(one) == (False, True, True)
-    assert [len(sample.iterations) for sample in one.processes] == [4, 4, *[25] * 4]
-    assert samples.processes == len(set(stage.pids)) == 6
+    samples = measurement.tests["one"]
+    assert took_turns(samples) == (False, True, True)
+    assert [len(sample.iterations) for sample in samples.processes] == [4, 4, *[25] * 4]
+    assert measurement.processes == len(set(stage.pids)) == 6
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
 
 
@@ -106,7 +106,7 @@ def test_both_processes_live_while_one_of_them_works(stage: Any) -> None:
 
 
 class Looking(list):  # type: ignore[type-arg]
-    """Steps, and for each of a pair's number and how many of its processes are alive."""
+    """Steps that note, for each step, the pair and how many processes are alive."""
 
     def __init__(self, stage: Any, seen: list[tuple[int, int]]) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
     stage._arm = without
     tests = stage.run(workloads, base=ECHO, **WARM).tests
 
-    assert [(one.side, one.beside) for one in tests["mine"].processes] == [("candidate", False)] * 2
+    assert [(s.side, s.beside) for s in tests["mine"].processes] == [("candidate", False)] * 2
     assert took_turns(tests["one"]) == (False, True)
 
 
@@ -173,7 +173,7 @@ def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> Non
         assert samples.error is None
         assert took_turns(samples) == (False, False, False)
         assert samples.voided == []
-    # Tried once, not for every test: three pairs, and two of which one did start.
+    # Tried once, not for every test: besides three pairs, two starts of which one failed.
     assert len(starts) == 3 * 2 + 2
     assert measurement.processes == 3 * 2 + 1
     assert "FileExistsError" in measurement.apart
@@ -239,7 +239,7 @@ def test_a_void_half_takes_the_pair_with_it_and_another_replaces_it(
     samples = measurement.tests["one"]
     assert (samples.pairs, samples.void_pairs) == (2, 1)
     assert [sample.pair for sample in samples.voided] == [1]
-    # Without the second process there may be memory enough.
+    # Without the second process, memory may suffice.
     assert took_turns(samples) == (False, not apart)
     assert measurement.apart == ("memory is short" if apart else "")
 
@@ -250,11 +250,11 @@ def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
 
     assert samples.void_pairs == 1
-    assert {len(one.iterations) for one in samples.processes} == {4, 25}
+    assert {len(sample.iterations) for sample in samples.processes} == {4, 25}
 
 
 class Losing(list):  # type: ignore[type-arg]
-    """Steps; one process of the pair is lost after its first counted iteration."""
+    """Steps that report a process as lost after its first iteration in pair ``at_pair``."""
 
     def __init__(self, stage: Any, at_pair: int) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ def test_an_interruption_leaves_neither_process(stage: Any, at: int) -> None:
     class Interrupting(list):  # type: ignore[type-arg]
         def append(self, step: Any) -> None:
             super().append(step)
-            if sum(one.pair == 2 for one in self) == at:
+            if sum(taken.pair == 2 for taken in self) == at:
                 raise KeyboardInterrupt
 
     stage.steps = Interrupting()

@@ -10,7 +10,7 @@ import pytest
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import TestSamples
 
-#: Short rounds: what is tested is which tests are in them.
+#: Short rounds: only which tests are in them matters here.
 SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
 METRICS = Open(["end_to_end"])
 
@@ -47,9 +47,9 @@ def test_the_time_that_is_left_shrinks_and_ends_with_the_budget(stage: Any) -> N
     )
 
     left = [step.left for step in stage.steps]
-    first = left.index(next(one for one in left if one is not None))
+    first = left.index(next(seconds for seconds in left if seconds is not None))
     assert left[:first] == [None] * first
-    cut = [one for one in left[first:] if one > 100]
+    cut = [seconds for seconds in left[first:] if seconds > 100]
     shrinking = left[first + len(cut) :]
     assert cut
     assert max(cut) < 600
@@ -112,7 +112,7 @@ def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
 
 def test_a_budget_cuts_undecided_tests_short_and_no_others(stage: Any) -> None:
     def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
-        # Spends what is left of the stage's time.
+        # Spends all the time that is left.
         stage.rounds._began -= 1000.0
         return {"two": METRICS}
 

@@ -1,4 +1,4 @@
-"""Blocks of a server that runs already, in the order of their measuring."""
+"""Whether a running server was still warming up, judged by its blocks in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_llmperf.session.warming_up import unchecked, warming_up
 
 
 def text(name: str, *levels: float, tolerance: float = 0.05) -> str:
-    return warming_up(get_metric(name), tuple((one,) for one in levels), tolerance)
+    return warming_up(get_metric(name), tuple((level,) for level in levels), tolerance)
 
 
 def test_latencies_that_fall_and_rates_that_rise_are_found() -> None:
@@ -40,8 +40,8 @@ def test_blocks_that_are_too_few_to_show_it_are_said_to_be() -> None:
 
 def test_chance_alone_finds_it_in_one_of_a_hundred() -> None:
     draw = random.Random(1)
-    found = sum(
+    alarms = sum(
         bool(text("first_token", *(draw.lognormvariate(0, 0.3) for _ in range(8))))
         for _ in range(3000)
     )
-    assert found / 3000 == pytest.approx(0.007, abs=0.006)
+    assert alarms / 3000 == pytest.approx(0.007, abs=0.006)

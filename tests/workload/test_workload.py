@@ -67,10 +67,10 @@ def test_the_hash_does_not_tell_how_the_same_work_was_written(
 
 
 def test_the_hash_knows_the_order_of_requests(ask: Ask) -> None:
-    one = RecordedRequest.of(ask(), outcome())
-    other = RecordedRequest.of(ask(), outcome(tokens=9))
+    first = RecordedRequest.of(ask(), outcome())
+    second = RecordedRequest.of(ask(), outcome(tokens=9))
 
-    assert Workload((one, other)).hash != Workload((other, one)).hash
+    assert Workload((first, second)).hash != Workload((second, first)).hash
 
 
 def test_an_application_is_known_by_what_it_was_asked(ask: Ask) -> None:
@@ -127,10 +127,10 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
 def test_a_replay_that_did_other_work_is_found(
     ask: Ask, replay: Generation, name: str, reason: str
 ) -> None:
-    found = RecordedRequest.of(ask(), outcome()).unlike(replay)
-    assert found is not None
-    assert (found.name, found.severity, found.text) == (name, "invalid", reason)
-    assert found.evidence
+    finding = RecordedRequest.of(ask(), outcome()).unlike(replay)
+    assert finding is not None
+    assert (finding.name, finding.severity, finding.text) == (name, "invalid", reason)
+    assert finding.evidence
 
 
 def test_a_replay_that_did_the_same_work_is_not(ask: Ask) -> None:
@@ -138,12 +138,12 @@ def test_a_replay_that_did_the_same_work_is_not(ask: Ask) -> None:
 
 
 def test_a_summary_counts_requests_and_tokens(ask: Ask) -> None:
-    one = RecordedRequest.of(ask(), outcome())
+    plain = RecordedRequest.of(ask(), outcome())
     kept = RecordedRequest.of(ask(cache="keep", stream=True), outcome(tokens=6))
 
-    assert Workload((one,)).summary == "1 request, 3 tokens in, 4 out"
+    assert Workload((plain,)).summary == "1 request, 3 tokens in, 4 out"
     assert workload(ask(), prompt=(1,)).summary == "1 request, 1 token in, 4 out"
-    assert Workload((one, kept)).summary == (
+    assert Workload((plain, kept)).summary == (
         "2 requests, 6 tokens in, 10 out, cache kept (0 tokens, 6 evaluated), streamed"
     )
 

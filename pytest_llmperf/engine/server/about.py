@@ -1,4 +1,4 @@
-"""What a server says of itself: its model and its build."""
+"""A server's account of itself: its model and its build."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     import aiohttp
 
 _TIMEOUT_S = 5.0
-#: Stands for the build of a server that does not say.
+#: Build of a server that does not report it.
 UNKNOWN_BUILD = "unknown build"
 
 
 class About(NamedTuple):
-    """What a server says of itself.
+    """A server's account of itself.
 
     Attributes:
-        model: the name of the model in use.
-        build: of the server's program; empty if it does not say.
+        model: name of the model in use.
+        build: build of the server's program; empty if not reported.
         is_llama_cpp: whether it is llama.cpp's own server.
-        parameters, model_bytes, n_ctx: of the model and its context; 0 if it does not say.
-        quantization: of the model; empty if it does not say.
-        slots: number of requests that it computes at once; 0 if it does not say.
+        parameters, model_bytes, n_ctx: sizes of the model and its context; 0 if not reported.
+        quantization: quantization of the model; empty if not reported.
+        slots: number of requests that it computes at once; 0 if not reported.
     """
 
     model: str
@@ -41,7 +41,7 @@ class About(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Name of the model with what tells it from another of that name."""
+        """Name of the model, with details that tell it from another model of that name."""
         parts = [self.model, self.quantization]
         parts += [f"{self.parameters} parameters"] if self.parameters else []
         parts += [f"{self.model_bytes} bytes"] if self.model_bytes else []
@@ -49,7 +49,7 @@ class About(NamedTuple):
 
 
 async def status_of(url: str, proxy: str | None = None) -> int | None:
-    """Return the HTTP status of a GET request, or None without an answer."""
+    """Return the HTTP status of a GET request; None without an answer."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
@@ -64,11 +64,11 @@ async def status_of(url: str, proxy: str | None = None) -> int | None:
 async def ask_about(
     settings: ServerSettings, answered_model: str | None, fingerprint: str | None
 ) -> About:
-    """Ask a server about itself; what it does not say stays empty.
+    """Ask a server about itself; details that it does not report stay empty.
 
     Args:
-        settings: of the client.
-        answered_model, fingerprint: what an answer of the server stated.
+        settings: settings of the client.
+        answered_model, fingerprint: model and fingerprint that an answer of the server stated.
     """
     import aiohttp
 
@@ -80,8 +80,8 @@ async def ask_about(
         asking = (_json(session, f"{root}/{path}", settings.proxy) for path in paths)
         props, models, version = await asyncio.gather(*asking)
     entry = _entry(models.get("data"), settings.model or answered_model)
-    found = entry.get("meta")
-    meta: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    details = entry.get("meta")
+    meta: Mapping[str, Any] = details if isinstance(details, dict) else {}
     build = fingerprint or _text(props.get("build_info")) or _text(version.get("version"))
     model = answered_model or settings.model or _text(entry.get("id")) or "unnamed model"
     return About(
@@ -111,15 +111,15 @@ async def _json(session: aiohttp.ClientSession, url: str, proxy: str | None) -> 
 
     try:
         async with session.get(url, allow_redirects=False, proxy=proxy) as response:
-            found = await response.json(content_type=None) if response.status == 200 else None
+            data = await response.json(content_type=None) if response.status == 200 else None
     except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def _entry(models: object, name: str | None) -> Mapping[str, Any]:
-    entries = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
-    named = [one for one in entries if one.get("id") == name]
+    entries = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
+    named = [entry for entry in entries if entry.get("id") == name]
     return next(iter(named or entries[:1]), {})
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-#: What a chunk carries: text of the answer, text of the reasoning before it, a part of a tool
-#: call, only the role that a chat begins with, only the reason that the answer ended, only the
-#: server's counts (no choices), or nothing.
+#: Content of a chunk: text of the answer, text of the reasoning before it, a part of a tool call,
+#: only the role that a chat begins with, only the reason why the answer ended, only the server's
+#: counts (no choices), or nothing.
 ChunkKind = Literal["text", "reasoning", "tool_call", "role", "finish", "usage", "empty"]
-#: Kinds that carry output of the model.
+#: Kinds of chunks that carry output of the model.
 OUTPUT_KINDS: frozenset[ChunkKind] = frozenset(("text", "reasoning", "tool_call"))
 
 
@@ -19,10 +19,10 @@ class ServerRequest:
     """One request to a server; exactly one of ``prompt`` and ``messages`` is set.
 
     Attributes:
-        prompt: text, or token ids. The chat API gets a text as the user's message.
-        messages: a chat.
+        prompt: text or token ids. The chat API sends a text as the user's message.
+        messages: messages of a chat.
         max_tokens: number of output tokens asked for; None leaves it to the server.
-        body: further fields of the request's body; None takes a field out of it.
+        body: additional fields of the request's body; a value of None removes a field.
     """
 
     prompt: str | tuple[int, ...] | None = None
@@ -43,14 +43,14 @@ class ServerRequest:
 
 
 class Chunk(NamedTuple):
-    """One chunk of a streamed answer. It may hold several tokens, a part of one, or none.
+    """One chunk of a streamed answer: several tokens, a part of one, or none.
 
     Attributes:
-        time: arrival of its bytes.
-        text: of the answer.
-        reasoning: text before the answer, where the server separates it.
-        kind: what it carries.
-        tokens: number of its tokens, where the server says (``token_ids``); else None.
+        time: arrival time of its bytes.
+        text: text of the answer.
+        reasoning: text before the answer, if the server separates it.
+        kind: kind of its content.
+        tokens: number of its tokens, if the server reports them (``token_ids``); else None.
     """
 
     time: float
@@ -62,7 +62,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Usage:
-    """The server's own token counts; None where it did not say."""
+    """The server's own token counts; None if it did not report them."""
 
     prompt: int | None = None
     completion: int | None = None
@@ -75,9 +75,9 @@ class ServerAnswer:
 
     Attributes:
         asked: when the request was given to the client.
-        sent: when its connection stood, just before it was written.
-        chunks: in order of arrival.
-        finished: arrival of the stream's end.
+        sent: when the connection was ready, just before the request was written.
+        chunks: all chunks in order of arrival.
+        finished: arrival time of the stream's end.
         usage: the server's own token counts.
         timings: llama.cpp's own times and counts, or None.
         fingerprint: ``system_fingerprint``: the server's build and configuration, or None.
@@ -107,7 +107,7 @@ class ServerAnswer:
 
     @property
     def first_answer(self) -> float | None:
-        """Arrival of the first chunk of the answer, after any reasoning, or None."""
+        """Arrival time of the first chunk of the answer, after any reasoning, or None."""
         own = (chunk.time for chunk in self.output_chunks if chunk.kind != "reasoning")
         return next(own, None)
 
@@ -135,7 +135,7 @@ class ServerAnswer:
 
 
 class FrameError(ValueError):
-    """A frame of the stream is no chunk of an answer."""
+    """A frame of the stream is not a chunk of an answer."""
 
 
 class ServerSaysError(Exception):
@@ -143,7 +143,7 @@ class ServerSaysError(Exception):
 
 
 class AnswerBuilder:
-    """Puts an answer together from the frames of its stream."""
+    """Builds an answer from the frames of its stream."""
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
@@ -154,10 +154,10 @@ class AnswerBuilder:
         self.finish_reason: str | None = None
 
     def take(self, time: float, frame: Any) -> None:
-        """Take one frame, decoded from JSON.
+        """Add one frame, decoded from JSON.
 
         Raises:
-            FrameError: it is no chunk of an answer.
+            FrameError: it is not a chunk of an answer.
             ServerSaysError: it reports a failure.
         """
         if not isinstance(frame, dict):

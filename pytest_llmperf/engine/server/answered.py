@@ -1,4 +1,4 @@
-"""A server's answer as a generation: the server's own counts, and the arrival of its chunks."""
+"""Conversion of a server's answer to a generation: the server's counts, its chunks' times."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pytest_llmperf.engine.server.answer import ServerAnswer
 from pytest_llmperf.engine.server.settings import Api
 from pytest_llmperf.timeline import Timeline
 
-#: Prompt tokens that a chat template puts before the first message, at most. A cache serves them
-#: whatever the prompt is; without a template it is a token for the beginning of the text.
+#: Maximum number of prompt tokens that a chat template puts before the first message. A cache
+#: serves them whatever the prompt is. Without a template, it is the beginning-of-text token.
 TEMPLATE_TOKENS: dict[Api, int] = {"chat": 64, "completions": 1}
 
 
 def generation_of(
     answer: ServerAnswer, request: Request, api: Api, *, is_shared: bool
 ) -> Generation:
-    """Return the generation that a server's answer is.
+    """Convert a server's answer to a generation.
 
-    Chunks are no tokens: the number of output tokens is the server's own, and the times are those
-    of the chunks with output, reasoning included.
+    Chunks are not tokens: the number of output tokens is the server's own count, and the times
+    are those of the chunks with output, reasoning included.
 
     Args:
-        answer: of the server.
-        request: as the test made it.
-        api: how the server was asked.
+        answer: the server's answer.
+        request: the request as the test made it.
+        api: API through which the server was asked.
         is_shared: whether the prompt may be served from the server's cache.
 
     Raises:
-        EngineError: the server does not report how many tokens it generated, or the answer is not
-            what was asked for.
+        EngineError: the server does not report how many tokens it generated, or the answer does
+            not match the request.
     """
     arrivals, tokens = answer.output_chunks, answer.output_tokens
     if tokens is None:
@@ -83,7 +83,7 @@ def _reason(answer: ServerAnswer, request: Request) -> FinishReason:
 
 
 def _evaluated(answer: ServerAnswer, api: Api) -> int | None:
-    """Return how many prompt tokens the server evaluated; None if it does not say."""
+    """Return how many prompt tokens the server evaluated; None if not reported."""
     prompt, cached = answer.prompt_tokens, answer.cached_tokens
     if prompt is None or cached is None:
         return None

@@ -1,4 +1,4 @@
-"""Client of an OpenAI-compatible server that reads when each chunk of an answer arrived."""
+"""Client of an OpenAI-compatible server that records when each chunk of an answer arrived."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ except ImportError:
 from pytest_llmperf.engine.server.connections import TimedConnector
 from pytest_llmperf.engine.server.exchange import Exchange
 
-#: Bytes that may wait to be parsed before the socket is no longer read.
+#: Bytes that may wait to be parsed before reading from the socket pauses.
 _READ_BUFFER = 2**20
 
 
 class ServerClient:
-    """Asks a server, any number of requests at a time, over connections that are kept.
+    """Sends any number of requests at a time to a server, over connections that are kept open.
 
     Args:
-        settings: where the server is and how it is asked.
-        clock: monotonic clock of all times, in seconds.
+        settings: the server's address, and how to ask it.
+        clock: monotonic clock for all times, in seconds.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ServerClient:
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=TimedConnector(self._clock),
-            # An exchange watches the other deadlines itself.
+            # Each exchange watches all other deadlines itself.
             timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -75,11 +75,11 @@ class ServerClient:
         """Send a request and read its answer to the end.
 
         Args:
-            request: what is asked.
-            within: seconds that it may take, silent or not; None: as the settings have it.
+            request: the request to send.
+            within: seconds that it may take, silent or not; None: the limits of the settings.
 
         Raises:
-            ServerFault: it got no complete answer.
+            ServerFault: the request got no complete answer.
         """
         if self._session is None:
             raise RuntimeError("the client is not open: use it in an 'async with' block")
@@ -93,11 +93,11 @@ class ServerClient:
             if not isinstance(answer, ServerFault):
                 return answer
             if not (answer.kind == "reset" and answer.status is None and exchange.sent_before):
-                # Outside of any handler: aiohttp's errors and frames hold the request's headers.
+                # Not within a handler: aiohttp's errors and frames hold the request's headers.
                 raise answer
             # The server closed the kept connection before it saw the request (RFC 9112, 9.3.1).
-            # llama.cpp's server closes each after one answer, without saying so: that is known
-            # only afterwards, and each connection kept costs a request that is sent in vain.
+            # llama.cpp's server closes each connection after one answer without saying so. That
+            # shows only afterwards, so each kept connection would cost a request sent in vain.
             if exchange.sent_before == 1:
                 self._keeps_connections = False
 
@@ -115,20 +115,20 @@ def _headers(settings: ServerSettings) -> dict[str, str]:
 def _secrets(
     settings: ServerSettings, headers: Mapping[str, str], secret: Collection[str]
 ) -> tuple[str, ...]:
-    """Return what no message may contain: the keys and whatever else grants access.
+    """Return the strings no message may contain: keys and anything else that grants access.
 
-    ``secret``: the names of the headers that hold keys, whatever they are called.
+    ``secret``: names of the headers known to hold keys.
     """
-    found = [value for _, value in parse_qsl(urlsplit(settings.url).query)]
+    values = [value for _, value in parse_qsl(urlsplit(settings.url).query)]
     for parts in (urlsplit(settings.url), urlsplit(settings.proxy or "")):
-        # A user without a password is a key.
+        # A user name without a password may be a key.
         login = parts.password or parts.username or ""
-        found += [login, unquote(login)]
+        values += [login, unquote(login)]
     for name, value in headers.items():
         if name in secret or holds_a_key(name):
-            found += [value, value.rpartition(" ")[2]]
-    # A longer one first: a shorter one may be its part.
-    return tuple(sorted({one for one in found if len(one) > 3}, key=len, reverse=True))
+            values += [value, value.rpartition(" ")[2]]
+    # The longest first: a shorter secret may be part of a longer one.
+    return tuple(sorted({text for text in values if len(text) > 3}, key=len, reverse=True))
 
 
 def _body(settings: ServerSettings, request: ServerRequest) -> bytes:

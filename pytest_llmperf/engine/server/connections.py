@@ -1,7 +1,7 @@
-"""Connections that note when bytes left the socket, and hand them on at once.
+"""Connections that note when bytes arrived at the socket, and pass them on at once.
 
-A task that waits for bytes runs only when the event loop comes to it: with many answers at a time,
-after the others that arrived together have been parsed. It also costs as much as all of the
+A task that waits for bytes runs only when the event loop gets to it: with many concurrent answers,
+after all others that arrived at the same time have been parsed. It also costs as much as all the
 parsing. So the connection itself reads the clock, and calls the reader of its response.
 """
 
@@ -17,11 +17,11 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.payload import Payload
 
-#: Idle connections are closed before common servers do so (uvicorn: 5 s), else a request could
-#: be written to a connection that is just being closed.
+#: Idle connections are closed before common servers do so (uvicorn: 5 s); otherwise a request
+#: could be written to a connection that is just being closed.
 _KEEP_ALIVE_S = 4.0
 
-#: Takes bytes of a body and their arrival time.
+#: Takes bytes of a response body and their arrival time.
 Reader = Callable[[bytes, float], None]
 
 
@@ -44,7 +44,7 @@ class TimedConnection(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Read the clock before anything is parsed."""
         if not data:
-            # Not from the socket: a reader that emptied the buffer lets the parser go on.
+            # Not from the socket: a reader that emptied the buffer lets the parser continue.
             super().data_received(data)
             return
         self.received_at = self._clock()
@@ -53,20 +53,20 @@ class TimedConnection(ResponseHandler):
             self.on_received()
 
     def resume_reading(self, *arguments: Any, **named: Any) -> None:
-        """Go on reading, if it was paused: aiohttp asks for it at each read of its buffer."""
+        """Resume reading only if it was paused: aiohttp calls this at each read of its buffer."""
         if getattr(self, "_reading_paused", True) or getattr(self, "_buffer_paused", False):
             super().resume_reading(*arguments, **named)
 
 
 class TimedBody(Payload):
-    """A request's body that says when it is written, with the headers, to a connection.
+    """A request's body that reports when it is written, with the headers, to a connection.
 
-    aiohttp writes in a task of its own: of many requests that are sent at once, the last one is
-    written milliseconds after its connection stood.
+    aiohttp writes in a separate task: if many requests are sent at once, the last one is
+    written milliseconds after its connection was ready.
 
     Args:
-        value: the body, JSON.
-        on_write: called just before it is written, with the connection if it notes arrival times.
+        value: the body, as JSON.
+        on_write: called just before writing, with the connection if it notes arrival times.
     """
 
     _value: bytes
@@ -95,9 +95,9 @@ class TimedBody(Payload):
 
 
 class TimedConnector(aiohttp.TCPConnector):
-    """A connector without limit whose connections note arrival times.
+    """A connector without a connection limit whose connections note arrival times.
 
-    aiohttp has no public way to choose the class of its connections. Should a version lack
+    aiohttp has no public way to choose the class of its connections. If a version lacks
     ``_factory``, ``read_body`` reads the clock when its task gets the bytes.
     """
 
@@ -105,9 +105,9 @@ class TimedConnector(aiohttp.TCPConnector):
         # TCP_NODELAY is set by aiohttp.
         super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
         if hasattr(self, "_factory"):
-            made = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
-            # Typed as making the base class only.
-            self._factory = made  # type: ignore[assignment]
+            factory = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
+            # aiohttp's annotation allows only the base class.
+            self._factory = factory  # type: ignore[assignment]
 
 
 def timed_connection(response: aiohttp.ClientResponse) -> TimedConnection | None:
@@ -119,12 +119,12 @@ def timed_connection(response: aiohttp.ClientResponse) -> TimedConnection | None
 async def read_body(
     response: aiohttp.ClientResponse, reader: Reader, clock: Callable[[], float]
 ) -> None:
-    """Hand the bytes of a body to a reader as they arrive, until its end.
+    """Pass the bytes of a body to a reader as they arrive, until its end.
 
-    A reader that wants no more closes the response.
+    A reader that needs no more closes the response.
 
     Raises:
-        aiohttp.ClientError: the body did not come to its end.
+        aiohttp.ClientError: the body was cut off before its end.
     """
     content, connection = response.content, timed_connection(response)
     if connection is None:
@@ -133,21 +133,21 @@ async def read_body(
         return
 
     def take() -> None:
-        # What arrived before a connection broke was taken when it arrived.
+        # After a break nothing is left: earlier bytes were taken when they arrived.
         if content.exception() is None and (data := content.read_nowait()):
             received_at = connection.received_at
             reader(data, clock() if received_at is None else received_at)
 
-    # What has arrived with the headers.
+    # Bytes that arrived with the headers.
     take()
     connection.on_received = take
     try:
-        # It does not look for an error that came before it.
+        # wait_eof() does not notice an error that occurred before.
         if content.exception() is None:
             await content.wait_eof()
     finally:
         connection.on_received = None
-    # What a full buffer had held back.
+    # Bytes that a full buffer had held back.
     take()
     if (error := content.exception()) is not None:
         raise error

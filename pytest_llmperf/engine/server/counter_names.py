@@ -1,12 +1,12 @@
-"""What servers call their counters at ``/metrics``, old and new names.
+"""Names of servers' counters at ``/metrics``, old and new.
 
 Sources: vLLM's vllm/v1/metrics/loggers.py and, before it, vllm/engine/metrics.py; SGLang's
 python/sglang/srt/observability/metrics_collector.py (before: srt/metrics/collector.py);
 llama.cpp's tools/server/server-context.cpp (before: examples/server/server.cpp).
 
-What is not here on purpose: gauges that hold a rate of the last batches only
+Left out on purpose: gauges that hold only a rate of the last batches
 (``sglang:cache_hit_rate``, ``vllm:gpu_prefix_cache_hit_rate``), and ``sglang:num_retracted_reqs``,
-the number retracted at the moment.
+the number of currently retracted requests.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import NamedTuple
 
 
 class Dialect(NamedTuple):
-    """Names of one server's counters. Of each, the first that is published counts.
+    """Names of one server's counters. The first published name of each counter is used.
 
     Attributes:
-        server: its name, for readers.
+        server: the server's name in messages.
         running, waiting: requests computed and queued now.
         kv_use: share of the KV cache in use.
         preemptions: requests that had to give up their place in the KV cache.
         prompt_tokens: tokens of prompts.
         generated_tokens: output tokens.
-        cache: pairs of prompt tokens that a cache served, and of prompt tokens in all. The first
-            pair that is published counts.
-        leaves_out_cached: ``prompt_tokens`` are without those that a cache served.
-        how: what makes it publish them.
+        cache: pairs of counters: prompt tokens that a cache served, and all prompt tokens. The
+            first published pair is used.
+        leaves_out_cached: whether ``prompt_tokens`` excludes tokens that a cache served.
     """
 
     server: str
@@ -42,7 +41,7 @@ class Dialect(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name."""
+        """All names, each once."""
         pairs = tuple(name for pair in self.cache for name in pair)
         return tuple(
             dict.fromkeys(
@@ -68,8 +67,8 @@ DIALECTS = (
         preemptions=("vllm:num_preemptions_total",),
         prompt_tokens=("vllm:prompt_tokens_total",),
         generated_tokens=("vllm:generation_tokens_total",),
-        # A request that waits for room is looked up again at each step, and
-        # prefix_cache_queries and _hits count each time.
+        # The prefix_cache counters come last: a request that waits for room is looked up at
+        # each step, and they count each time.
         cache=(
             ("vllm:prompt_tokens_cached_total", "vllm:prompt_tokens_total"),
             ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"),
@@ -99,7 +98,7 @@ DIALECTS = (
     ),
 )
 
-#: Labels that tell processes that compute the same request together, each of which may publish.
+#: Labels of processes that compute the same request together; each may publish its own series.
 SAME_REQUEST = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank", "pid"})
-#: SGLang breaks a total down by this label in further series; the total's is empty.
+#: SGLang breaks a total down by this label in additional series; the total's own label is empty.
 BROKEN_DOWN_BY = "priority"

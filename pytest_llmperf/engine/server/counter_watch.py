@@ -1,4 +1,4 @@
-"""Reads a server's own counters before a load, about once a second during it, and after."""
+"""Watch that reads a server's counters before, about once a second during, and after a load."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class CounterWatch:
-    """Watches a server's counters over an ``async with`` block that holds the load.
+    """Watches a server's counters during an ``async with`` block that holds the load.
 
-    No failure of a reading ever ends the load.
+    A failed reading never ends the load.
 
     Args:
-        settings: of the server.
+        settings: settings of the server.
         interval: seconds between two readings within the load; the first comes after half of it.
 
     Attributes:
-        before, after: the readings around the load; None until there is one, or where it failed.
-        problem: why the last reading failed that did; empty if none did.
+        before, after: the readings around the load; None if not yet read, or if reading failed.
+        problem: reason of the most recent failure to read; empty if there was none.
     """
 
     def __init__(self, settings: ServerSettings, *, interval: float = 1.0) -> None:
@@ -70,7 +70,7 @@ class CounterWatch:
 
     @property
     def summary(self) -> ServerSide | None:
-        """The load by the server's counters; None where it publishes none (``problem``)."""
+        """The load by the server's own counters; None if it publishes none (``problem``)."""
         return ServerSide.of(self.before, self._during, self.after, failed=self._failed)
 
     async def _read_on(self) -> None:

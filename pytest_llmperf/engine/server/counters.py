@@ -1,7 +1,7 @@
-"""A server's own counters: its ``/metrics``, read without trusting what comes.
+"""A server's own counters, read from its ``/metrics`` without trusting the content.
 
 The text may be huge, slow, cut off or hostile, and it is read in the event loop that times
-requests. So only the lines of known names are parsed, and no more than a bounded number.
+requests. So only lines with known names are parsed, and only a limited number of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_BYTES = 4 * 2**20
 _MAX_LINE, _MAX_SERIES = 4096, 256
 #: HTTP statuses of servers that publish nothing; llama-server without ``--metrics`` answers 501.
 _NO_SUCH_PAGE = (404, 405, 501)
-#: A share may be rounded up a little.
+#: Shares may be rounded up slightly above 1.
 _LARGEST_SHARE = 1.01
 NOT_PUBLISHED = (
     "the server does not publish /metrics (llama-server needs --metrics, SGLang --enable-metrics)"
@@ -41,7 +41,7 @@ class NoCountersError(Exception):
     """A server's counters can't be read; str() says why.
 
     Attributes:
-        final: asking again won't help.
+        final: whether asking again is pointless.
     """
 
     def __init__(self, why: str, *, final: bool = False) -> None:
@@ -51,22 +51,22 @@ class NoCountersError(Exception):
 
 @dataclass(frozen=True)
 class ServerCounters:
-    """A server's own counters at one moment. None is unknown, never 0.
+    """A server's own counters at one moment. None means unknown, never 0.
 
-    Several engines or models of one server count together; of shares, the largest counts.
+    Counters of several engines or models of one server are added up; the largest share counts.
 
     Attributes:
         server: ``vLLM``, ``SGLang`` or ``llama.cpp``.
-        running: requests that are computed.
-        waiting: requests in its queue.
+        running: number of requests being computed.
+        waiting: number of requests in the queue.
         kv_use: share of the KV cache in use, 0 to 1.
-        preemptions: requests that lost their place in the KV cache, since it started.
-        prompt_tokens: tokens of prompts since it started, those from a cache included where it
-            counts these.
+        preemptions: requests that lost their place in the KV cache since the server started.
+        prompt_tokens: tokens of prompts since it started; includes cached tokens if it counts
+            them.
         generated_tokens: output tokens since it started.
         cache_hits: prompt tokens that a cache served since it started.
-        cache_queries: prompt tokens in all, counted together with ``cache_hits``.
-        incomplete: a known counter was published, and could not be read.
+        cache_queries: all prompt tokens, counted together with ``cache_hits``.
+        incomplete: whether a known counter was published but could not be read.
     """
 
     server: str
@@ -82,7 +82,7 @@ class ServerCounters:
 
 
 async def read_counters(settings: ServerSettings) -> ServerCounters | None:
-    """Return a server's counters, or None if it does not publish any."""
+    """Return a server's counters; None if they can't be read."""
     try:
         async with counters_session(settings) as session:
             return await ask_counters(session, settings)
@@ -93,7 +93,7 @@ async def read_counters(settings: ServerSettings) -> ServerCounters | None:
 def counters_session(settings: ServerSettings) -> aiohttp.ClientSession:
     """Return a session for ``ask_counters``, to be closed by the caller.
 
-    It has connections of its own, so that requests that are timed never wait for these.
+    It has its own connections, so that timed requests never wait for these.
     """
     import aiohttp
 
@@ -114,11 +114,11 @@ async def ask_counters(session: aiohttp.ClientSession, settings: ServerSettings)
     """Ask a server for its counters.
 
     Args:
-        session: from ``counters_session``.
-        settings: of the server.
+        session: session from ``counters_session``.
+        settings: settings of the server.
 
     Raises:
-        NoCountersError: it publishes none, or none that can be read.
+        NoCountersError: it publishes no counters, or none that can be read.
     """
     import aiohttp
 
@@ -136,7 +136,7 @@ async def ask_counters(session: aiohttp.ClientSession, settings: ServerSettings)
     except asyncio.TimeoutError:
         raise NoCountersError(f"/metrics was not answered within {_TIMEOUT_S:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError):
-        # Errors of aiohttp may quote headers, and so a key.
+        # aiohttp's errors may quote headers, and thus a key.
         raise NoCountersError("/metrics could not be read: the connection broke") from None
     counters = parse_counters(data)
     if counters is None:
@@ -166,7 +166,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def parse_counters(data: bytes) -> ServerCounters | None:
-    """Return the counters in Prometheus' text format; None if no known server's are in it."""
+    """Parse counters in Prometheus' text format; None if there are none of a known server."""
     data = b"\n" + data.replace(b"\r\n", b"\n")
     for dialect in DIALECTS:
         values = {name: _values(data, name) for name in dialect.names}
@@ -175,15 +175,15 @@ def parse_counters(data: bytes) -> ServerCounters | None:
     return None
 
 
-#: Values of a name's series: empty if it has none, None if one of them can't be read.
+#: Values of each name's series: empty if it has none, None if any of them can't be read.
 _Values = Mapping[str, tuple[float, ...] | None]
 
 
 def _counters(dialect: Dialect, values: _Values) -> ServerCounters:
     prompt_tokens = _total(values, dialect.prompt_tokens)
     hits, queries = None, None
-    for of_hits, of_queries in dialect.cache:
-        hits, queries = _total(values, (of_hits,)), _total(values, (of_queries,))
+    for hits_name, queries_name in dialect.cache:
+        hits, queries = _total(values, (hits_name,)), _total(values, (queries_name,))
         if hits is not None:
             break
     if dialect.leaves_out_cached and hits is not None and prompt_tokens is not None:
@@ -203,8 +203,8 @@ def _counters(dialect: Dialect, values: _Values) -> ServerCounters:
 
 
 def _total(values: _Values, names: Iterable[str]) -> int | None:
-    found = _first(values, names)
-    return round(math.fsum(found)) if found else None
+    series = _first(values, names)
+    return round(math.fsum(series)) if series else None
 
 
 def _share(values: _Values, names: Iterable[str]) -> float | None:
@@ -213,13 +213,13 @@ def _share(values: _Values, names: Iterable[str]) -> float | None:
 
 
 def _first(values: _Values, names: Iterable[str]) -> tuple[float, ...]:
-    return next((found for name in names if (found := values[name])), ())
+    return next((series for name in names if (series := values[name])), ())
 
 
 def _values(data: bytes, name: str) -> tuple[float, ...] | None:
-    """Return the values of a name's series, those of one request counted once.
+    """Return the values of a name's series; processes that share requests count once.
 
-    Empty if it has none, None if one of them can't be read.
+    Empty if it has none, None if any of them can't be read.
     """
     totals: dict[frozenset[tuple[str, str]], float] = {}
     parts: dict[frozenset[tuple[str, str]], float] = {}
@@ -235,18 +235,18 @@ def _values(data: bytes, name: str) -> tuple[float, ...] | None:
 
 
 def _lines(data: bytes, name: bytes) -> Iterator[bytes]:
-    """Yield the lines of a name's series, without a look at any other line."""
-    mark, at = b"\n" + name, 0
-    while (at := data.find(mark, at)) >= 0:
-        end = data.find(b"\n", at + 1)
-        line = data[at + 1 : end if end >= 0 else None]
+    """Yield the lines of a name's series without parsing any other line."""
+    mark, start = b"\n" + name, 0
+    while (start := data.find(mark, start)) >= 0:
+        end = data.find(b"\n", start + 1)
+        line = data[start + 1 : end if end >= 0 else None]
         if line[len(name) : len(name) + 1] in (b"{", b" ", b"\t"):
             yield line
-        at += 1
+        start += 1
 
 
 def _series(line: bytes) -> tuple[Mapping[str, str], float] | None:
-    """Return labels and value of a line; None if it is no series with a number."""
+    """Return labels and value of a line; None if it is not a series with a number."""
     from prometheus_client.parser import text_string_to_metric_families
 
     if len(line) > _MAX_LINE:
@@ -256,6 +256,6 @@ def _series(line: bytes) -> tuple[Mapping[str, str], float] | None:
         (sample,) = family.samples
         value = float(sample.value)
     except Exception:
-        # The parser raises whatever a wrong line leads it to.
+        # The parser may raise anything at a malformed line.
         return None
     return (sample.labels, value) if math.isfinite(value) and value >= 0 else None

@@ -1,4 +1,4 @@
-"""The server engine: asks an OpenAI-compatible server, which it starts or which runs already."""
+"""The server engine: asks an OpenAI-compatible server that it starts or that runs already."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ except EngineError as error:
     raise EngineLoadError(str(error)) from None
 
 _Result = TypeVar("_Result")
-#: Share of the time limit after which a server is given up, before the engine's process is.
+#: Share of the time limit after which a server is given up, before the engine process itself is.
 _LOAD_SHARE = 0.8
 _POLL_S = 0.05
-#: How long a server whose connection broke may take to be gone.
+#: Seconds to wait for the end of a server whose connection broke.
 _END_WAIT_S = 1.0
 _FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
-#: Seconds that a first answer may take even where nothing is left of the time to load.
+#: Seconds that a first answer may take even if no time to load is left.
 _LEAST_FIRST_S = 0.1
-#: HTTP statuses by which strict servers refuse a field of the body that they do not know.
+#: HTTP statuses by which strict servers refuse an unknown field of the body.
 _UNKNOWN_FIELD = (400, 422)
-#: First answers without any text that are not believed.
+#: Number of first answers without any text after which such an answer is accepted.
 _MAX_WORDLESS = 3
-#: Statuses by which a server says that it is loading its model, or has too much to do.
+#: HTTP statuses of a server that is overloaded, or still loading its model.
 _BUSY = (429, 503)
 
 
 class ServerEngine:
-    """Asks a server: one request at a time, or a load of many.
+    """Engine that asks a server: one request at a time, or a load of many.
 
     Raises:
-        EngineLoadError: it could not be started, or answers no request.
+        EngineLoadError: the server could not be started, or answers no request.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class ServerEngine:
             self._settings = ServerSettings.of_section(config, url)
             self._shown = shown_url(self._settings.url)
             behind = config["replicas"] or ()
-            self._replicas = [replace(self._settings, url=one) for one in behind]
+            self._replicas = [replace(self._settings, url=address) for address in behind]
             self._client = self._run(self._closing.enter_async_context(self._new_client()))
             if self._process is not None:
                 self._run(self._until_up(self._process, until))
@@ -101,7 +101,7 @@ class ServerEngine:
         self._answers_as = (first.model, first.fingerprint)
 
     def info(self) -> dict[str, Any]:
-        """Return the model and the build that answer, by the server's own account."""
+        """Return the model and build that answer, as the server itself reports them."""
         about = self._about
         where = ""
         if self._process is None:
@@ -137,56 +137,56 @@ class ServerEngine:
         return generation
 
     def load(self, requests: Sequence[Request], schedule: Mapping[str, Any]) -> LoadResult:
-        """Send requests by a schedule, several at a time; see EngineClient.load."""
-        made = tuple(self._request(one, is_unique=False) for one in requests)
+        """Send requests on a schedule, several at a time; see EngineClient.load."""
+        server_requests = tuple(self._request(request, is_unique=False) for request in requests)
         when = self._with_traced(Schedule.from_wire(schedule), requests[0])
-        # One way for all requests: they may come from a cache only if each of them may.
+        # All requests are treated alike: they may use the cache only if each of them may.
         shared = all(map(self._is_shared, requests))
         use: CacheUse = "shared" if shared else self._without_cache
         count: int = self._config["client_processes"]
         if when.concurrency is not None:
             count = min(count, when.concurrency)
-        parts = [LoadPart(made, when, use, index, count) for index in range(count)]
+        parts = [LoadPart(server_requests, when, use, index, count) for index in range(count)]
         sent, servers = self._run(self._send(parts))
-        result = LoadResult.merged(when, [one.result for one in sent])
+        result = LoadResult.merged(when, [part.result for part in sent])
         if gone := self._run(silent(self._replicas)):
             raise EngineError(
                 f"no server answers at {', '.join(gone)} any more, so the load did not run on "
                 f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
                 "take it out of llm.replicas and of the balancer"
             )
-        if all(one.fault is not None for one in result.outcomes):
+        if all(outcome.fault is not None for outcome in result.outcomes):
             self._check_process(_END_WAIT_S)
-        for other in frozenset().union(*(one.answered_as for one in sent)) - {self._answers_as}:
+        for other in frozenset().union(*(part.answered_as for part in sent)) - {self._answers_as}:
             raise self._other_server(other)
         cached = None if shared else TEMPLATE_TOKENS[self._settings.api]
         return replace(result, max_cached=cached, servers=servers)
 
     def counters(self) -> dict[str, dict[str, Any] | None]:
-        """Return what each server counts itself; None where it publishes nothing."""
+        """Return each server's own counters, by name; None if it publishes none."""
 
         async def read() -> list[ServerCounters | None]:
             return await asyncio.gather(*map(read_counters, self._counting.values()))
 
-        found = zip(self._counting, self._run(read()), strict=True)
-        return {name: None if one is None else asdict(one) for name, one in found}
+        readings = zip(self._counting, self._run(read()), strict=True)
+        return {name: None if counts is None else asdict(counts) for name, counts in readings}
 
     @property
     def _counting(self) -> dict[str, ServerSettings]:
         """The servers whose counters are read, by their names in reports.
 
-        A balancer's own would be those of another replica each time, and a server that is started
-        gets another port each time.
+        A balancer's counters would come from a different replica each time, and a server that is
+        started here gets a different port each time.
         """
         if self._replicas:
-            return {shown_url(one.url): one for one in self._replicas}
+            return {shown_url(replica.url): replica for replica in self._replicas}
         return {self._shown if self._process is None else "llm.start": self._settings}
 
     def reset(self) -> None:
-        """Do nothing: prompts are made unique instead."""
+        """Do nothing: prompts are made unique instead of clearing a cache."""
 
     def close(self) -> None:
-        """Close the connections, and end the server if it was started here."""
+        """Close the connections, and stop the server if it was started here."""
         try:
             if self._further is not None:
                 self._further.close()
@@ -205,7 +205,7 @@ class ServerEngine:
     async def _send(
         self, parts: Sequence[LoadPart]
     ) -> tuple[list[SentPart], dict[str, ServerSide | None]]:
-        """Send the parts of a load, the first one from here; watch each server meanwhile."""
+        """Send the parts of a load, the first from this process; watch each server meanwhile."""
         await self._notice_closed()
         async with contextlib.AsyncExitStack() as watching:
             watches = {
@@ -218,7 +218,7 @@ class ServerEngine:
                 begin = self._further.begin(parts[1:])
                 sent = [await parts[0].send(self._client, OWN_TIME.now, begin)]
                 sent += await asyncio.to_thread(self._further.sent)
-        return sent, {name: one.summary for name, one in watches.items()}
+        return sent, {name: watch.summary for name, watch in watches.items()}
 
     async def _until_up(self, process: ServerProcess, until: float) -> None:
         """Wait until the server accepts connections and has loaded its model."""
@@ -242,7 +242,7 @@ class ServerEngine:
         )
 
     async def _warm_replicas(self, until: float) -> list[tuple[str, About]]:
-        """Have each replica answer a real request; return what each says of itself."""
+        """Have each replica answer a real request; return each replica's address and account."""
         found = []
         for own in self._replicas:
             async with ServerClient(own, OWN_TIME.now) as client:
@@ -257,10 +257,10 @@ class ServerEngine:
         return found
 
     async def _first_answer(self, client: ServerClient, until: float) -> ServerAnswer:
-        """Ask until the server answers a real request, and find out what it takes.
+        """Ask until the server answers a real request; note whether it accepts ``ignore_eos``.
 
-        A first answer may need what is left of the time to load: some servers load or compile only
-        with it.
+        A first answer may take as long as is left of the time to load: some servers load or
+        compile only when first asked.
         """
         chat = self._settings.api == "chat"
         first = Request(
@@ -274,7 +274,7 @@ class ServerEngine:
             try:
                 answer = await client.ask(self._request(first, is_first=True), within=within)
                 if not answer.output_chunks and wordless < _MAX_WORDLESS:
-                    # A few tokens may be less than a character; other words get another answer.
+                    # A few tokens may be less than a character; another prompt may give text.
                     wordless += 1
                     continue
                 generation_of(answer, first, self._settings.api, is_shared=True)
@@ -312,40 +312,40 @@ class ServerEngine:
         return self._config["cache"] == "shared" or request.cache == "keep"
 
     def _with_traced(self, schedule: Schedule, recorded: Request) -> Schedule:
-        """Return the schedule whose own requests are asked as the test asks its first one."""
+        """Return the schedule with the trace's requests in the form of the test's first one."""
         traced = (
             None
-            if own is None
+            if entry is None
             else self._request(
                 replace(
                     recorded,
-                    prompt=own.prompt,
-                    messages=None if own.messages is None else tuple(map(dict, own.messages)),
-                    max_tokens=own.max_tokens or recorded.max_tokens,
+                    prompt=entry.prompt,
+                    messages=None if entry.messages is None else tuple(map(dict, entry.messages)),
+                    max_tokens=entry.max_tokens or recorded.max_tokens,
                 ),
                 is_unique=False,
             )
-            for own in schedule.traced
+            for entry in schedule.traced
         )
         return replace(schedule, traced=tuple(traced))
 
     @property
     def _without_cache(self) -> CacheUse:
-        """How a prompt is kept from coming out of the server's cache."""
+        """How to keep the server from serving prompts from its cache."""
         return "off" if self._about.is_llama_cpp else "unique"
 
     @staticmethod
     async def _notice_closed() -> None:
-        """Let the event loop, which did not run since the last request, drop closed connections."""
+        """Let the event loop, idle since the last request, drop connections closed meanwhile."""
         await asyncio.sleep(0)
 
     def _request(
         self, request: Request, *, is_first: bool = False, is_unique: bool = True
     ) -> ServerRequest:
-        """Return the server's form of a request; ``is_unique``: made new for each request.
+        """Return a request in the server's form; ``is_unique``: make its prompt unique if needed.
 
         Raises:
-            EngineError: its API has none.
+            EngineError: the server's API can't express it.
         """
         if request.messages is not None and self._settings.api == "completions":
             raise EngineError(
@@ -369,26 +369,26 @@ class ServerEngine:
         messages = request.messages
         if self._settings.api == "chat" and messages is None:
             messages = ({"role": "user", "content": request.prompt},)
-        made = ServerRequest(
+        server_request = ServerRequest(
             prompt=None if messages is not None else request.prompt,
             messages=messages,
             max_tokens=request.max_tokens,
             body=body,
         )
         if not is_unique or self._is_shared(request):
-            return made
+            return server_request
         # Nothing is known about the server before it has answered once.
-        return with_cache(made, "unique" if is_first else self._without_cache, self._draw)
+        return with_cache(server_request, "unique" if is_first else self._without_cache, self._draw)
 
     def _check_process(self, within: float) -> None:
-        """Raise if the server that was started here has ended, or ends within so many seconds.
+        """Raise if the server that was started here has ended, or ends ``within`` some seconds.
 
         Raises:
-            EngineGoneError: with its last lines.
+            EngineGoneError: it has ended; the message has its last lines.
         """
         if self._process is not None and (text := self._process.end_text(within)):
             raise EngineGoneError(text)
 
 
 def _named(answered: tuple[str | None, str | None]) -> str:
-    return " ".join(one or "unnamed" for one in answered)
+    return " ".join(part or "unnamed" for part in answered)

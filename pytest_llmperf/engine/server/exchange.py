@@ -1,4 +1,4 @@
-"""One request to a server and its answer, read as it arrives, with its deadlines and faults."""
+"""One request to a server and its answer, read as it arrives, with deadlines and faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ else:
     except ImportError:
         from json import loads
 
-#: How long a server may keep the connection busy after the end of its stream.
+#: Seconds for which a server may keep the connection busy after the end of its stream.
 _AFTER_END_S = 0.25
 _MAX_ERROR_BODY = 64 * 2**10
 _CLOSE = {"Connection": "close"}
@@ -49,14 +49,14 @@ class Exchange:
     """One request and its answer.
 
     Args:
-        settings: of the server.
-        clock: of all times.
-        secrets: what no fault may contain.
+        settings: settings of the server.
+        clock: clock for all times.
+        secrets: strings that no fault may contain.
         asked: when the request was given to the client.
 
     Attributes:
-        sent_before: number of requests that had been written to the connection before this one;
-            None if it was not written, or the connection does not count.
+        sent_before: number of requests written to the connection before this one; None if this
+            one was not written, or the connection does not count requests.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Exchange:
     async def run(
         self, session: aiohttp.ClientSession, body: bytes, *, keep: bool
     ) -> ServerAnswer | ServerFault:
-        """Send the request; return its answer, or what went wrong.
+        """Send the request; return its answer, or its fault.
 
-        ``keep``: whether the connection is to be used again.
+        ``keep``: whether the connection shall be kept open for another request.
         """
         self._task = asyncio.current_task()
         self._watch()
@@ -119,7 +119,7 @@ class Exchange:
         return self._outcome(broken)
 
     def _outcome(self, broken: ServerFault | None) -> ServerAnswer | ServerFault:
-        """Return what the stream said; what then broke the connection matters only without."""
+        """Return the result of the stream; a broken connection matters only without a result."""
         if self._failed is not None:
             return self._failed
         if self._finished is None:
@@ -139,25 +139,25 @@ class Exchange:
             connection.requests += 1
 
     def _watch(self) -> None:
-        """Cancel the request if a deadline has passed, else look again at the next one.
+        """Cancel the request if a deadline has passed; otherwise check again at the next one.
 
-        aiohttp's own timeouts set a timer for each chunk, and cost half as much as parsing it.
+        aiohttp's own timeouts set a timer for each chunk, which costs half as much as parsing it.
         """
         now, active = self._clock(), self._asked
         if self._connection is not None and self._connection.received_at is not None:
             active = max(active, self._connection.received_at)
         idle_end = active + self._settings.idle_s
         total_end = self._asked + self._settings.total_s
-        end = min(idle_end, total_end)
-        if now < end:
-            self._timer = asyncio.get_running_loop().call_later(end - now, self._watch)
+        deadline = min(idle_end, total_end)
+        if now < deadline:
+            self._timer = asyncio.get_running_loop().call_later(deadline - now, self._watch)
             return
         self._expired = "idle_timeout" if idle_end <= total_end else "total_timeout"
         if self._task is not None:
             self._task.cancel()
 
     def _take(self, data: bytes, time: float) -> None:
-        """Take bytes of the stream."""
+        """Parse bytes of the stream."""
         if self._failed is not None or self._finished is not None:
             return
         shown, what = data, ""
@@ -184,7 +184,7 @@ class Exchange:
         self._close()
 
     def _finish(self, time: float) -> None:
-        """Note the stream's end; the rest is read so that the connection can be used again."""
+        """Note the stream's end; the rest is read so that the connection can be reused."""
         self._finished = time
         if self._response is not None and self._response.content.is_eof():
             return
@@ -195,7 +195,7 @@ class Exchange:
             self._response.close()
 
     async def _refuse(self, response: aiohttp.ClientResponse) -> None:
-        """Set the fault of a response that can't be an answer."""
+        """Note a fault if the response can't be an answer."""
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         kind: FaultKind = "bad_frame"
         if response.status != 200:
@@ -217,7 +217,7 @@ class Exchange:
         return self._fault(kind, f"not finished in {self._settings.total_s:g} s")
 
     def _breakage(self, error: BaseException) -> ServerFault:
-        """Return the fault of a connection that was not made, or broke."""
+        """Return the fault of a connection that failed or broke."""
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             what = f"no connection within {self._settings.connect_s:g} s"
             return self._fault("connect", what)
@@ -227,7 +227,7 @@ class Exchange:
                 "connect", _TOO_MANY_FILES if too_many else f"no connection: {error}"
             )
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            # To a server with https the proxy has to make a connection first.
+            # For an https server, the proxy has to open a connection first.
             proxy = shown_url(self._settings.proxy or "")
             what = f"the proxy {proxy} refused the connection: {error.status} {error.message}"
             return self._fault("connect", what, status=error.status)
@@ -254,7 +254,7 @@ class Exchange:
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body of a response that is no answer, or as much of it as came."""
+    """Return the body of a response that is not an answer, or as much of it as arrived."""
     body = b""
     with suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
         while len(body) < _MAX_ERROR_BODY and (data := await response.content.readany()):

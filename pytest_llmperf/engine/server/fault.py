@@ -1,4 +1,4 @@
-"""What can go wrong between client and server, by kind, and never with the key."""
+"""Faults between client and server, by kind; their messages never contain the key."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.answer import Chunk
 from pytest_llmperf.engine.server.settings import HIDDEN
 
-#: ``connect``: no connection. ``status``: another HTTP status than 200. ``idle_timeout``: silent
+#: ``connect``: no connection. ``status``: an HTTP status other than 200. ``idle_timeout``: silent
 #: for too long. ``total_timeout``: not finished in time. ``reset``: the connection broke.
-#: ``bad_frame``: what came is no answer of this API. ``server_error``: the server reported a
+#: ``bad_frame``: the response is not an answer of this API. ``server_error``: the server reported a
 #: failure within the stream. ``cut_short``: the stream ended before the answer did.
 FaultKind = Literal[
     "connect",
@@ -30,11 +30,11 @@ class ServerFault(EngineError):  # noqa: N818
     """A request that got no complete answer.
 
     Attributes:
-        kind: what went wrong.
+        kind: kind of the fault.
         status: HTTP status, or None if none was received.
-        at: when it was noticed, seconds on the client's clock.
+        at: when the fault was noticed, seconds on the client's clock.
         sent: when the request was sent, or None if it wasn't.
-        chunks: what had arrived of the answer.
+        chunks: chunks of the answer that had arrived.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ServerFault(EngineError):  # noqa: N818
 
 
 def excerpt(data: bytes, secrets: Iterable[str]) -> str:
-    """Return the beginning of what a server sent, for a message, without secrets."""
+    """Return the beginning of a server's data without secrets, for a message."""
     text = data.decode(errors="replace")
     for secret in secrets:
         text = text.replace(secret, HIDDEN)

@@ -1,4 +1,4 @@
-"""The load generator: sends requests by a schedule and notes what became of each."""
+"""The load generator: sends requests on a schedule and records the outcome of each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pytest_llmperf.engine.server.schedule import Schedule
 
 Ask = Callable[[ServerRequest], Awaitable[ServerAnswer]]
 
-#: The event loop's timers are up to a millisecond late; the rest is waited for between events.
+#: The event loop's timers are up to a millisecond late; the rest is spent in a busy wait.
 _TIMER_S = 0.001
-#: Distance between two looks at how late the event loop is.
+#: Seconds between two measurements of how late the event loop is.
 _LOOK_S = 0.02
 
 
 class LoadGenerator:
-    """Sends requests by a schedule, all from one event loop.
+    """Sends requests on a schedule, all from one event loop.
 
     Args:
         ask: sends one request, ``ServerClient.ask``.
-        requests: used in turn, again from the first when they are used up.
-        schedule: when they are due.
-        clock: the client's.
-        numbers: of the requests, in the order of the schedule; None: from 0 on.
+        requests: requests to send in turn, starting over when they are used up.
+        schedule: when the requests are due.
+        clock: the client's clock.
+        numbers: numbers of the requests, in the order of the schedule; None: from 0 on.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class LoadGenerator:
         self._schedule = schedule
         self._clock = clock
         self._numbers = itertools.count() if numbers is None else iter(numbers)
-        #: Seconds, and of them those of this thread's CPU time, that went by in busy waits.
+        #: Seconds spent in busy waits, and this thread's CPU seconds in them.
         self._spun, self._spun_cpu = 0.0, 0.0
         self._outcomes: list[RequestOutcome] = []
         self._lags = array("d")
 
     async def run(self, begin: float | None = None) -> LoadResult:
-        """Send all requests and wait for the end of each.
+        """Send all requests and wait until all of them have ended.
 
-        A fault ends its own request only.
+        A fault ends only its own request.
 
         Args:
             begin: time on the clock at which the load begins; None: now.
@@ -80,9 +80,9 @@ class LoadGenerator:
                     await looking
             seconds = self._clock() - started - self._spun
             cpu = time.thread_time() - cpu - self._spun_cpu
-        self._outcomes.sort(key=lambda one: one.number)
-        end = max((one.ended for one in self._outcomes), default=begin)
-        first = min((one.due for one in self._outcomes), default=begin)
+        self._outcomes.sort(key=lambda outcome: outcome.number)
+        end = max((outcome.ended for outcome in self._outcomes), default=begin)
+        first = min((outcome.due for outcome in self._outcomes), default=begin)
         busy = cpu / seconds if seconds > 0 else 0.0
         return LoadResult(self._schedule, tuple(self._outcomes), (first, end), self._lags, busy)
 
@@ -106,7 +106,7 @@ class LoadGenerator:
                     break
             while running and not errors:
                 await asyncio.wait(tuple(running), return_when=asyncio.FIRST_EXCEPTION)
-            # No fault of the server, but a mistake in a request or in this program.
+            # Not faults of the server, but mistakes in a request or in this program.
             for error in errors:
                 raise error
         finally:
@@ -155,8 +155,8 @@ class LoadGenerator:
 
     def _request(self, number: int) -> ServerRequest:
         traced = self._schedule.traced
-        own = traced[number] if traced else None
-        return own if own is not None else self._requests[number % len(self._requests)]
+        entry = traced[number] if traced else None
+        return entry if entry is not None else self._requests[number % len(self._requests)]
 
     async def _look_at_lag(self) -> None:
         while True:
@@ -220,12 +220,12 @@ def _times(chunks: Sequence[Chunk]) -> array[float]:
 def quiet_gc(generation: int = 2) -> Iterator[None]:
     """Keep the garbage collector from scanning everything while times are read.
 
-    What exists already is left alone, and only young objects are looked at, which takes
-    microseconds and keeps the memory bounded.
+    Existing objects are ignored and only young objects are scanned, which takes microseconds
+    and keeps memory bounded.
 
     Args:
-        generation: the oldest that is collected before: 2 takes tens of milliseconds, 1 is enough
-            around single requests.
+        generation: oldest generation to collect beforehand: 2 takes tens of milliseconds, 1 is
+            enough around single requests.
     """
     thresholds = gc.get_threshold()
     gc.collect(generation)

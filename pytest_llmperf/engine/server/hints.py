@@ -1,4 +1,4 @@
-"""What to change after a fault of a server, as the end of its message."""
+"""Hints for fixing a server's fault, to append to its message."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pytest_llmperf.engine.server.settings import ServerSettings, shown_url
 def hint(
     fault: ServerFault, settings: ServerSettings, limit: str, silence: str | None = None
 ) -> str:
-    """Return what to change; empty if nothing is known.
+    """Return what to change after a fault; empty if there is no known fix.
 
     Args:
-        fault: what went wrong.
-        settings: of the server that was asked.
-        limit: the configuration's key of the time that an answer may take.
-        silence: that of the time without a chunk; None if it is the same.
+        fault: the fault.
+        settings: settings of the server that was asked.
+        limit: configuration key of the time that an answer may take.
+        silence: configuration key of the time without a chunk; None if it is the same.
     """
     if fault.kind == "idle_timeout" and silence is not None:
         return f"; if it may be silent for longer, raise {silence}"

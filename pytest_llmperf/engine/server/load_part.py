@@ -1,4 +1,4 @@
-"""What one process sends of a load."""
+"""The part of a load that one process sends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pytest_llmperf.engine.server.schedule import Schedule
 
 
 class SentPart(NamedTuple):
-    """What became of a part of a load.
+    """Result of a part of a load.
 
     Attributes:
-        result: of its requests.
-        answered_as: models and builds that answered.
+        result: result of its requests.
+        answered_as: models and builds of the servers that answered.
     """
 
     result: LoadResult
@@ -30,13 +30,13 @@ class SentPart(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadPart:
-    """Every so many requests of a load, sent by one process; all of them if there is no other.
+    """Every ``count``-th request of a load, sent by one process.
 
     Attributes:
-        requests: of the whole load, used in turn.
-        schedule: of the whole load.
+        requests: requests of the whole load, used in turn.
+        schedule: schedule of the whole load.
         cache: whether the server may take prompts from its cache.
-        index: of the process, from 0.
+        index: number of this process, from 0.
         count: number of processes.
     """
 
@@ -49,7 +49,7 @@ class LoadPart:
     async def send(
         self, client: ServerClient, clock: Callable[[], float], begin: float | None = None
     ) -> SentPart:
-        """Send the part; ``begin``: time on the clock at which the load begins, None: now."""
+        """Send the part; ``begin``: time on the clock at which the load begins (None: now)."""
         draw = random.Random()
         answered_as: set[tuple[str | None, str | None]] = set()
 

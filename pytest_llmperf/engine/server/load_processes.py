@@ -1,4 +1,4 @@
-"""Further processes that send a load's requests where one can't keep up with all of them."""
+"""Additional client processes that send a load's requests if one process can't keep up."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.load_part import LoadPart, SentPart
 from pytest_llmperf.engine.server.settings import ServerSettings
 
-#: Seconds in which each process takes over its part before the load begins.
+#: Seconds before the load begins in which each process receives its part.
 _HEAD_START_S = 0.2
 _END_S = 5.0
 _GONE = "one of llm.client_processes ended before it had sent its part of the load; was it killed?"
 
 
 class LoadProcesses:
-    """Processes with a client of their own, which end with this one.
+    """Processes with their own clients, which end together with this process.
 
     All of them read the same clock, the system's.
 
     Args:
-        settings: of their clients.
-        count: number of them.
+        settings: settings of their clients.
+        count: number of processes.
     """
 
     def __init__(self, settings: ServerSettings, count: int) -> None:
@@ -44,7 +44,7 @@ class LoadProcesses:
             _received(connection)
 
     def begin(self, parts: Sequence[LoadPart]) -> float:
-        """Hand each part to a process; return the time at which all of them begin."""
+        """Give each part to a process; return the time at which all of them begin."""
         begin = OWN_TIME.now() + _HEAD_START_S
         self._sending = [connection for _, connection in self._processes[: len(parts)]]
         for connection, part in zip(self._sending, parts, strict=True):
@@ -55,7 +55,7 @@ class LoadProcesses:
         return begin
 
     def sent(self) -> list[SentPart]:
-        """Wait until every part is sent and answered.
+        """Wait until every part is sent and answered; return their results.
 
         Raises:
             EngineError: a process could not send its part.
@@ -78,8 +78,8 @@ def _received(connection: Connection) -> SentPart:
         raise EngineError(_GONE) from None
     if isinstance(answer, EngineError):
         raise answer
-    found: SentPart = answer
-    return found
+    part: SentPart = answer
+    return part
 
 
 def _serve(connection: Connection, settings: ServerSettings) -> None:

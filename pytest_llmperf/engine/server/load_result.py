@@ -1,4 +1,4 @@
-"""What became of a load: its requests, one by one."""
+"""Result of a load: the outcome of each request."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pytest_llmperf.timeline import Timeline
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """What became of one request. All times are seconds on the client's clock.
+    """Outcome of one request. All times are seconds on the client's clock.
 
     Attributes:
-        number: in the order of the schedule, from 0.
-        due: when it was to be sent.
+        number: number in the order of the schedule, from 0.
+        due: when it was scheduled to be sent.
         asked: when it was given to the client.
-        sent: when its connection stood, just before it was written, or None.
-        ended: arrival of its answer's end, or when its fault was noticed.
-        times: arrival of each chunk with output.
-        first_answer: arrival of the first chunk after any reasoning, or None.
-        first_chunk_tokens: number of tokens of the first chunk with output, where the server
-            says; else None.
+        sent: when its connection was ready, just before it was written, or None.
+        ended: arrival time of its answer's end, or when its fault was noticed.
+        times: arrival time of each chunk with output.
+        first_answer: arrival time of the first chunk after any reasoning, or None.
+        first_chunk_tokens: number of tokens of the first chunk with output, if the server
+            reports it; else None.
         tokens: number of output tokens by the server's own count, or None.
         tokens_asked: number of output tokens asked for, or None.
-        prompt_tokens: by the server's own count, or None.
-        cached_tokens: number of them that it took from its cache, or None.
+        prompt_tokens: number of prompt tokens by the server's own count, or None.
+        cached_tokens: number of prompt tokens that it took from its cache, or None.
         fault: kind of its fault, or None.
-        message: of its fault.
+        message: message of its fault.
     """
 
     number: int
@@ -54,12 +54,12 @@ class RequestOutcome:
 
     @property
     def is_answered(self) -> bool:
-        """Whether a complete answer came; one whose tokens were never sent is none."""
+        """Whether it got a complete answer; tokens that are counted must have been sent."""
         return self.fault is None and (self.tokens in (None, 0) or len(self.times) > 0)
 
     @property
     def timeline(self) -> Timeline | None:
-        """Timeline from the scheduled start; None where the server did not count the tokens."""
+        """Timeline from the scheduled start; None if the server did not count the tokens."""
         if self.tokens is None:
             return None
         evaluated = None
@@ -78,18 +78,18 @@ class RequestOutcome:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """A load and what became of its requests.
+    """A load and the outcomes of its requests.
 
     Attributes:
-        schedule: that it followed.
-        outcomes: of its requests, by number.
+        schedule: the schedule that it followed.
+        outcomes: outcomes of its requests, ordered by number.
         window: when the first request was due and when the last one ended.
-        lags: how late the client's event loop was, seconds, at regular looks.
-        busy: share of a core that the client computed on; of several processes, the busiest's.
-        clients: number of processes that sent it.
+        lags: how late the client's event loop was, seconds, sampled regularly.
+        busy: share of a core that the client used; of several processes, the busiest's.
+        clients: number of client processes that sent it.
         max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
-        servers: by its address, or ``llm.start``, the load by a server's own counters; None if it
-            publishes none.
+        servers: the load by each server's own counters, by its address or ``llm.start``; None if
+            it publishes none.
     """
 
     schedule: Schedule
@@ -104,7 +104,7 @@ class LoadResult:
     @property
     def answered(self) -> tuple[RequestOutcome, ...]:
         """Outcomes of the requests that got a complete answer."""
-        return tuple(one for one in self.outcomes if one.is_answered)
+        return tuple(outcome for outcome in self.outcomes if outcome.is_answered)
 
     def run(self, good: int | None = None) -> Run | None:
         """Return the run of the answered requests; None if the server did not count their tokens.
@@ -112,17 +112,17 @@ class LoadResult:
         ``good``: number of answers within the test's own limits, if it has any.
         """
         timelines, schedule = [], []
-        for one in self.answered:
-            timeline = one.timeline
+        for outcome in self.answered:
+            timeline = outcome.timeline
             if timeline is None:
                 return None
             timelines.append(timeline)
-            schedule.append(Dispatch(one.due, one.asked))
+            schedule.append(Dispatch(outcome.due, outcome.asked))
         return Run(tuple(timelines), tuple(schedule), self.window, len(self.outcomes), good)
 
     def to_wire(self) -> dict[str, Any]:
         """Convert to plain JSON types, without the schedule."""
-        outcomes = [{**vars(one), "times": list(one.times)} for one in self.outcomes]
+        outcomes = [{**vars(outcome), "times": list(outcome.times)} for outcome in self.outcomes]
         return {
             "outcomes": outcomes,
             "window": list(self.window),
@@ -130,18 +130,18 @@ class LoadResult:
             "busy": self.busy,
             "clients": self.clients,
             "max_cached": self.max_cached,
-            "servers": {url: one and dump(one) for url, one in self.servers.items()},
+            "servers": {url: side and dump(side) for url, side in self.servers.items()},
         }
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any], schedule: Schedule) -> LoadResult:
         """Rebuild a result from ``to_wire``'s output and the schedule that was sent."""
         outcomes = (
-            RequestOutcome(**{**one, "times": array("d", one["times"])}) for one in data["outcomes"]
+            RequestOutcome(**{**o, "times": array("d", o["times"])}) for o in data["outcomes"]
         )
         begin, end = data["window"]
         lags = array("d", data["lags"])
-        servers = {url: one and read(ServerSide, one) for url, one in data["servers"].items()}
+        servers = {url: side and read(ServerSide, side) for url, side in data["servers"].items()}
         return cls(
             schedule,
             tuple(outcomes),
@@ -155,8 +155,8 @@ class LoadResult:
 
     @classmethod
     def merged(cls, schedule: Schedule, parts: Sequence[LoadResult]) -> LoadResult:
-        """Return the result of a load that was sent in parts."""
-        outcomes = sorted((one for part in parts for one in part.outcomes), key=lambda o: o.number)
+        """Merge the results of a load that was sent in parts."""
+        outcomes = sorted((o for part in parts for o in part.outcomes), key=lambda o: o.number)
         begin = min(part.window[0] for part in parts)
         end = max(part.window[1] for part in parts)
         lags = array("d", (lag for part in parts for lag in part.lags))

@@ -1,4 +1,4 @@
-"""A server started as a child of the engine's process: its port, its output, its end."""
+"""A server started as a child of the engine process: its port, its output, its end."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pytest_llmperf.engine.ends import describe_end
 from pytest_llmperf.engine.errors import EngineLoadError, with_log_tail
 
 _LOG_LINES = 40
-#: Seconds for it to end by itself; the engine's process has little more to do so.
+#: Seconds for the server to end by itself; the engine process has little longer to do so.
 _END_S = 1.5
 
 
 class ServerProcess:
     """A running server.
 
-    It stays in the process group of this process, so that it is watched, and ended, with it. Its
+    It stays in the process group of this process, so that it is watched and ended with it. Its
     output goes to the engine's log.
 
     Args:
-        command: as ``llm.start`` states it.
+        command: the command in ``llm.start``.
 
     Attributes:
-        url: its address.
+        url: address of the server.
 
     Raises:
         EngineLoadError: the command can't be run.
@@ -59,9 +59,9 @@ class ServerProcess:
         self._reader.start()
 
     def end_text(self, within: float = 0.0) -> str:
-        """Return how it ended, with its last lines; empty while it runs.
+        """Describe how the server ended, with its last lines; empty while it runs.
 
-        ``within``: seconds that its end may take: a killed process closes its connections before
+        ``within``: seconds to wait for its end: a killed process closes its connections before
         its last thread is gone.
         """
         try:
@@ -77,7 +77,7 @@ class ServerProcess:
         return with_log_tail(text, list(self._last_lines))
 
     def end(self) -> None:
-        """Ask it to end; end it if it does not."""
+        """Ask the server to end; kill it if it does not."""
         self._process.terminate()
         try:
             self._process.wait(_END_S)
@@ -93,7 +93,7 @@ class ServerProcess:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""Prompts that no server has in its cache: each begins with other words, of the same length."""
+"""Prompts that no server has in its cache: each begins with different words of equal length."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, Literal
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 
-#: Whether a server may take prompts from its cache: ``shared``: yes; ``off``: it is told not to, as
-#: llama.cpp's can be; ``unique``: no two begin alike.
+#: Whether a server may take prompts from its cache. ``shared``: yes. ``off``: it is told not to,
+#: which llama.cpp's supports. ``unique``: it can't, because no two prompts begin alike.
 CacheUse = Literal["shared", "off", "unique"]
 
-#: Each is a single token in the vocabularies of common models, with the space before it. All have
-#: four letters, so that they are of equal length for a tokenizer of bytes or letters, too.
+#: Each word, with the space before it, is a single token in the vocabularies of common models. All
+#: have four letters, so that they are equally long for a tokenizer of bytes or letters, too.
 _WORDS = (
     *("time", "year", "life", "hand", "part", "case", "week", "work"),
     *("fact", "home", "room", "area", "book", "word", "side", "kind"),
     *("head", "line", "name", "team", "body", "door", "face", "food"),
     *("game", "idea", "road", "city", "king", "girl", "mind", "tree"),
 )
-#: 40 bits: two prompts alike are as good as impossible.
+#: Number of words in front of a prompt: 40 bits, so two equal beginnings are next to impossible.
 _COUNT = 8
 
 
 def with_cache(request: ServerRequest, use: CacheUse, draw: random.Random) -> ServerRequest:
-    """Return the request in a form that makes this use of the server's cache."""
+    """Return the request in the form that gives this use of the server's cache."""
     if use == "shared":
         return request
     if use == "off":
@@ -35,17 +35,17 @@ def with_cache(request: ServerRequest, use: CacheUse, draw: random.Random) -> Se
 
 
 def made_unique(request: ServerRequest, draw: random.Random) -> ServerRequest:
-    """Return the request with drawn words, or tokens of its own, in front of its prompt.
+    """Return the request with random words, or tokens of the prompt itself, before its prompt.
 
-    A prefix cache serves what two prompts have in common from their beginning on, so only the
-    head of a chat template, before the first message, can come from it.
+    A prefix cache serves only the common beginning of two prompts, so only the head of a chat
+    template, before the first message, can come from it.
     """
     words = " ".join(draw.choices(_WORDS, k=_COUNT))
     if isinstance(request.prompt, str):
         return replace(request, prompt=f"{words} {request.prompt}")
     if request.prompt:
-        own = sorted(set(request.prompt))
-        return replace(request, prompt=(*draw.choices(own, k=_COUNT), *request.prompt))
+        tokens = sorted(set(request.prompt))
+        return replace(request, prompt=(*draw.choices(tokens, k=_COUNT), *request.prompt))
     first, *others = request.messages or ({},)
     return replace(request, messages=(_with_words(first, words), *others))
 

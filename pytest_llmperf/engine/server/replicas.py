@@ -1,4 +1,4 @@
-"""The replicas behind a balancer: whether they serve the same, and whether all still answer."""
+"""Checks of the replicas behind a balancer: all serve the same model, and all still answer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pytest_llmperf.engine.server.settings import ServerSettings, shown_url
 
 
 def difference(servers: Sequence[tuple[str, About]]) -> str:
-    """Return in what the first two unlike servers differ, and the fix; empty if all are alike.
+    """Explain how the first two unlike servers differ, and the fix; empty if all are alike.
 
-    ``servers``: address and account of each.
+    ``servers``: each server's address and account of itself.
     """
     (first, about), *others = servers
     for address, other in others:
-        for what, one, another in (
+        for aspect, ours, theirs in (
             ("models", about.identity, other.identity),
             ("builds", about.build, other.build),
             ("context sizes", about.n_ctx, other.n_ctx),
         ):
-            if one != another:
+            if ours != theirs:
                 return (
-                    f"the replicas serve different {what}: {one or 'unknown'} at {first}, "
-                    f"{another or 'unknown'} at {address}; start all of them alike, and name each "
+                    f"the replicas serve different {aspect}: {ours or 'unknown'} at {first}, "
+                    f"{theirs or 'unknown'} at {address}; start all of them alike, and name each "
                     "in llm.replicas"
                 )
     return ""
@@ -32,6 +32,6 @@ def difference(servers: Sequence[tuple[str, About]]) -> str:
 
 async def silent(servers: Sequence[ServerSettings]) -> list[str]:
     """Return the addresses at which no server answers."""
-    asking = (status_of(f"{root_of(one.url)}/health", one.proxy) for one in servers)
-    found = await asyncio.gather(*asking)
-    return [shown_url(o.url) for o, status in zip(servers, found, strict=True) if status is None]
+    asking = (status_of(f"{root_of(server.url)}/health", server.proxy) for server in servers)
+    statuses = await asyncio.gather(*asking)
+    return [shown_url(s.url) for s, status in zip(servers, statuses, strict=True) if status is None]

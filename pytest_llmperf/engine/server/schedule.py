@@ -1,4 +1,4 @@
-"""Schedules: when each request of a load is due, drawn from a seed, so that it can be repeated."""
+"""Schedules: when each request of a load is due, drawn from a seed so that it is repeatable."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from pytest_llmperf.engine.server.answer import ServerRequest
 Arrivals = Literal["constant", "poisson", "closed", "trace"]
 
 _HASH_DIGITS = 16
-#: More would take the memory of the client, and the time of everybody.
+#: Maximum number of requests: more would exhaust the client's memory, and take very long.
 _MAX_REQUESTS = 200_000
 
 
 class ScheduleError(EngineError):
-    """A schedule that can't be kept; str() is the complete message."""
+    """A schedule that can't be used; str() is the complete message."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """When the requests of a load are sent.
 
-    Open (``constant``, ``poisson``, ``trace``): each request is due at its time, whatever became
-    of the others. Closed: each is due as soon as one of the ``concurrency`` before it has ended,
-    so a slow server is asked less often.
+    Open (``constant``, ``poisson``, ``trace``): each request is due at its time, whether or not
+    others have ended. Closed: each is due as soon as one of the ``concurrency`` requests in flight
+    has ended, so a slow server gets fewer requests.
 
     Attributes:
         arrivals: kind of the schedule.
-        due: seconds from the load's start at which each request is due; empty if closed.
-        rate: requests per second asked for; None if closed or of a trace.
+        due: when each request is due, seconds from the load's start; empty if closed.
+        rate: requested rate, requests per second; None if closed or from a trace.
         concurrency: number of requests in flight, if closed.
-        requests: number of requests, or None: a closed one lasts for ``duration``.
-        duration: seconds in which requests are sent, or None: until all are.
-        seed: that the times were drawn from, or None.
-        traced: the requests themselves, where the trace states them.
+        requests: number of requests; None if a closed schedule lasts for ``duration``.
+        duration: seconds during which requests are sent; None: until all are sent.
+        seed: seed from which the times were drawn, or None.
+        traced: the requests themselves, if the trace states them.
     """
 
     arrivals: Arrivals
@@ -56,11 +56,11 @@ class Schedule:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests are sent on time, whatever became of the others."""
+        """Whether requests are sent at fixed times, whether or not others have ended."""
         return self.arrivals != "closed"
 
     def longest(self, request: float) -> float:
-        """Return the seconds after which a load must have ended, if each request has its limit."""
+        """Return the maximum seconds of the load if each request takes at most ``request``."""
         if self.is_open:
             return (self.due[-1] if self.due else 0.0) + request
         if self.duration is not None:
@@ -73,8 +73,8 @@ class Schedule:
         """Return one sender's part: requests ``index``, ``index + count`` and so on.
 
         Args:
-            index: of the sender, from 0.
-            count: number of senders; of a closed schedule, at most its concurrency.
+            index: number of the sender, from 0.
+            count: number of senders; for a closed schedule, at most its concurrency.
         """
         if self.is_open:
             return replace(self, due=self.due[index::count])
@@ -86,7 +86,7 @@ class Schedule:
 
     @property
     def hash(self) -> str:
-        """Hexadecimal digest; two loads compare only if it is equal."""
+        """Hexadecimal digest; only loads with equal digests are comparable."""
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
@@ -97,14 +97,14 @@ class Schedule:
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Schedule:
         """Rebuild a schedule from ``to_wire``'s output after a trip through JSON."""
-        traced = tuple(one and ServerRequest.from_wire(one) for one in data["traced"])
+        traced = tuple(own and ServerRequest.from_wire(own) for own in data["traced"])
         return cls(**{**data, "due": tuple(data["due"]), "traced": traced})
 
 
 def constant(
     rate: float, *, requests: int | None = None, duration: float | None = None
 ) -> Schedule:
-    """Return a schedule of requests at equal distances, the first one at once.
+    """Return a schedule of requests at equal intervals, the first one at once.
 
     Raises:
         ScheduleError: an argument can't be used.
@@ -118,7 +118,7 @@ def constant(
 def poisson(
     rate: float, *, seed: int, requests: int | None = None, duration: float | None = None
 ) -> Schedule:
-    """Return a schedule of independent requests: exponential distances of mean ``1 / rate``.
+    """Return a schedule of independent requests: exponential intervals of mean ``1 / rate``.
 
     The first request is due at once.
 
@@ -127,7 +127,7 @@ def poisson(
     """
     _check(rate, requests, duration)
     draw = random.Random(seed)
-    # random() gives the same numbers in every version of Python; expovariate() needs not.
+    # random() gives the same numbers in every Python version; expovariate() might not.
     gaps = (-math.log(1.0 - draw.random()) / rate for _ in itertools.count())
     due = _limited(itertools.accumulate(gaps, initial=0.0), requests, duration)
     return Schedule("poisson", due, rate, requests=requests, duration=duration, seed=seed)
@@ -136,7 +136,7 @@ def poisson(
 def closed(
     concurrency: int, *, requests: int | None = None, duration: float | None = None
 ) -> Schedule:
-    """Return a schedule that keeps so many requests in flight.
+    """Return a schedule that keeps ``concurrency`` requests in flight.
 
     Raises:
         ScheduleError: an argument can't be used.
@@ -150,15 +150,15 @@ def closed(
 
 
 def trace(path: Path) -> Schedule:
-    """Read a schedule from a file with a JSON object per line.
+    """Read a schedule from a file with one JSON object per line.
 
-    Each has ``at``, seconds from the start (or ``timestamp``, milliseconds), and may have the
-    request itself: ``prompt`` or ``messages``, ``max_tokens``.
+    Each object has ``at``, seconds from the start (or ``timestamp``, milliseconds), and optionally
+    the request itself: ``prompt`` or ``messages``, and ``max_tokens``.
 
     Raises:
         ScheduleError: the file can't be used; the message names the line.
     """
-    found = []
+    entries = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -167,19 +167,19 @@ def trace(path: Path) -> Schedule:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_traced(json.loads(line)))
+                entries.append(_traced(json.loads(line)))
             except json.JSONDecodeError as error:
                 why = f"not JSON: {error.msg}, character {error.pos + 1}"
                 raise ScheduleError(f"{path}: line {number}: {why}") from None
             except (ValueError, TypeError) as error:
                 raise ScheduleError(f"{path}: line {number}: {error}") from None
-    if not found:
+    if not entries:
         raise ScheduleError(f"{path}: there is no request in it")
-    # Stable: requests of one time stay in the file's order.
-    found.sort(key=lambda one: one[0])
-    first = found[0][0]
-    due = tuple(at - first for at, _ in found)
-    return Schedule("trace", due, requests=len(due), traced=tuple(one for _, one in found))
+    # The sort is stable: simultaneous requests stay in the file's order.
+    entries.sort(key=lambda entry: entry[0])
+    first = entries[0][0]
+    due = tuple(at - first for at, _ in entries)
+    return Schedule("trace", due, requests=len(due), traced=tuple(own for _, own in entries))
 
 
 def _traced(entry: Any) -> tuple[float, ServerRequest | None]:
@@ -223,7 +223,7 @@ def _limited(
 
 
 def _is_chat(messages: object) -> bool:
-    return isinstance(messages, list) and all(isinstance(one, dict) for one in messages)
+    return isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
 
 
 def _is_count(value: object) -> bool:
@@ -231,7 +231,7 @@ def _is_count(value: object) -> bool:
 
 
 def _share(total: int | None, index: int, count: int) -> int | None:
-    """Return how many of a total are one of ``count`` senders' own; the shares add up to it."""
+    """Return the share that one of ``count`` senders has of a total; the shares add up to it."""
     return None if total is None else len(range(index, total, count))
 
 

@@ -1,4 +1,4 @@
-"""A load as the server itself counted it."""
+"""A load as counted by the server itself."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from statistics import fmean
 from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.stored_json import Stored
 
-#: ServerCounters that only grow while a server lives.
+#: Fields of ServerCounters that only grow while a server runs.
 _TOTALS = ("preemptions", "prompt_tokens", "generated_tokens", "cache_hits", "cache_queries")
 
 
 @dataclass(frozen=True)
 class SeenLevel(Stored):
-    """A quantity over the readings within a load.
+    """Level of a quantity over the readings within a load.
 
     Attributes:
-        peak: the largest reading. Between two readings it may have been higher.
-        mean: of the readings.
+        peak: the largest reading; between two readings it may have been higher.
+        mean: mean of the readings.
     """
 
     peak: float
@@ -29,22 +29,22 @@ class SeenLevel(Stored):
 
 @dataclass(frozen=True)
 class ServerSide(Stored):
-    """What a server's own counters say about a load. None is unknown, never 0.
+    """A load by a server's own counters. None means unknown, never 0.
 
     Attributes:
         server: ``vLLM``, ``SGLang`` or ``llama.cpp``.
         readings: number of readings within the load.
-        failed: number of further ones that got nothing.
-        running, waiting: requests that it computed, and that were in its queue.
+        failed: number of further readings that failed.
+        running, waiting: number of requests being computed, and in the queue.
         kv_use: share of its KV cache in use.
         waiting_share: share of the readings with a request in the queue.
         preemptions: requests that lost their place in the KV cache during the load.
         prompt_tokens, generated_tokens: counted during the load, whoever sent the requests.
-        cache_hits, cache_queries: prompt tokens that a cache served during the load, and prompt
-            tokens in all.
-        generated_before, generated_after: output tokens that it had counted since it started.
-        went_back: a counter fell: the server was restarted, or several servers answer at this
-            address. What was counted during the load is unknown then.
+        cache_hits, cache_queries: prompt tokens that a cache served during the load, and all
+            prompt tokens.
+        generated_before, generated_after: output tokens counted since the server started.
+        went_back: whether a counter fell, because the server was restarted or several servers
+            answer at this address. Counts during the load are unknown then.
     """
 
     server: str
@@ -75,25 +75,25 @@ class ServerSide(Stored):
         """Summarise readings; None without any.
 
         Args:
-            before, after: the load; None where that reading failed.
+            before, after: the readings around the load; None if they failed.
             during: readings within it.
             failed: number of failed readings.
         """
-        known = [one for one in (before, *during, after) if one is not None]
+        known = [reading for reading in (before, *during, after) if reading is not None]
         if not known:
             return None
-        went_back = len({one.server for one in known}) > 1 or any(
-            _falls([getattr(one, name) for one in known]) for name in _TOTALS
+        went_back = len({reading.server for reading in known}) > 1 or any(
+            _falls([getattr(reading, name) for reading in known]) for name in _TOTALS
         )
-        waiting = [one.waiting for one in during if one.waiting is not None]
+        waiting = [reading.waiting for reading in during if reading.waiting is not None]
         counted = {name: None if went_back else _counted(before, after, name) for name in _TOTALS}
         return cls(
             server=known[0].server,
             readings=len(during),
             failed=failed,
-            running=_level([one.running for one in during]),
+            running=_level([reading.running for reading in during]),
             waiting=_level(waiting),
-            kv_use=_level([one.kv_use for one in during]),
+            kv_use=_level([reading.kv_use for reading in during]),
             waiting_share=fmean(count > 0 for count in waiting) if waiting else None,
             generated_before=None if before is None else before.generated_tokens,
             generated_after=None if after is None else after.generated_tokens,
@@ -113,9 +113,9 @@ def _falls(readings: Sequence[int | None]) -> bool:
 
 
 def _counted(before: ServerCounters | None, after: ServerCounters | None, name: str) -> int | None:
-    """Return by how much a counter grew.
+    """Return by how much a counter grew; None if unknown.
 
-    One that appears only during the load began at 0: SGLang publishes some with their first event.
+    A counter that appears only during the load began at 0: SGLang publishes some only then.
     """
     if before is None or after is None:
         return None

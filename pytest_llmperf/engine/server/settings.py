@@ -1,4 +1,4 @@
-"""Settings of the client: where the server is, how it is asked, and how long it may take."""
+"""Settings of the client: the server's address, how to ask it, and its time limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Api = Literal["completions", "chat"]
 
 _PATHS: dict[Api, str] = {"completions": "completions", "chat": "chat/completions"}
 HIDDEN = "***"
-#: Share of the time limit after which an answer is given up, before the engine's process is.
+#: Share of the time limit after which an answer is given up, before the engine process itself is.
 _ANSWER_SHARE = 0.95
 
 
@@ -25,24 +25,24 @@ class ServerSettingsError(EngineError):
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where an OpenAI-compatible server is, and how it is asked.
+    """Address of an OpenAI-compatible server, and how to ask it.
 
-    The ``llm`` section has checked the values. The key is read from the environment when a client
-    starts. It is no part of the settings, so that no repr, message or stored file can contain it.
+    The ``llm`` section has validated the values. The key is read from the environment when a client
+    starts. It is not part of the settings, so that no repr, message or stored file can contain it.
 
     Attributes:
-        url: of the server: its root, its ``/v1``, or the complete endpoint.
+        url: the server's root, its ``/v1``, or the complete endpoint.
         model: name sent with each request; None sends none.
         api: ``chat`` sends messages, ``completions`` a prompt.
-        headers: sent with each request. Their values are never shown.
-        body: fields added to each request's body; None takes a field out of it.
+        headers: headers sent with each request. Their values are never shown.
+        body: fields added to each request's body; a value of None removes a field.
         key_variable: environment variable with the server's key, sent as a bearer token.
         header_variables: further headers, each with the environment variable that holds its value.
-        connect_s: seconds within which a connection must stand.
-        idle_s: seconds that the server may be silent, before its first token and after it.
+        connect_s: seconds within which a connection must be established.
+        idle_s: seconds that the server may be silent, before and after its first token.
         total_s: seconds that a request may take.
-        proxy_from_environment: whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY count. Off: a proxy
-            between client and server would be part of what is measured.
+        proxy_from_environment: whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed. Off by
+            default, because a proxy between client and server would be measured, too.
     """
 
     url: str
@@ -59,15 +59,15 @@ class ServerSettings:
 
     @classmethod
     def of_section(cls, config: Mapping[str, Any], url: str) -> ServerSettings:
-        """Return the settings of a resolved ``llm`` section, for the server at ``url``."""
+        """Build the settings from a resolved ``llm`` section, for the server at ``url``."""
         limit, idle = _ANSWER_SHARE * float(config["generation_timeout"]), config["idle_timeout"]
-        own = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
+        defaults = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
         return cls(
             url=url,
             model=config["model"],
             api=config["api"],
             headers=config["headers"],
-            body={**own, **config["body"]},
+            body={**defaults, **config["body"]},
             key_variable=config["api_key_env"],
             header_variables=config["header_env"],
             idle_s=limit if idle is None else float(idle),
@@ -93,13 +93,13 @@ class ServerSettings:
 
     @cached_property
     def proxy(self) -> str | None:
-        """Proxy between client and server; None: they are connected directly.
+        """Proxy between client and server; None for a direct connection.
 
-        aiohttp's own way (``trust_env``) would also take passwords from ~/.netrc, and ask threads
+        aiohttp's own way (``trust_env``) would also take passwords from ~/.netrc, and use threads
         before each request.
 
         Raises:
-            ServerSettingsError: the environment names one that can't be used.
+            ServerSettingsError: the environment names a proxy that can't be used.
         """
         from urllib.request import getproxies, proxy_bypass
 
@@ -117,7 +117,7 @@ class ServerSettings:
 
     @property
     def shown_endpoint(self) -> str:
-        """Endpoint for messages: without a password and without its query."""
+        """Endpoint for messages, without password and query."""
         return shown_url(self.endpoint)
 
     def secret_headers(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -126,10 +126,10 @@ class ServerSettings:
         Raises:
             ServerSettingsError: an environment variable is not set, or can't be a key.
         """
-        found = {n: self._key(variable, environ) for n, variable in self.header_variables.items()}
+        headers = {n: self._key(variable, environ) for n, variable in self.header_variables.items()}
         if self.key_variable is not None:
-            found["Authorization"] = f"Bearer {self._key(self.key_variable, environ)}"
-        return found
+            headers["Authorization"] = f"Bearer {self._key(self.key_variable, environ)}"
+        return headers
 
     def _key(self, variable: str, environ: Mapping[str, str]) -> str:
         key = environ.get(variable, "").strip()
@@ -147,7 +147,7 @@ class ServerSettings:
 
 
 def _is_http_url(url: str) -> bool:
-    """Whether a URL begins with http:// and has a host, and no port that is none."""
+    """Whether a URL begins with http:// and has a host and no invalid port."""
     try:
         parts = urlsplit(url)
         _ = parts.port

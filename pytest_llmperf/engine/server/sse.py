@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-#: An event longer than this is refused, so that a broken server can't fill the memory.
+#: Longer events are refused, so that a broken server can't fill the memory.
 MAX_EVENT_BYTES = 8 * 2**20
 
 
 class SseError(ValueError):
-    """The stream is no stream of server-sent events; str() says why."""
+    """The data is not a stream of server-sent events; str() says why."""
 
 
 class SseEvent(NamedTuple):
     """One event of a stream.
 
     Attributes:
-        name: value of its ``event`` field; ``message`` without one.
+        name: value of its ``event`` field; ``message`` without that field.
         data: its ``data`` fields, joined by newlines, as UTF-8.
     """
 
@@ -25,7 +25,7 @@ class SseEvent(NamedTuple):
 
 
 class SseParser:
-    """Splits a stream of bytes, however it was cut into reads, into events.
+    """Splits a stream of bytes, which arrives in arbitrary pieces, into events.
 
     Follows the event stream format of the HTML standard (section 9.2), with two additions for
     servers that report a failure within the stream: an ``error`` field counts as an ``error``
@@ -34,7 +34,7 @@ class SseParser:
 
     def __init__(self) -> None:
         self._rest = b""
-        #: The last byte was a carriage return: a line feed after it belongs to the same line end.
+        #: Whether the last byte was a carriage return; a line feed after it is the same line end.
         self._after_return = False
         self._begun = False
 
@@ -55,7 +55,7 @@ class SseParser:
             raise SseError(f"an event of the stream is longer than {MAX_EVENT_BYTES >> 20} MiB")
         events = []
         for block in blocks:
-            # Nearly every event of nearly every server.
+            # Fast path for nearly every event of nearly every server.
             if block[:6] == b"data: " and b"\n" not in block:
                 events.append(SseEvent("message", block[6:]))
             elif (event := _event(block)) is not None:
@@ -64,7 +64,7 @@ class SseParser:
 
     @property
     def rest(self) -> bytes:
-        """Bytes of an event that is not complete."""
+        """Bytes of an event that is not yet complete."""
         return self._rest.strip(b"\n")
 
     def _with_plain_line_ends(self, data: bytes) -> bytes:
@@ -88,7 +88,7 @@ class SseParser:
 
 
 def _event(block: bytes) -> SseEvent | None:
-    """Parse the lines of one event; None if they are no event, such as a comment."""
+    """Parse the lines of one event; None if they form no event, such as a comment."""
     name, data = "message", []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")

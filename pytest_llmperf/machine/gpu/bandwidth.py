@@ -26,9 +26,9 @@ class GpuBandwidth:
     """The memory bandwidth of one GPU, or of its MIG slice.
 
     Attributes:
-        gpu: its name, as the driver gives it, without a MIG suffix.
-        bytes_per_s: None if the card does not report it.
-        how: its derivation.
+        gpu: its name as the driver gives it, without a MIG suffix.
+        bytes_per_s: the bandwidth; None if the card does not report it.
+        how: how it was computed.
     """
 
     gpu: str
@@ -45,8 +45,8 @@ def gpu_bandwidths() -> tuple[GpuBandwidth, ...]:
     """Return the bandwidth of the GPUs that this process may use; () without NVML."""
     try:
         with nvml() as pynvml:
-            found, _ = devices(pynvml, os.environ)
-            return tuple(_bandwidth(pynvml, device) for device in found)
+            usable, _ = devices(pynvml, os.environ)
+            return tuple(_bandwidth(pynvml, device) for device in usable)
     except NvmlUnavailableError:
         return ()
 

@@ -15,16 +15,16 @@ _ALL_LAYERS = -1
 def claimed_cards(
     backend: str, llm: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[str, ...] | None:
-    """Return the names of the cards that an engine will use, equal in every session.
+    """Return names of the cards that an engine will use, the same in every session.
 
     They are the UUIDs of whole cards (slices of one card share its power and its memory), or,
     without NVML, the numbers in CUDA_VISIBLE_DEVICES. None if the engine may compute on the
     CPU, too, or if its cards are uncertain.
 
     Args:
-        backend: of the engine, or UNKNOWN_BACKEND.
-        llm: the resolved section of the configuration.
-        environ: of the engine's process.
+        backend: the engine's backend, or UNKNOWN_BACKEND.
+        llm: the resolved ``llm`` section of the configuration.
+        environ: environment of the engine's process.
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if backend == UNKNOWN_BACKEND:
@@ -46,7 +46,7 @@ def claimed_cards(
 
 
 def _by_nvml(environ: Mapping[str, str]) -> tuple[list[str], bool]:
-    """Return the UUIDs of the visible cards, and whether CUDA has them in this order.
+    """Return the UUIDs of the visible cards, and whether CUDA numbers them in this order.
 
     Empty if CUDA may number the cards differently from NVML, or one has no UUID. CUDA puts
     the fastest first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, so only cards of one model
@@ -57,10 +57,10 @@ def _by_nvml(environ: Mapping[str, str]) -> tuple[list[str], bool]:
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     with nvml() as pynvml:
-        found, problem = devices(pynvml, environ)
+        usable, problem = devices(pynvml, environ)
         present, _ = devices(pynvml, {})
-        models = {ask(pynvml, pynvml.nvmlDeviceGetName, one.card) for one in present}
-        uuids = [ask(pynvml, pynvml.nvmlDeviceGetUUID, one.card) for one in found]
+        models = {ask(pynvml, pynvml.nvmlDeviceGetName, device.card) for device in present}
+        uuids = [ask(pynvml, pynvml.nvmlDeviceGetUUID, device.card) for device in usable]
     same_order = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(models) == 1
     by_number = visible is not None and re.search(r"(^|,)\s*\d+\s*(,|$)", visible) is not None
     if problem or (by_number and not same_order) or not all(uuids):

@@ -1,7 +1,7 @@
-"""The counters of one GPU, and readings of those that are due.
+"""NVML's counters of one GPU, and a reader of those that are due.
 
-A sampler wakes up to cold caches, where every line of Python is slow. So calls are prepared
-once, with their buffers, on the library that pynvml has loaded; a sample keeps the raw answers,
+A sampler wakes up to cold caches, where every line of Python is slow. So the calls and their
+buffers are prepared once, on the library that pynvml has loaded; a sample keeps the raw answers,
 which are decoded on demand.
 """
 
@@ -17,13 +17,13 @@ from pytest_llmperf.machine.gpu.nvml import Device
 
 #: NVML's "value not available" for a process's memory.
 _NOT_AVAILABLE = 0xFFFF_FFFF_FFFF_FFFF
-#: A counter that fails this often is not asked again.
+#: A counter that fails this often is not read again.
 _GIVE_UP = 5
 
 
 @dataclass(slots=True)
 class Reading:
-    """Counters of one GPU at one moment; None if not asked this time, or unavailable.
+    """Counters of one GPU at one moment; None if not read this time, or unavailable.
 
     Attributes:
         t: seconds on this process's ``time.perf_counter``.
@@ -33,10 +33,10 @@ class Reading:
         processes: bytes (None if unknown) by pid, of processes that compute or draw.
         computing, drawing: pids of those that compute, and of those that draw.
         power_w: power draw; averaged over a second by cards since Ampere.
-        energy_j: since the driver was loaded.
+        energy_j: energy used since the driver was loaded.
         sm_mhz, memory_mhz: the clocks now.
         reasons: NVML's clock event reasons, as bits.
-        temperature_c: of the GPU.
+        temperature_c: temperature of the GPU.
         pcie_generation, pcie_width: the link now.
         ecc_corrected, ecc_uncorrected: errors since the driver was loaded.
     """
@@ -72,10 +72,10 @@ class Counter:
         fields: fields of a reading, in the answer's order; None is left out.
         scale: factor from NVML's unit to the field's; None keeps whole numbers.
         constants: arguments between the device and the answer.
-        every, phase: asked in the samples numbered ``phase``, ``phase + every`` and so on, and
-            in the first.
-        of_slice: asked of the MIG slice instead of the card.
-        expected: worth a note if a card does not have it.
+        every, phase: it is read in the samples numbered ``phase``, ``phase + every`` and so on,
+            and in the first.
+        of_slice: it is read from the MIG slice instead of the card.
+        expected: a card without it is worth a note.
     """
 
     label: str
@@ -93,8 +93,8 @@ class Counter:
 #: Constants of nvml.h: NVML_CLOCK_*, NVML_TEMPERATURE_GPU, NVML_MEMORY_ERROR_TYPE_* with
 #: NVML_VOLATILE_ECC.
 _SM, _MEM, _GPU_SENSOR, _CORRECTED, _UNCORRECTED = (1,), (2,), (0,), (0, 0), (1, 0)
-#: At 20 Hz: energy in every sample, what decode changes in every other, the rest less often.
-#: Counters of one rule are asked together.
+#: At 20 Hz: energy in every sample, counters that decoding changes in every other, the rest less
+#: often. Counters that one fitness rule uses are read together.
 COUNTERS = (
     Counter(
         "the energy counter",
@@ -148,9 +148,9 @@ COUNTERS = (
         for field, kind in (("ecc_corrected", _CORRECTED), ("ecc_uncorrected", _UNCORRECTED))
     ),
 )
-#: Names of the process lists in a sentence.
+#: Label of the process lists in a sentence.
 PROCESSES = "processes"
-#: The lists are asked in samples that ask for memory, too.
+#: The process lists are read in samples that also read the memory in use.
 _PROCESSES_EVERY, _PROCESSES_PHASE = 10, 1
 #: nvmlProcessInfo_t since version 2 of its functions: pid, bytes, and the MIG instances.
 _PROCESS = struct.Struct("IxxxxQII")
@@ -159,7 +159,7 @@ _PERIOD = 20
 
 
 class _Call:
-    """A counter's call on one device, with the buffer of its answer."""
+    """The NVML call of one counter on one device, with a buffer for the answer."""
 
     def __init__(self, counter: Counter, function: Any, handle: Any) -> None:
         self.counter = counter
@@ -169,7 +169,7 @@ class _Call:
         self.arguments = (handle, *counter.constants, self.buffer)
 
     def put(self, answer: bytes, reading: Reading) -> None:
-        """Write an answer into a reading."""
+        """Decode an answer into a reading."""
         scale = self.counter.scale
         for field, value in zip(self.counter.fields, self.layout.unpack(answer), strict=True):
             if field is not None:
@@ -191,7 +191,7 @@ class _List:
         self.arguments = (self._handle, ctypes.byref(self.count), self.buffer)
 
     def ask(self, too_small: int) -> tuple[int, bytes]:
-        """Return the driver's code and the processes' bytes."""
+        """Return the driver's return code and the raw list of processes."""
         while True:
             self.count.value = self.room
             code = int(self.function(*self.arguments))
@@ -237,12 +237,12 @@ def _held(listed: bytes) -> dict[int, int | None]:
 
 
 class CounterReader:
-    """Reads one GPU's counters, those that it has.
+    """Reader of the counters that one GPU has.
 
     Attributes:
         lacking: labels of the counters that card or driver do not have.
         denied: labels of the counters that this user may not read.
-        lost: the card has fallen off the bus; it is not asked again.
+        lost: the card has fallen off the bus; nothing more is read.
     """
 
     def __init__(self, pynvml: Any, device: Device) -> None:
@@ -293,19 +293,19 @@ class CounterReader:
 
     def _list_processes(self) -> list[bytes]:
         listed = []
-        for one in self._lists:
-            code, found = one.ask(self._pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        for call in self._lists:
+            code, processes = call.ask(self._pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
             if not code:
-                listed.append(found)
+                listed.append(processes)
             elif not listed:
-                # Drawing processes matter less: without them there is still a list.
+                # A list without the drawing processes, which matter less, is still useful.
                 if self._fails_for_good(PROCESSES, code):
                     self._lists = []
                 break
         return listed
 
     def _fails_for_good(self, label: str, code: int) -> bool:
-        """Note a failure; return whether it will never be answered."""
+        """Count a failure; return whether the counter will never be answered."""
         pynvml = self._pynvml
         self._failures[label] = self._failures.get(label, 0) + 1
         if code in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):

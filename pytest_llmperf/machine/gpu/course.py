@@ -1,4 +1,4 @@
-"""The course of a GPU's counters while an engine decoded, thinned for a report."""
+"""A GPU's counters over time while an engine decoded, thinned for a report."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from pytest_llmperf.machine.gpu.counters import Reading
 
-#: Samples kept of one engine process, and those that a report has of all of a test's.
+#: Maximum number of samples kept of one engine process, and reported for all of a test's.
 MAX_OF_PROCESS = 60
 MAX_SAMPLES = 240
 
-#: The counters of a reading that a course has.
+#: The counters of a reading that a course includes.
 _COUNTERS = ("power_w", "temperature_c", "sm_mhz", "gpu_busy", "memory_used")
 
 
 @dataclass(frozen=True)
 class Course:
-    """Samples of one GPU's counters in order; those of several engine processes follow one another.
+    """Samples of one GPU's counters in order, one engine process after the other.
 
     Attributes:
-        seconds: of each sample, since the first one of its process.
+        seconds: time of each sample since the first one of its process.
         processes: index at which the samples of each process begin.
         counters: by name, a value for each sample; None where there is none.
     """
@@ -31,7 +31,7 @@ class Course:
     counters: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def joined(self, other: Course) -> Course:
-        """Return the samples of both."""
+        """Return the samples of both, one after the other."""
         begins = [*self.processes, *(len(self.seconds) + begin for begin in other.processes)]
         counters = {
             name: (*self._values(name), *other._values(name))
@@ -41,21 +41,21 @@ class Course:
 
     def thinned(self, room: int) -> Course:
         """Return every n-th sample, so that at most ``room`` are left."""
-        each = -(-len(self.seconds) // room) or 1
+        step = -(-len(self.seconds) // room) or 1
         return Course(
-            self.seconds[::each],
-            tuple(dict.fromkeys(-(-begin // each) for begin in self.processes)),
-            {name: values[::each] for name, values in self.counters.items()},
+            self.seconds[::step],
+            tuple(dict.fromkeys(-(-begin // step) for begin in self.processes)),
+            {name: values[::step] for name, values in self.counters.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types, thinned, and rounded to what the counters resolve."""
+        """Return plain JSON types, thinned, and rounded to the counters' resolution."""
         shown = self.thinned(MAX_SAMPLES)
         return {
-            "seconds": [round(one, 2) for one in shown.seconds],
+            "seconds": [round(t, 2) for t in shown.seconds],
             "processes": list(shown.processes),
             "counters": {
-                name: [None if one is None else round(one, 3) for one in values]
+                name: [None if value is None else round(value, 3) for value in values]
                 for name, values in shown.counters.items()
             },
         }
@@ -69,10 +69,10 @@ def course_of(readings: Sequence[Reading], *, without: frozenset[str] = frozense
     if not readings:
         return Course()
     counters = {
-        name: tuple(getattr(one, name) for one in readings)
+        name: tuple(getattr(reading, name) for reading in readings)
         for name in _COUNTERS
-        if name not in without and any(getattr(one, name) is not None for one in readings)
+        if name not in without and any(getattr(reading, name) is not None for reading in readings)
     }
     first = readings[0].t
-    whole = Course(tuple(one.t - first for one in readings), (0,), counters)
+    whole = Course(tuple(reading.t - first for reading in readings), (0,), counters)
     return whole.thinned(MAX_OF_PROCESS)

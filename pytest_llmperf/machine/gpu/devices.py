@@ -20,7 +20,7 @@ from pytest_llmperf.machine.gpu.nvml import (
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, or one MIG slice of one; None if the driver does not report a value.
+    """One GPU, or one of its MIG slices; None if the driver does not report a value.
 
     Attributes:
         name: the model's name as the driver gives it, without a MIG suffix.
@@ -138,9 +138,9 @@ def read_gpus(environ: Mapping[str, str] | None = None) -> GpuReading:
     """
     try:
         with nvml() as pynvml:
-            found, problem = devices(pynvml, os.environ if environ is None else environ)
+            usable, problem = devices(pynvml, os.environ if environ is None else environ)
             return GpuReading(
-                gpus=tuple(read_gpu(pynvml, device) for device in found),
+                gpus=tuple(read_gpu(pynvml, device) for device in usable),
                 driver=ask(pynvml, pynvml.nvmlSystemGetDriverVersion),
                 problem=problem,
             )

@@ -15,8 +15,8 @@ from pytest_llmperf.machine.gpu.metrics import ProcessOwners, is_unknown, used_b
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, while_decoding
 
-#: NVML's clock event reasons that mean a slowed card. Source: nvml.h, nvmlClocksEventReason*;
-#: idle, application clocks, sync boost and display are no slowdowns.
+#: NVML's clock event reasons that slow a card down. Source: nvml.h, nvmlClocksEventReason*;
+#: idle, application clocks, sync boost and display are left out: they are no slowdowns.
 POWER_CAP, AT_POWER_LIMIT = 0x04, "at its power limit"
 THROTTLE_REASONS = {
     0x08: "hardware slowdown (heat or power supply)",
@@ -24,27 +24,27 @@ THROTTLE_REASONS = {
     0x40: "too hot (hardware thermal slowdown)",
     0x80: "power brake (external power supply)",
 }
-#: Share of the samples while decoding from which throttling is invalid.
+#: Share of the samples while decoding from which throttling makes a measurement invalid.
 THROTTLED_INVALID_SHARE = 0.05
-#: Load from which a card's clocks and link are those of work.
+#: Share of time with a kernel running from which a card counts as under load.
 UNDER_LOAD = 0.3
 #: Shares of the highest clock below which a clock is too low. Boost clocks stay well below the
-#: highest one, and some cards compute one memory step lower.
+#: highest one, and some cards lower the memory clock by one step while computing.
 SM_LOW, MEMORY_LOW = 0.6, 0.8
-#: Relative change of a clock within one process from which its iterations differ.
+#: Relative change of a clock within one process that is reported as drift.
 DRIFT = 0.10
-#: Minimum number of samples for a clock at either end of a process.
+#: Minimum number of samples of a clock at either end of a process.
 _SAMPLES = 5
 HOT_C = 5
-#: Free memory below the smaller of both is too little.
+#: Free memory below the smaller of the two is too little: share of the total, and bytes.
 LITTLE_SHARE, LITTLE_BYTES = 0.02, 512 << 20
-#: Allowed growth of other processes' memory.
+#: Allowed growth of other processes' memory, bytes.
 OTHERS_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class _Card:
-    """One GPU, its readings while decoding, and those of them under load."""
+    """One GPU, its readings while decoding, and whether the engine uses it."""
 
     track: Track
     decoding: Sequence[Reading]
@@ -56,8 +56,8 @@ class _Card:
 
     @property
     def loaded(self) -> list[Reading]:
-        """Readings while decoding with the card at work; all of them if its load is unknown."""
-        return [one for one in self.decoding if one.gpu_busy is None or one.gpu_busy >= UNDER_LOAD]
+        """Readings while decoding with the card under load; those of unknown load count, too."""
+        return [r for r in self.decoding if r.gpu_busy is None or r.gpu_busy >= UNDER_LOAD]
 
 
 def judge_gpus(
@@ -65,24 +65,24 @@ def judge_gpus(
 ) -> list[FitnessFinding]:
     """Return the findings about the GPUs an engine may use, worst first.
 
-    ``spans``: the generations counted so far; rules about speed use only these. A card counts
-    if the engine is on it; the rule about other processes also if that is unknown. ``engines``:
-    this session's engines that are alive, two if a pair takes turns.
+    ``spans``: the generations counted so far; rules about speed use only these. Cards that the
+    engine does not use are skipped; where that is unknown, other processes are still reported.
+    ``engines``: number of this session's live engines, two if a pair takes turns.
     """
-    on = {id(track) for track in used_by_engine(tracks, who)}
-    # In a container, the session's own engines may have the host's pids.
-    named = any(
+    used_ids = {id(track) for track in used_by_engine(tracks, who)}
+    # In a container, the driver may list the session's own engines under the host's pids.
+    own_is_listed = any(
         who[pid].session
         for track in tracks
-        for one in track.readings
-        for pid in (one.processes or ())
+        for reading in track.readings
+        for pid in (reading.processes or ())
     )
     findings: list[FitnessFinding] = []
     for track in tracks:
         decoding = while_decoding(track.readings, spans)
-        card = _Card(track, decoding, id(track) in on)
-        if card.used or (not on and is_unknown(track, who)):
-            findings += _strangers(card, who, explained=0 if named else engines)
+        card = _Card(track, decoding, id(track) in used_ids)
+        if card.used or (not used_ids and is_unknown(track, who)):
+            findings += _strangers(card, who, explained=0 if own_is_listed else engines)
         if track.lost_at is not None or card.used:
             findings += _broken(card)
         if card.used:
@@ -95,9 +95,9 @@ def judge_gpus(
 def judge_at_rest(
     tracks: Sequence[Track], who: ProcessOwners, engines: int = 0
 ) -> list[FitnessFinding]:
-    """Return findings before an engine starts: other processes, heat, a lost card.
+    """Return findings while no engine generates: other processes, throttling, errors of the card.
 
-    ``engines``: this session's engines that are alive already.
+    ``engines``: number of this session's engines that are already running.
     """
     findings: list[FitnessFinding] = []
     for track in tracks:
@@ -113,7 +113,7 @@ def _finding(
 
 
 def _throttled(card: _Card) -> Iterator[FitnessFinding]:
-    reasons = [one.reasons for one in card.decoding if one.reasons is not None]
+    reasons = [r.reasons for r in card.decoding if r.reasons is not None]
     for bit, why in ({POWER_CAP: AT_POWER_LIMIT} | THROTTLE_REASONS).items():
         count = sum(bool(bits & bit) for bits in reasons)
         if not count:
@@ -143,32 +143,32 @@ def _heat(card: _Card) -> str:
 
 
 def _hottest(card: _Card) -> int | None:
-    temperatures = [one.temperature_c for one in card.decoding if one.temperature_c is not None]
+    temperatures = [r.temperature_c for r in card.decoding if r.temperature_c is not None]
     return max(temperatures, default=None)
 
 
 def _clocks(card: _Card) -> Iterator[FitnessFinding]:
     facts = card.track.facts
-    # A card that says why its clocks are low is reported by ``_throttled``.
-    free = [one for one in card.loaded if not (one.reasons or 0) & _ANY_REASON]
+    # Low clocks for which the driver gives a reason are reported by ``_throttled``.
+    unexplained = [r for r in card.loaded if not (r.reasons or 0) & _ANY_REASON]
     for kind, field, highest, lowest_share in (
         ("SM", "sm_mhz", facts.sm_clock_max_mhz, SM_LOW),
         ("memory", "memory_mhz", facts.memory_clock_max_mhz, MEMORY_LOW),
     ):
-        clocks = [mhz for one in free if (mhz := getattr(one, field)) is not None]
+        clocks = [mhz for r in unexplained if (mhz := getattr(r, field)) is not None]
         if len(clocks) < 2 * _SAMPLES:
             continue
-        middle = median(clocks)
-        if highest and middle < lowest_share * highest:
+        typical = median(clocks)
+        if highest and typical < lowest_share * highest:
             yield _finding(
                 "gpu_clocks_low",
                 "warn",
-                f"the {card.name} decoded at a {kind} clock of {middle:.0f} MHz, "
-                f"{middle / highest:.0%} of its highest ({highest} MHz), and the driver gives no "
+                f"the {card.name} decoded at a {kind} clock of {typical:.0f} MHz, "
+                f"{typical / highest:.0%} of its highest ({highest} MHz), and the driver gives no "
                 "reason",
                 card,
                 clock=kind,
-                mhz=middle,
+                mhz=typical,
                 highest_mhz=highest,
             )
         part = max(_SAMPLES, len(clocks) // 3)
@@ -204,7 +204,7 @@ def _hot(card: _Card) -> Iterator[FitnessFinding]:
 
 def _memory(card: _Card) -> Iterator[FitnessFinding]:
     total = card.track.facts.memory_bytes
-    free = [one.memory_free for one in card.decoding if one.memory_free is not None]
+    free = [r.memory_free for r in card.decoding if r.memory_free is not None]
     if total and free and min(free) < min(LITTLE_SHARE * total, LITTLE_BYTES):
         yield _finding(
             "gpu_memory_pressure",
@@ -218,28 +218,28 @@ def _memory(card: _Card) -> Iterator[FitnessFinding]:
 
 
 def _others(card: _Card, who: ProcessOwners) -> Iterator[FitnessFinding]:
-    held: list[int] = []
-    for one in card.track.readings:
-        own = [(one.processes or {})[pid] for pid in one.processes or () if who[pid].session]
-        if own and None not in own and one.memory_used is not None:
-            held.append(one.memory_used - sum(own))  # type: ignore[arg-type]
-    if held and held[-1] - held[0] > OTHERS_BYTES:
+    others: list[int] = []
+    for r in card.track.readings:
+        own = [(r.processes or {})[pid] for pid in r.processes or () if who[pid].session]
+        if own and None not in own and r.memory_used is not None:
+            others.append(r.memory_used - sum(own))  # type: ignore[arg-type]
+    if others and others[-1] - others[0] > OTHERS_BYTES:
         yield _finding(
             "gpu_others_grew",
             "warn",
-            f"others' memory on the {card.name} grew from {size(max(0, held[0]))} to "
-            f"{size(held[-1])} while measuring",
+            f"others' memory on the {card.name} grew from {size(max(0, others[0]))} to "
+            f"{size(others[-1])} while measuring",
             card,
-            first_bytes=held[0],
-            last_bytes=held[-1],
+            first_bytes=others[0],
+            last_bytes=others[-1],
         )
 
 
 def _link(card: _Card) -> Iterator[FitnessFinding]:
     facts = card.track.facts
-    widths = [one.pcie_width for one in card.track.readings if one.pcie_width is not None]
+    widths = [r.pcie_width for r in card.track.readings if r.pcie_width is not None]
     # An idle card lowers its link's generation by design, but never its width.
-    speeds = [one.pcie_generation for one in card.loaded if one.pcie_generation is not None]
+    speeds = [r.pcie_generation for r in card.loaded if r.pcie_generation is not None]
     width, generation = max(widths, default=None), max(speeds, default=None)
     slower = bool(generation and facts.pcie_generation_max) and (
         (generation or 0) < (facts.pcie_generation_max or 0)
@@ -283,7 +283,7 @@ def _broken(card: _Card) -> Iterator[FitnessFinding]:
             card,
             xids=codes,
         )
-    counts = [one.ecc_uncorrected for one in track.readings if one.ecc_uncorrected is not None]
+    counts = [r.ecc_uncorrected for r in track.readings if r.ecc_uncorrected is not None]
     if not counts or not counts[-1]:
         return
     grown = counts[-1] - counts[0]
@@ -313,15 +313,15 @@ def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[F
     held: dict[int, int | None] = {}
     drawing: set[int] = set()
     hidden_at_once: set[int] = set()
-    for one in card.track.readings:
-        strangers = {pid for pid in one.computing if not who[pid].session}
+    for reading in card.track.readings:
+        strangers = {pid for pid in reading.computing if not who[pid].session}
         hidden = {pid for pid in strangers if not who[pid].visible}
-        # Not their union over time: one after the other they may be this session's engines
-        # under the host's pids.
+        # The most at one time, not the union over time, which may be this session's engines one
+        # after the other, under the host's pids.
         hidden_at_once = max(hidden_at_once, hidden, key=len)
-        drawing |= strangers & one.drawing
+        drawing |= strangers & reading.drawing
         for pid in strangers:
-            held[pid] = (one.processes or {}).get(pid) or held.get(pid)
+            held[pid] = (reading.processes or {}).get(pid) or held.get(pid)
     for pid in sorted(held):
         guest = who[pid]
         if guest.visible:

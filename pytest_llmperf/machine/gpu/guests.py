@@ -16,12 +16,12 @@ class Guest:
     """A process on a GPU, looked up when it was first seen.
 
     Attributes:
-        pid: as the driver numbers it (the host's number inside some containers).
+        pid: its number in the driver's list (the host's number inside some containers).
         name: the program, or None if neither driver nor system reports it.
         visible: whether its pid can be looked up. Inside a container the driver may report
             the host's pids; then the owner is unknown.
         engine: it is the engine's process, or was started by it.
-        session: the same for this session: other engines that are ending, an application.
+        session: this session started it: the engine, others that are ending, an application.
     """
 
     pid: int
@@ -34,7 +34,7 @@ class Guest:
 class Guests:
     """All processes seen on the GPUs while one engine is watched, by pid.
 
-    ``engine_pids``: the engine's own; processes that they started are the engine's, too.
+    ``engine_pids``: the engine's processes; processes that they started are the engine's, too.
 
     A process is looked up when it is first seen, because its parents may end before it.
     """

@@ -1,9 +1,9 @@
 """Metrics from GPU counters: memory, utilization, power, energy; or why they are missing.
 
-Energy and power follow the window rule: the counters step every few tens to hundreds of
-milliseconds, so a window needs at least ``MIN_UPDATES`` observed steps and ``MIN_SECONDS``;
-otherwise there is no value. The mean power between its first and last observed step is exact,
-and is used for the whole window.
+Energy and power need a long window: their counters step every few tens to hundreds of
+milliseconds, so a window with fewer than ``MIN_UPDATES`` observed steps or ``MIN_SECONDS`` has no
+value. The mean power between its first and last observed step is exact, and is used for the
+whole window.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pytest_llmperf.units import format_duration
 
 MIN_UPDATES = 20
 MIN_SECONDS = 2.0
-#: Cards since Ampere give their power as the mean of the last second: half of one is unknown at
-#: either end of a window, so the window must be long.
+#: Cards since Ampere report their power as the mean of the last second: half a second is unknown
+#: at either end of a window, so the window must be long.
 MIN_SECONDS_OF_POWER = 10.0
 #: Minimum number of readings for a mean utilization.
 _MIN_READINGS = 2
-#: Growth of memory that shows an engine whose own memory is not reported.
+#: Growth of a card's memory that shows an engine whose own memory is not reported, bytes.
 _AN_ENGINE = 32 << 20
 
 
@@ -43,9 +43,9 @@ class MetricReading:
     """A metric's value, or why there is none.
 
     Attributes:
-        value: base units, or None.
-        why: why there is none, in words that go on after "could not be measured:".
-        remark: an unusual way in which it was obtained, one sentence, or empty.
+        value: the value in base units, or None.
+        why: why there is none, in words that continue "could not be measured:".
+        remark: one sentence about an unusual way in which it was obtained; may be empty.
     """
 
     value: float | None
@@ -56,39 +56,39 @@ class MetricReading:
 def used_by_engine(tracks: Sequence[Track], who: ProcessOwners) -> list[Track]:
     """Return the GPUs that the engine's process is on, as far as known.
 
-    If the driver lists no process of the engine (a container), those whose memory grew since
-    before it started; all of them if that is unknown, too.
+    If the driver lists no process of the engine (a container), return the GPUs whose memory grew
+    since before it started, or, if none did, those for which that is unknown.
     """
-    named = [track for track in tracks if any(_engines(one, who) for one in track.readings)]
-    if named:
-        return named
+    listed = [track for track in tracks if any(_engines(r, who) for r in track.readings)]
+    if listed:
+        return listed
     unknown = [track for track in tracks if is_unknown(track, who)]
     grown = [track for track in unknown if (_grown(track) or 0) >= _AN_ENGINE]
     return grown or [track for track in unknown if _grown(track) is None]
 
 
 def _engines(reading: Reading, who: ProcessOwners) -> list[int | None]:
-    """Return the memory of each process of the engine."""
+    """Return the bytes that each of the engine's processes holds, or None."""
     return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
 
 
 def is_unknown(track: Track, who: ProcessOwners) -> bool:
-    """Whether the engine may be on the GPU unseen: no list, or the host's pids."""
-    lists = [one.processes for one in track.readings if one.processes is not None]
+    """Whether the engine may be on the GPU unseen: no process list, or pids of the host."""
+    lists = [reading.processes for reading in track.readings if reading.processes is not None]
     return not lists or any(not who[pid].visible for pids in lists for pid in pids)
 
 
 def _grown(track: Track) -> int | None:
-    used = [one.memory_used for one in track.readings if one.memory_used is not None]
+    used = [reading.memory_used for reading in track.readings if reading.memory_used is not None]
     return max(used) - track.used_before if used and track.used_before is not None else None
 
 
 def memory_held(track: Track, who: ProcessOwners) -> int | None:
     """Return the bytes that the engine holds on a GPU now; None if that is unknown.
 
-    If the driver does not report them: what is in use, less what was before any engine started.
+    If the driver does not report them: the growth of the memory in use since before any engine.
     """
-    known = [held for one in track.readings[-1:] for held in _engines(one, who)]
+    known = [held for reading in track.readings[-1:] for held in _engines(reading, who)]
     if known and None not in known:
         return sum(known)  # type: ignore[arg-type]
     return _grown(track)
@@ -99,7 +99,7 @@ def memory(
 ) -> MetricReading:
     """Return the engine's peak memory during an iteration, summed over the GPUs.
 
-    ``shared``: the other engine of a pair is on the GPUs, too, so that only what the driver
+    ``shared``: the other engine of a pair is on the GPUs, too, so only memory that the driver
     reports by process counts.
     """
     total, remarks = 0, []
@@ -110,10 +110,10 @@ def memory(
         readings = throughout(track.readings, spans)
         own = [
             sum(held)  # type: ignore[arg-type]
-            for one in readings
-            if (held := _engines(one, who)) and None not in held
+            for reading in readings
+            if (held := _engines(reading, who)) and None not in held
         ]
-        grown = [one.memory_used for one in readings if one.memory_used is not None]
+        grown = [reading.memory_used for reading in readings if reading.memory_used is not None]
         if own:
             total += max(own)
         elif shared:
@@ -146,9 +146,9 @@ def utilization(
     means = []
     for track in used:
         readings = while_decoding(track.readings, spans)
-        busy = [one.gpu_busy for one in readings if one.gpu_busy is not None]
-        # Not every sample asks for it.
-        if readings and all(one.gpu_busy is None for one in track.readings):
+        busy = [reading.gpu_busy for reading in readings if reading.gpu_busy is not None]
+        # A single sample does not show this: not every one reads the load.
+        if readings and all(reading.gpu_busy is None for reading in track.readings):
             return MetricReading(
                 None, f"the driver does not report how busy the {track.facts.label} is"
             )
@@ -166,14 +166,14 @@ def utilization(
 def power(
     tracks: Sequence[Track], who: ProcessOwners, iterations: Sequence[Sequence[Span]]
 ) -> MetricReading:
-    """Return the mean watts of the GPUs used, over the counted iterations of one process."""
+    """Return the mean power of the GPUs used, in watts, over one process's counted iterations."""
     used = used_by_engine(tracks, who)
     if not used:
         return MetricReading(None, _NOWHERE)
     spans = [span for iteration in iterations for span in iteration]
     if not spans:
         return MetricReading(None, "no iteration was counted")
-    # Under load the request that ends last need not be the last one.
+    # Under load, the last request to start need not be the last to end.
     begin, end = spans[0].start, max(span.last for span in spans)
     total = 0.0
     for track in used:
@@ -183,10 +183,10 @@ def power(
                 f"the {track.facts.name} is partitioned (MIG), and its power is that of all "
                 "slices together",
             )
-        found = _mean_power(track, begin, end)
-        if found.value is None:
-            return found
-        total += found.value
+        mean = _mean_power(track, begin, end)
+        if mean.value is None:
+            return mean
+        total += mean.value
     return MetricReading(total)
 
 
@@ -207,12 +207,12 @@ def energy_per_token(
 
 def _mean_power(track: Track, begin: float, end: float) -> MetricReading:
     readings = between(track.readings, begin, end)
-    counter = [(one.t, one.energy_j) for one in readings if one.energy_j is not None]
+    counter = [(r.t, r.energy_j) for r in readings if r.energy_j is not None]
     if counter:
         return _by_counter(counter, end - begin)
-    drawn = [(one.t, one.power_w) for one in readings if one.power_w is not None]
+    drawn = [(r.t, r.power_w) for r in readings if r.power_w is not None]
     if not drawn:
-        if any(one.power_w is not None or one.energy_j is not None for one in track.readings):
+        if any(r.power_w is not None or r.energy_j is not None for r in track.readings):
             return _too_short(end - begin, 0, None, MIN_SECONDS)
         return MetricReading(
             None, f"the driver reports neither energy nor power of the {track.facts.label}"
@@ -227,8 +227,8 @@ def _mean_power(track: Track, begin: float, end: float) -> MetricReading:
 def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> MetricReading:
     steps = list(_steps(counter))
     if len(steps) < MIN_UPDATES or seconds < MIN_SECONDS:
-        every = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
-        return _too_short(seconds, len(steps), every, MIN_SECONDS)
+        interval = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
+        return _too_short(seconds, len(steps), interval, MIN_SECONDS)
     (first, low), (last, high) = steps[0], steps[-1]
     return MetricReading((high - low) / (last - first))
 
@@ -259,7 +259,7 @@ _SHARED = (
     "the two processes of the pair took turns on one card (perf.turns: processes runs one after "
     "the other)"
 )
-#: Of a metric whose counter is the whole card's, in a process that shares it with another engine.
+#: Reading of a metric that is counted for a whole card, on a card shared with another engine.
 NOT_BY_PROCESS = MetricReading(
     None, f"the card's counter is the sum of all processes, and {_SHARED}"
 )

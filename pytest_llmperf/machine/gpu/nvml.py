@@ -1,4 +1,4 @@
-"""NVML sessions: opening, choosing devices as CUDA does, optional queries."""
+"""NVML sessions: opening them, choosing devices as CUDA does, optional queries."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _init_problem(pynvml: Any, error: Any) -> str:
 
 
 def ask(pynvml: Any, function: Callable[..., _T], *args: Any) -> _T | None:
-    """Call one NVML function; a counter that the card, driver or permissions lack is None."""
+    """Call one NVML function; return None if the card, driver or permissions do not allow it."""
     try:
         return function(*args)
     except (pynvml.NVMLError, UnicodeDecodeError):
@@ -98,7 +98,7 @@ class Device:
 def _select(
     devices: Sequence[tuple[Any, str | None]], migs: Mapping[str, Any], visible: str | None
 ) -> tuple[list[Any], str | None]:
-    """Apply CUDA_VISIBLE_DEVICES as CUDA does; return the handles and a problem.
+    """Apply CUDA_VISIBLE_DEVICES as CUDA does; return the handles and a problem or None.
 
     CUDA takes indices, UUIDs and unambiguous UUID prefixes, and stops at the
     first entry that names nothing (CUDA C++ Programming Guide, "CUDA
@@ -130,7 +130,7 @@ def _select(
 
 
 def devices(pynvml: Any, environ: Mapping[str, str]) -> tuple[list[Device], str | None]:
-    """Return every GPU that a CUDA process of this environment may use, and a problem."""
+    """Return every GPU that a CUDA process of this environment may use, and a problem or None."""
     problem: str | None = None
     cards: list[tuple[Any, str | None]] = []
     slices: dict[str, Any] = {}
@@ -141,15 +141,15 @@ def devices(pynvml: Any, environ: Mapping[str, str]) -> tuple[list[Device], str 
         except pynvml.NVMLError as error:
             problem = f"GPU {index} does not answer: {error}"
             continue
-        first = card
+        default = card
         known[id(card)] = Device(card, card, index)
         for number, (mig, uuid) in enumerate(_mig_slices(pynvml, card)):
             known[id(mig)] = Device(mig, card, index)
             slices[uuid] = mig
             # A CUDA process uses one slice of a partitioned card: the first
             # unless CUDA_VISIBLE_DEVICES says otherwise.
-            first = mig if number == 0 else first
-        cards.append((first, ask(pynvml, pynvml.nvmlDeviceGetUUID, card)))
+            default = mig if number == 0 else default
+        cards.append((default, ask(pynvml, pynvml.nvmlDeviceGetUUID, card)))
     chosen, refused = _select(cards, slices, environ.get("CUDA_VISIBLE_DEVICES"))
     return [known[id(handle)] for handle in chosen], problem or refused
 

@@ -1,4 +1,4 @@
-"""Whether the memory of the GPUs holds a second engine beside one that is running."""
+"""Whether the GPUs' memory has room for a second engine beside a running one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def cards_have_room_beside(
 ) -> bool:
     """Whether every GPU that an engine uses has room for another one like it.
 
-    NVML is asked what the engine holds and what is free now. Without NVML, or on a card that it
-    does not watch, llama.cpp's load report counts: what was free before the load, and what was
-    put there. False where neither is known.
+    NVML reports the memory that the engine holds and the memory that is free now. Without NVML, or
+    on a card that it does not watch, llama.cpp's load report is used: the memory free before the
+    load, and the size of the buffers put there. False where neither is known.
 
     Args:
-        telemetry: the session with NVML, or None.
+        telemetry: the NVML session, or None.
         pids: the engine's processes, which are still alive.
         load: where the engine's layers are; None for an engine that does not report it.
     """
@@ -29,18 +29,18 @@ def cards_have_room_beside(
         if used := used_by_engine(tracks, who):
             return all(_has_room(track, memory_held(track, who)) for track in used)
         if load is None:
-            # Such as an application whose process NVML may list under another number.
+            # For example an application whose process NVML may list under another pid.
             return not any(is_unknown(track, who) for track in tracks)
     if load is None or not load.layers_on_gpu:
         return True
-    held = [device for device in load.gpus if _bytes(device)]
-    return bool(held) and all(
-        fits_again(device.free_bytes - _bytes(device), _bytes(device)) for device in held
+    loaded = [device for device in load.gpus if _bytes(device)]
+    return bool(loaded) and all(
+        fits_again(device.free_bytes - _bytes(device), _bytes(device)) for device in loaded
     )
 
 
 def _has_room(track: Track, held: int | None) -> bool:
-    free = [one.memory_free for one in track.readings if one.memory_free is not None]
+    free = [reading.memory_free for reading in track.readings if reading.memory_free is not None]
     return held is not None and bool(free) and fits_again(free[-1], held)
 
 

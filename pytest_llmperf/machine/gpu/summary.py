@@ -25,18 +25,18 @@ class Spread:
     high: float
 
     def joined(self, other: Spread) -> Spread:
-        """Return the union of both."""
+        """Return the spread of both sets of samples together."""
         count = self.samples + other.samples
         mean = (self.mean * self.samples + other.mean * other.samples) / count
         return Spread(count, mean, min(self.low, other.low), max(self.high, other.high))
 
 
-#: The counters of a reading that a summary has.
+#: The counters of a reading that a summary includes.
 _COUNTERS = (
     *("gpu_busy", "memory_busy", "memory_used", "memory_free", "power_w", "temperature_c"),
     *("sm_mhz", "memory_mhz", "pcie_generation", "pcie_width", "ecc_corrected", "ecc_uncorrected"),
 )
-#: Counters of a card's work: of no one engine where two take turns.
+#: Counters of a card's total work, which belongs to no single engine where two take turns.
 _OF_ALL_WORK = frozenset({"gpu_busy", "memory_busy", "power_w"})
 
 
@@ -57,7 +57,7 @@ class DeviceSummary:
         reasons: in how many of the samples the card gave each reason for lowered clocks.
         xids: critical errors that the driver reported meanwhile.
         lost: the card stopped answering.
-        course: the main counters in the order of time.
+        course: the main counters over time.
     """
 
     facts: Gpu
@@ -92,15 +92,15 @@ class DeviceSummary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; the facts are the session's."""
+        """Return plain JSON types; the GPU's facts are stored with the session."""
         return {
             "gpu": self.facts.index,
             "uuid": self.facts.uuid,
             "used": self.used,
             "samples": self.samples,
             "counters": {
-                name: {"mean": one.mean, "min": one.low, "max": one.high}
-                for name, one in self.counters.items()
+                name: {"mean": spread.mean, "min": spread.low, "max": spread.high}
+                for name, spread in self.counters.items()
             },
             "lowered_clocks": dict(self.reasons),
             "xids": list(self.xids),
@@ -129,7 +129,7 @@ def summarise(
 
     ``shared``: another engine of this session is on the GPUs, too; power and load are left out.
     """
-    spans, on = list(spans), {id(track) for track in used_by_engine(tracks, who)}
+    spans, used_ids = list(spans), {id(track) for track in used_by_engine(tracks, who)}
     devices = []
     for track in tracks:
         readings = while_decoding(track.readings, spans) if spans else track.readings
@@ -137,7 +137,7 @@ def summarise(
         devices.append(
             DeviceSummary(
                 facts=track.facts,
-                used=id(track) in on,
+                used=id(track) in used_ids,
                 samples=len(readings),
                 counters=_spreads({**_counters(readings, shared=shared), **_memory(listed, who)}),
                 reasons=_reasons(readings),
@@ -154,14 +154,14 @@ def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
     if not summaries:
         return None
     devices = list(summaries[0].devices)
-    for one in summaries[1:]:
-        devices = [a.joined(b) for a, b in zip(devices, one.devices, strict=True)]
-    return TelemetrySummary(tuple(devices), min(one.hz for one in summaries))
+    for other in summaries[1:]:
+        devices = [a.joined(b) for a, b in zip(devices, other.devices, strict=True)]
+    return TelemetrySummary(tuple(devices), min(summary.hz for summary in summaries))
 
 
 def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[float]]:
     return {
-        name: [value for one in readings if (value := getattr(one, name)) is not None]
+        name: [value for reading in readings if (value := getattr(reading, name)) is not None]
         for name in _COUNTERS
         if not (shared and name in _OF_ALL_WORK)
     }
@@ -170,15 +170,15 @@ def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[fl
 def _memory(readings: Sequence[Reading], who: ProcessOwners) -> dict[str, list[float]]:
     engine: list[float] = []
     other: list[float] = []
-    for one in readings:
-        listed = (one.processes or {}).items()
+    for reading in readings:
+        listed = (reading.processes or {}).items()
         own = [held for pid, held in listed if who[pid].engine]
         known = [held for held in own if held is not None]
         if own and len(known) == len(own):
             engine.append(sum(known))
-            if one.memory_used is not None:
+            if reading.memory_used is not None:
                 session = sum(held or 0 for pid, held in listed if who[pid].session)
-                other.append(max(0, one.memory_used - session))
+                other.append(max(0, reading.memory_used - session))
     return {"engine_memory": engine, "other_memory": other}
 
 
@@ -193,11 +193,11 @@ def _spreads(series: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
 def _reasons(readings: Sequence[Reading]) -> dict[str, int]:
     names = {POWER_CAP: AT_POWER_LIMIT} | THROTTLE_REASONS
     counts = {
-        name: sum(bool((one.reasons or 0) & bit) for one in readings) for bit, name in names.items()
+        name: sum(bool((r.reasons or 0) & bit) for r in readings) for bit, name in names.items()
     }
     return {name: count for name, count in counts.items() if count}
 
 
 def _rate(track: Track) -> float:
-    times = [one.t for one in track.readings]
+    times = [reading.t for reading in track.readings]
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0

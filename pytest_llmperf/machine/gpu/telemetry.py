@@ -1,8 +1,8 @@
-"""The sampler: a thread that reads the GPUs' counters beside the generations of one engine.
+"""A thread that samples the GPUs' counters while an engine runs.
 
-NVML is opened once a session, before any engine starts, so that others' use is
-known. Times are ``time.perf_counter``'s, which on Linux is one clock for all processes, the
-engine's timelines included; see ``windows`` for the others.
+NVML is opened once per session, before any engine starts, so that other processes' use of the
+GPUs is known. Times are ``time.perf_counter``'s: on Linux, one clock for all processes and for
+the engine's timelines; see ``windows`` for other systems.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from pytest_llmperf.machine.gpu.nvml import (
 )
 
 HZ = 20.0
-#: Largest share of one core for sampling at HZ; with a slow NVML, samples are less frequent. An
-#: engine on all cores loses up to a third more (benchmarks/telemetry_overhead.py), through wake-ups
-#: and cold caches. A smaller share would give too few samples on a free but slow core.
+#: Largest share of one core for sampling at HZ; a slow NVML is sampled less often. An engine on
+#: all cores loses up to a third more than this share, through wake-ups and cold caches
+#: (benchmarks/telemetry_overhead.py). A smaller one would give too few samples on a slow free core.
 MAX_CPU = 0.005
 #: Samples kept per GPU: half an hour at 20 Hz; then every other one is dropped.
 _MAX_READINGS = 36_000
-#: Counters that a card is expected to have; missing ECC is not reported.
-_EXPECTED = frozenset({PROCESSES, *(one.label for one in COUNTERS if one.expected)})
+#: Counters that every card is expected to have; missing ECC is not reported.
+_EXPECTED = frozenset({PROCESSES, *(counter.label for counter in COUNTERS if counter.expected)})
 #: Xid events are looked for once a second.
 _EVENTS_EVERY = 20
 
@@ -55,7 +55,7 @@ class Track:
         used_before: bytes in use before any engine of this session started, or None.
         readings: in order of time.
         lost_at: time when the card stopped answering, or None.
-        xids: error events of the driver: their times and codes.
+        xids: times and codes of the driver's error events.
     """
 
     facts: Gpu
@@ -66,10 +66,10 @@ class Track:
 
 
 class Telemetry:
-    """An NVML session over the GPUs that the engine may use.
+    """An NVML session with the GPUs that the engine may use.
 
     Attributes:
-        facts: of each GPU, in the engine's order.
+        facts: constant facts of each GPU, in the engine's order.
         notes: unavailable data, each noted once per session.
     """
 
@@ -80,24 +80,24 @@ class Telemetry:
         self._noted: dict[str, None] = {}
         self._closed = False
         self.facts = tuple(read_gpu(pynvml, device) for device in found)
-        memory = [ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, one.handle) for one in found]
-        self._before = [None if one is None else int(one.used) for one in memory]
+        memory = [ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, device.handle) for device in found]
+        self._before = [None if info is None else int(info.used) for info in memory]
 
     @classmethod
     def open(cls, environ: Mapping[str, str] | None = None) -> Telemetry | None:
-        """Open NVML; None if it has no GPU for this environment.
+        """Open NVML; return None if it shows no GPU to this environment.
 
-        ``environ`` is the engine's, this process's by default: CUDA_VISIBLE_DEVICES counts.
+        ``environ``: the engine's environment (default: this process's), for CUDA_VISIBLE_DEVICES.
         """
         try:
             pynvml = open_nvml()
         except NvmlUnavailableError:
             return None
-        found, _ = devices(pynvml, os.environ if environ is None else environ)
-        if not found:
+        usable, _ = devices(pynvml, os.environ if environ is None else environ)
+        if not usable:
             close_nvml(pynvml)
             return None
-        return cls(pynvml, found)
+        return cls(pynvml, usable)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,20 +113,20 @@ class Telemetry:
     ) -> Sampler:
         """Start sampling for the engine with these processes.
 
-        An earlier watch ends, unless this engine runs ``beside`` its one.
+        Earlier samplers are stopped, unless this engine runs ``beside`` theirs.
         """
         if self._closed:
             raise RuntimeError("this session with NVML is over")
         if not beside:
             self._stop()
-        self._samplers = [one for one in self._samplers if one.running]
+        self._samplers = [earlier for earlier in self._samplers if earlier.running]
         sampler = Sampler(self._pynvml, self._devices, self._tracks(), engine_pids, self.note, hz)
         self._samplers.append(sampler)
         sampler.start()
         return sampler
 
     def look(self, engine_pids: Collection[int]) -> tuple[list[Track], Guests]:
-        """Read every GPU once; ``engine_pids`` are the engine among the processes found."""
+        """Read every GPU once; ``engine_pids`` are the engine's processes."""
         tracks, guests = self._tracks(), Guests(self._pynvml, engine_pids)
         for track, device in zip(tracks, self._devices, strict=True):
             now = time.perf_counter()
@@ -145,13 +145,13 @@ class Telemetry:
             sampler.stop()
 
     def close(self) -> None:
-        """End the thread and the session with NVML; may be called again."""
+        """Stop sampling and end the NVML session; may be called again."""
         if self._closed:
             return
         self._closed = True
         self._stop()
         if any(sampler.running for sampler in self._samplers):
-            return  # it hangs inside the driver, where this thread would hang, too
+            return  # it hangs inside the driver, where this thread would hang as well
         close_nvml(self._pynvml)
 
 
@@ -223,7 +223,7 @@ class Sampler:
 
     def _run(self) -> None:
         try:
-            self._readers = [CounterReader(self._pynvml, one) for one in self._devices]
+            self._readers = [CounterReader(self._pynvml, device) for device in self._devices]
             self._listen()
             self._sample_on()
         except Exception as error:
@@ -243,7 +243,7 @@ class Sampler:
             now, spent = time.perf_counter(), time.thread_time()
             costs.append(spent - used)
             used = spent
-            # A late sample is not caught up, which would only disturb more.
+            # Late samples are not made up for, which would only disturb the engine more.
             due = max(due + max(self._interval, _usual(costs) / self._max_cpu), now)
             if self._ended.wait(due - now):
                 return
@@ -278,7 +278,7 @@ class Sampler:
         """Note unreadable counters, once per card model."""
         for reader, track in zip(self._readers, self._tracks, strict=True):
             name = track.facts.name + (" (a MIG slice)" if track.facts.mig else "")
-            lacking = [one for one in reader.lacking if one in _EXPECTED]
+            lacking = [label for label in reader.lacking if label in _EXPECTED]
             if lacking:
                 self._note(f"the {name} does not report: {', '.join(lacking)}")
             if reader.denied:
@@ -293,7 +293,7 @@ class Sampler:
         self._events = ask(pynvml, pynvml.nvmlEventSetCreate)
         if self._events is None:
             return
-        cards = {one.index: one.card for one in self._devices}
+        cards = {device.index: device.card for device in self._devices}
         for card in cards.values():
             kind = pynvml.nvmlEventTypeXidCriticalError
             ask(pynvml, pynvml.nvmlDeviceRegisterEvents, card, kind, self._events)
@@ -312,5 +312,5 @@ class Sampler:
 
 
 def _usual(costs: Collection[float]) -> float:
-    """Return the mean CPU seconds of a sample without the costliest, which looks up processes."""
+    """Return the mean CPU seconds per sample, without the costliest, which looks up processes."""
     return (sum(costs) - max(costs)) / max(len(costs) - 1, 1)

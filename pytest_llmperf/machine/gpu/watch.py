@@ -29,8 +29,8 @@ class GpuWatch:
         telemetry: the NVML session.
         engine_pids: the engine's processes; their children count as the engine.
         hz: samples per second; two watches of a pair share them.
-        beside: the other engine of a pair lives at the same time. What the driver counts for the
-            whole card then has no value.
+        beside: the other engine of a pair runs at the same time. Metrics that the driver counts
+            for the whole card then have no value.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class GpuWatch:
     ) -> None:
         self._telemetry = telemetry
         self._beside = beside
-        #: How many engines of this session may be on the cards under unknown process ids.
+        #: Number of this session's engines that may be on the cards under unknown process ids.
         self._engines = (2 if beside else 1) if engine_pids else 0
         self._sampler = telemetry.watch(engine_pids, hz / 2 if beside else hz, beside=beside)
         self._iterations: list[list[Span]] = []
@@ -61,7 +61,7 @@ class GpuWatch:
         )
 
     def turned(self, run: Run) -> None:
-        """Take note of a replay in turns: what the card does meanwhile may make it unfit."""
+        """Record a replay in turns: fitness findings cover the card's state during it, too."""
         self._turns += spans_of(run, time.perf_counter())
 
     def whole(self) -> Mapping[str, float]:
@@ -75,7 +75,7 @@ class GpuWatch:
         )
 
     def undefined(self) -> Mapping[str, str]:
-        """Return by metric name why it has no value."""
+        """Return by metric name why a metric has no value."""
         return dict(self._why)
 
     def findings(self) -> list[FitnessFinding]:
@@ -84,7 +84,7 @@ class GpuWatch:
         return judge_gpus(self._sampler.tracks(), self._sampler.guests, spans, self._engines)
 
     def findings_at_rest(self, engines: int = 0) -> list[FitnessFinding]:
-        """Return the fitness findings while so many idle engines of this session are there."""
+        """Return the fitness findings while ``engines`` of this session are idle."""
         return judge_at_rest(self._sampler.tracks(), self._sampler.guests, engines)
 
     def summary(self) -> TelemetrySummary:
@@ -112,5 +112,5 @@ class GpuWatch:
 
 
 def no_gpu(why: str) -> Mapping[str, str]:
-    """Return by name why no GPU metric has a value, if no GPU is watched."""
+    """Return ``why`` for each GPU metric, as the reason that none has a value."""
     return dict.fromkeys(GPU_METRICS, why)

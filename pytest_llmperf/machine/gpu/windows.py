@@ -34,7 +34,7 @@ class Span:
 def spans_of(
     timelines: Sequence[Timeline], now: float, *, shared_clock: bool = SHARED_CLOCK
 ) -> list[Span]:
-    """Return the generations of an iteration that was over at ``now``."""
+    """Return the spans of the generations of an iteration that was over at ``now``."""
     ended = [timeline for timeline in timelines if timeline.token_times]
     if not ended:
         return []
@@ -53,24 +53,24 @@ def spans_of(
 def while_decoding(readings: Sequence[Reading], spans: Iterable[Span]) -> list[Reading]:
     """Return the readings taken between first and last token of a span."""
     windows = [(span.first, span.last) for span in spans if span.tokens > 1]
-    return [one for one in readings if any(a <= one.t <= b for a, b in windows)]
+    return [reading for reading in readings if any(a <= reading.t <= b for a, b in windows)]
 
 
 def between(readings: Sequence[Reading], begin: float, end: float) -> list[Reading]:
-    """Return the readings of a time interval."""
-    return [one for one in readings if begin <= one.t <= end]
+    """Return the readings within a time interval."""
+    return [reading for reading in readings if begin <= reading.t <= end]
 
 
 def throughout(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
-    """Return the readings from the first prompt to the last token, and the last before them.
+    """Return the readings from the first prompt to the last token, and the last ones before it.
 
-    These are the last reading, and the last that lists processes: an engine's memory is read
+    The latter are the last reading and the last that lists processes: an engine's memory is read
     rarely, and is the same at the start of the prompt.
     """
     if not spans:
         return []
     begin, end = spans[0].start, spans[-1].last
-    before = [one for one in readings if one.t < begin]
-    listed = [one for one in before if one.processes is not None][-1:]
-    last = [one for one in before[-1:] if one not in listed]
+    before = [reading for reading in readings if reading.t < begin]
+    listed = [reading for reading in before if reading.processes is not None][-1:]
+    last = [reading for reading in before[-1:] if reading not in listed]
     return [*listed, *last, *between(readings, begin, end)]

@@ -1,1 +1,1 @@
-"""One session in the forms that other tools read: Markdown, JUnit, OpenMetrics and more."""
+"""Output of a session in forms that other tools read: Markdown, JUnit, OpenMetrics and more."""

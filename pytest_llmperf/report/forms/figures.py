@@ -1,4 +1,4 @@
-"""The figures of a reported check as short texts: what was measured, its target, its change."""
+"""The figures of a reported check as short texts: measurement, target, baseline, change."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 def measured(check: ReportedCheck) -> str:
-    """The median and its interval: ``84.9 [83.9, 85.7] tok/s``; ``-`` if nothing was measured."""
+    """Return median and interval: ``84.9 [83.9, 85.7] tok/s``; ``-`` if nothing was measured."""
     if check.value is None:
         return NOTHING
     return format_with_interval(check.value, check.low, check.high, check.unit)
 
 
 def target(check: ReportedCheck) -> str:
-    """The target as a relation: ``>=60 tok/s``; ``-`` without one."""
+    """Return the target: ``>=60 tok/s``; ``-`` without a target."""
     return target_text(check.limit, check.metric)
 
 
 def baseline(check: ReportedCheck) -> str:
-    """The level that it was compared with: ``86.2 tok/s``; ``-`` without one."""
+    """Return the baseline's level: ``86.2 tok/s``; ``-`` without a baseline."""
     if check.baseline is None:
         return NOTHING
     return format_quantity(check.baseline.value, check.unit)
 
 
 def change_size(check: ReportedCheck) -> str:
-    """The change without its interval; ``-`` without one."""
+    """Return the change without its interval; ``-`` if there is none."""
     return NOTHING if check.change is None else change_words(check.metric, check.change)
 
 
 def change(check: ReportedCheck) -> str:
-    """The change and, where the verdict rests on it, its interval; ``-`` without one."""
+    """Return the change, with its interval if the verdict rests on it; ``-`` if there is none."""
     size, proof = check.change, check.proof
     if size is None:
         return NOTHING
@@ -45,7 +45,7 @@ def change(check: ReportedCheck) -> str:
         proof is not None
         and proof.low is not None
         and proof.high is not None
-        # A proof may also be of the distance from the target.
+        # A proof may be about the distance from the target instead.
         and check.strategy != "target"
         and proof.low <= size <= proof.high
     ):
@@ -54,7 +54,7 @@ def change(check: ReportedCheck) -> str:
 
 
 def figures_line(check: ReportedCheck) -> str:
-    """All of them in one line, such as ``84.9 tok/s, target >=60 tok/s, 0.8% faster``."""
+    """Return all figures in one line: ``84.9 tok/s, target >=60 tok/s, 0.8% faster``."""
     named = (
         ("", measured(check)),
         ("target ", target(check)),

@@ -1,4 +1,4 @@
-"""A session for GitHub Actions: annotations, and the page of a job summary or a comment."""
+"""A session for GitHub Actions: annotations, and a page for a job summary or comment."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.report.reported import ReportedSession
 
-#: GitHub shows so many of a step.
+#: Number of annotations that GitHub shows of a step.
 MAX_ANNOTATIONS = 10
-#: Lines of an annotation's message, and characters of a line; GitHub cuts off longer messages.
+#: Longest message in lines, and longest line in characters; GitHub truncates longer messages.
 MAX_LINES, MAX_LINE = 10, 1000
-#: Bytes of a step's summary; GitHub drops a longer one as a whole.
+#: Largest step summary, in bytes; GitHub drops a larger one entirely.
 MAX_SUMMARY = 1 << 20
 
 
 def workflow_commands(session: ReportedSession, place: Callable[[str], str]) -> str:
-    """Return workflow commands that annotate failing and open tests, the worst first.
+    """Return workflow commands that annotate failing and undecided tests, the worst first.
 
-    Of more than ten tests the last command counts those that it leaves out. See
+    With more than ten tests, the last command counts the tests that are left out. See
     https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions.
 
     Args:
         session: the session.
         place: turns a test's file into a path from the top of the repository.
     """
-    found = [one for one in outcomes_of(session) if one.outcome is not Outcome.PASSED]
-    found.sort(key=lambda one: one.outcome.rank)
-    shown = found if len(found) <= MAX_ANNOTATIONS else found[: MAX_ANNOTATIONS - 1]
-    lines = [_annotation(one, place) for one in shown]
-    if left := len(found) - len(shown):
-        level = _level(found[len(shown)])
-        text = f"{count(left, 'more test')} like these: the job's summary has them"
+    problems = [test for test in outcomes_of(session) if test.outcome is not Outcome.PASSED]
+    problems.sort(key=lambda test: test.outcome.rank)
+    shown = problems if len(problems) <= MAX_ANNOTATIONS else problems[: MAX_ANNOTATIONS - 1]
+    lines = [_annotation(test, place) for test in shown]
+    if omitted := len(problems) - len(shown):
+        level = _level(problems[len(shown)])
+        text = f"{count(omitted, 'more test')} like these: the job's summary has them"
         lines.append(f"::{level} title=llmperf::{_data(text)}")
     return "".join(f"{line}\n" for line in lines)
 
@@ -48,22 +48,22 @@ def workflow_commands(session: ReportedSession, place: Callable[[str], str]) -> 
 def comment(session: ReportedSession, longest: int = LONGEST) -> str:
     """Return the page as the body of a comment, whose first line is a hidden marker.
 
-    The marker is the same for every session of one machine and model, so that a job finds its
-    own comment again, and not that of another job of its matrix.
+    The marker is the same for all sessions of one machine and model, so that a job finds its
+    own comment again, and not the comment of another job of its matrix.
     """
     mark = f"{marker(session)}\n"
     return mark + session_markdown(session, longest - len(mark))
 
 
 def marker(session: ReportedSession) -> str:
-    """Return the comment's marker."""
+    """Return the hidden marker of a session's comment."""
     facts = session.session
     digest = hashlib.sha256(printable(f"{facts.machine}\0{facts.model}").encode()).hexdigest()
     return f"<!-- pytest-llmperf {digest[:12]} -->"
 
 
 def summary(session: ReportedSession, taken: int, longest: int = LONGEST) -> str:
-    """Return the page for a step summary of which ``taken`` bytes are used; empty if it is full."""
+    """Return the page for a step summary with ``taken`` bytes in use; empty if it does not fit."""
     text = "\n" * bool(taken) + session_markdown(session, longest)
     return text if len(text.encode()) <= MAX_SUMMARY - taken else ""
 

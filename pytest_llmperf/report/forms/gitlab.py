@@ -1,4 +1,4 @@
-"""A session as GitLab's Code Quality report: its findings on the lines of the tests."""
+"""A session as GitLab's Code Quality report, with findings on the lines of the tests."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
 
 _SEVERITIES = {Outcome.BROKEN: "critical", Outcome.FAILED: "major", Outcome.OPEN: "minor"}
-#: Characters of a finding's message; a failing assert may quote a whole answer.
+#: Longest message of a finding, in characters; a failing assert may quote a whole answer.
 MAX_MESSAGE = 1000
-#: Nothing was compared: expected for a new test, but worth knowing.
+#: Verdicts without a comparison: expected for a new test, but worth knowing.
 _INFO = {VerdictKind.NO_BASELINE.value, VerdictKind.WORKLOAD_CHANGED.value}
 
 
 def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
-    """Return the JSON of ``artifacts:reports:codequality``; an empty list if all is proven.
+    """Return the JSON for ``artifacts:reports:codequality``; an empty list if all tests passed.
 
-    A merge request shows what its target branch does not have, by the fingerprint: that is of
-    the test and the machine, so that other numbers are no other finding. See
+    A merge request shows findings whose fingerprint its target branch does not have. It is made of
+    machine, test and outcome, so that new numbers alone make no new finding. See
     https://docs.gitlab.com/ci/testing/code_quality/.
 
     Args:
@@ -36,7 +36,7 @@ def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
     machine = session.session.machine
     outcomes = outcomes_of(session)
     return json_text(
-        [_finding(one, machine, place) for one in outcomes if one.outcome is not Outcome.PASSED]
+        [_finding(test, machine, place) for test in outcomes if test.outcome is not Outcome.PASSED]
     )
 
 

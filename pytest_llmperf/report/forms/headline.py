@@ -1,4 +1,4 @@
-"""The headline of a session: its worst verdict, and how many checks have which."""
+"""The headline of a session: its worst verdict, and the number of checks by verdict."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NOT_COMPARED = "not compared"
 NOT_JUDGED = "not judged"
 ADDED = "added"
 REMOVED = "removed"
-#: What a headline may name, the worst first. A test that nobody measured, or judged, is worse
-#: than a pass: nothing is known of it.
+#: Findings that a headline may name, the worst first. A test that was not measured or judged is
+#: worse than a pass: nothing is known about it.
 _WORST_FIRST = (
     VerdictKind.ERROR.value,
     VerdictKind.INVALID.value,
@@ -44,15 +44,15 @@ def headline(session: ReportedSession) -> tuple[str, str]:
     """
     kinds = Counter(kind for test in session.tests for kind in _kinds_by_quantity(test))
     unjudged = sum(test.worst is None for test in session.tests)
-    # A test's own verdict may be worse than those of its checks.
-    found = {test.worst.value for test in session.tests if test.worst is not None}
+    # A test's own verdict may be worse than the verdicts of its checks.
+    findings = {test.worst.value for test in session.tests if test.worst is not None}
     if unjudged or not session.tests:
-        found.add(NOT_JUDGED)
+        findings.add(NOT_JUDGED)
     if any(test.failed for test in session.unmeasured):
-        found.add(NOT_MEASURED)
+        findings.add(NOT_MEASURED)
     if session.compare is not None and session.compare.why_not:
-        found.add(NOT_COMPARED)
-    worst = next(word for word in _WORST_FIRST if word in found)
+        findings.add(NOT_COMPARED)
+    worst = next(word for word in _WORST_FIRST if word in findings)
     others = []
     if unjudged and not session.is_record:
         others.append(f"{count(unjudged, 'test')} {NOT_JUDGED}")
@@ -67,8 +67,8 @@ def unmeasured_words(outcomes: Iterable[str]) -> list[str]:
 
     ``outcomes`` are pytest's: ``failed`` or ``skipped``.
     """
-    found = Counter(outcomes)
-    failed, skipped = found["failed"], found["skipped"]
+    numbers = Counter(outcomes)
+    failed, skipped = numbers["failed"], numbers["skipped"]
     words = [f"{count(failed, 'failed test')} {NOT_MEASURED}"] if failed else []
     return [*words, f"{count(skipped, 'test')} skipped"] if skipped else words
 
@@ -78,13 +78,13 @@ def counted(tests: int, kinds: Mapping[VerdictKind, int], others: Sequence[str] 
     total = count(tests, "test")
     if kinds:
         total += f", {count(sum(kinds.values()), 'check')}"
-    found = [f"{kinds[kind]} {kind.value}" for kind in VerdictKind if kinds.get(kind)]
-    parts = ", ".join([*found, *others])
+    verdicts = [f"{kinds[kind]} {kind.value}" for kind in VerdictKind if kinds.get(kind)]
+    parts = ", ".join([*verdicts, *others])
     return f"{total}: {parts}" if parts else total
 
 
 def _kinds_by_quantity(test: ShownTest) -> Iterator[VerdictKind]:
-    """Yield the worst verdict on each quantity of a test."""
+    """Yield the worst kind of verdict on each quantity of a test."""
     worst: dict[str, VerdictKind] = {}
     for check in test.checks:
         if check.verdict is not None:

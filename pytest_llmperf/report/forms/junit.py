@@ -1,4 +1,4 @@
-"""A session as JUnit XML, by the schema of Jenkins' xUnit plugin (junit-10.xsd)."""
+"""A session as JUnit XML, in the schema of Jenkins' xUnit plugin (junit-10.xsd)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.report.reported import ReportedSession
 
-#: The element below a test's. Of a skipped test JUnit's readers do not say that it passed.
+#: Outcome -> element below a test's. An undecided test is skipped: readers do not show a pass.
 _ELEMENTS = {Outcome.BROKEN: "error", Outcome.FAILED: "failure", Outcome.OPEN: "skipped"}
 
 
 def junit_xml(session: ReportedSession) -> str:
-    """Return the text of a JUnit file.
+    """Return a session as the text of a JUnit file.
 
-    Failing verdicts are failures, ``error`` and ``invalid`` are errors. A test that failed
-    nothing and proves nothing, such as an inconclusive one, is skipped, with the reason.
+    Failing verdicts are failures; ``error`` and ``invalid`` are errors. A test that neither
+    failed nor proves anything, such as an inconclusive one, is skipped, with the reason.
     """
-    found = outcomes_of(session)
-    counts = Counter(one.outcome for one in found)
+    outcomes = outcomes_of(session)
+    counts = Counter(test.outcome for test in outcomes)
     facts = session.session
     totals = {
-        "tests": str(len(found)),
+        "tests": str(len(outcomes)),
         "failures": str(counts[Outcome.FAILED]),
         "errors": str(counts[Outcome.BROKEN]),
     }
@@ -57,10 +57,10 @@ def junit_xml(session: ReportedSession) -> str:
     ):
         if value:
             SubElement(properties, "property", {"name": name, "value": printable(value)})
-    for one in found:
-        suite.append(_case(one))
+    for test in outcomes:
+        suite.append(_case(test))
     indent(suites)
-    # Character references for all that is not ASCII: any encoding of the output keeps them.
+    # Non-ASCII characters become references, which survive any encoding of the output.
     body = tostring(suites, encoding="us-ascii", xml_declaration=False).decode("ascii")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
 
@@ -78,7 +78,7 @@ def _case(one: TestOutcome) -> Element:
 
 
 def _names(nodeid: str) -> tuple[str, str]:
-    """Split a node id as pytest's own JUnit file does: ``tests.test_a.TestB`` and ``test_c[1]``."""
+    """Split a node id like pytest's JUnit file: ``tests.test_a.TestB`` and ``test_c[1]``."""
     # Parameters may hold any text.
     plain, bracket, parameters = nodeid.partition("[")
     *path, name = plain.split("::")
@@ -88,7 +88,7 @@ def _names(nodeid: str) -> tuple[str, str]:
 
 
 def _figures(one: TestOutcome) -> Iterator[str]:
-    """Write what was measured: JUnit's schema has no place for properties of a test."""
+    """Yield the measurements as lines, as JUnit's schema has no properties of a test."""
     if one.test is None:
         return
     yield f"verdict: {one.word}"

@@ -1,4 +1,4 @@
-"""A session as Markdown: a page for a comment or a job's summary, its verdict first."""
+"""A session as Markdown: a page for a comment or a job summary, with the verdict first."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class _Row:
 
     @property
     def kind(self) -> VerdictKind | None:
-        """The verdict; what voids a test voids its figures."""
+        """The check's verdict; in a void test, the test's verdict if the check has none."""
         voided = self.test.verdict if self.test.is_void else None
         return self.check.verdict or voided
 
     @property
     def order(self) -> tuple[int, float]:
-        """The worst verdict first, then the largest slowdown."""
+        """Sort key: the worst verdict first, then the largest slowdown."""
         rank = len(VerdictKind) if self.kind is None else self.kind.rank
         return rank, -self.check.change if self.check.change is not None else float("inf")
 
     @property
     def text(self) -> str:
-        """The row of the table; the interval of a change is where the verdict is explained."""
+        """The table row; rows on top leave the interval to the explanation of their verdict."""
         check = self.check
         change = figures.change_size if self.kind in ON_TOP else figures.change
         texts = (
@@ -75,20 +75,20 @@ class _Row:
 
 
 def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
-    """Write a session: the verdict, what failed or is open, and all else folded away.
+    """Write a session: the verdict, what failed or is undecided, and the rest folded away.
 
-    ``longest``: characters; what does not fit is left out, and counted.
+    ``longest``: number of characters; what does not fit is left out, and counted.
     """
     rows = sorted(
         (_Row(test, check) for test in session.tests for check in test.checks),
         key=lambda row: row.order,
     )
     on_top = [row for row in rows if row.kind in ON_TOP]
-    # In the order of the table; a dict keeps the first place of each.
+    # In the order of the table: a dict keeps the first position of each.
     explained = {row.test.nodeid: row.test for row in on_top}
     others = [test for test in session.tests if test.nodeid not in explained]
     disturbed = listed_checks(session.session.fitness)
-    lost = [test for test in session.unmeasured if test.failed]
+    unmeasured = [test for test in session.unmeasured if test.failed]
     worst, counts = headline(session)
     compared = session.compare is not None
     file = "`llmperf compare --format json`" if compared else "The session's JSON file"
@@ -97,17 +97,17 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
         about=list(_about(session)),
         header=_HEADER,
         top=[
-            *(unmeasured_row(test.nodeid, len(_HEADER)) for test in lost),
+            *(unmeasured_row(test.nodeid, len(_HEADER)) for test in unmeasured),
             *(row.text for row in on_top),
         ],
         top_lines=[
-            *map(_why_unmeasured, lost),
-            *filter(None, (_item(one, disturbed, compared) for one in explained.values())),
+            *map(_why_unmeasured, unmeasured),
+            *filter(None, (_item(test, disturbed, compared) for test in explained.values())),
         ],
         rest=[row.text for row in rows if row.kind not in ON_TOP],
         lines=[
             *(_why_unmeasured(test) for test in session.unmeasured if not test.failed),
-            *filter(None, (_item(one, disturbed, compared) for one in others)),
+            *filter(None, (_item(test, disturbed, compared) for test in others)),
             *_facts(session),
         ],
         whole=f"{file} has all of it.",
@@ -154,37 +154,37 @@ def _why_unmeasured(test: UnmeasuredTest) -> str:
 
 
 def _item(test: ShownTest, disturbed: Collection[str], compared: bool) -> str:
-    """Return an item of a list: a test, and what explains its verdicts; or nothing.
+    """Return a list item that explains a test's verdicts; empty if nothing needs it.
 
-    ``compared``: stored sessions were, whose differences are listed once over all tests.
+    ``compared``: in a comparison, differences are listed once for all tests, and not here.
     """
     differences = () if compared else test.other_differences
-    found = [sentence(text) for text in (*_explanations(test, disturbed), *differences)]
-    return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
+    lines = [sentence(text) for text in (*_explanations(test, disturbed), *differences)]
+    return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *lines]) if lines else ""
 
 
 def _explanations(test: ShownTest, disturbed: Collection[str]) -> Iterator[str]:
-    """Explain each verdict that is no pass; checks with the same reason share a line.
+    """Explain each verdict except plain passes; checks with the same reason share a line.
 
-    ``disturbed``: checks of the machine whose findings stand above all tests.
+    ``disturbed``: machine checks whose findings are listed above all tests.
     """
     for (kind, claim), checks in claims(test.checks).items():
         notes = list(dict.fromkeys(note for check in checks for note in check.notes))
         if kind is not VerdictKind.PASS or notes:
             labels = listed([check.label for check in checks])
-            said = brief_claim(kind, claim, disturbed)
-            yield f"{kind.value}: {labels}: {'; '.join([said, *notes])}"
+            text = brief_claim(kind, claim, disturbed)
+            yield f"{kind.value}: {labels}: {'; '.join([text, *notes])}"
     diagnosed = test.diagnosis[:_CAUSES]
     for cause in test.causes:
-        if cause not in {one.evidence for one in diagnosed}:
+        if cause not in {entry.evidence for entry in diagnosed}:
             yield f"likely cause: {cause}"
-    for one in diagnosed:
-        yield f"why it may be slow: {one.title}: {one.evidence}; change: {one.change}"
+    for entry in diagnosed:
+        yield f"why it may be slow: {entry.title}: {entry.evidence}; change: {entry.change}"
     yield from test.findings
 
 
 def _curve(curve: LoadCurve) -> str:
-    """Return an item of a list: a load curve, with a line for each load."""
+    """Return a list item: a load curve, with a line for each load."""
     header, *rows = curve.rows()
     points = [
         ", ".join(f"{name} {cell}".strip() for name, cell in zip(header[1:], row[1:], strict=True))
@@ -207,8 +207,8 @@ def _facts(session: ReportedSession) -> Iterator[str]:
     if (sides := session.compare) is not None:
         for text in sides.remarks:
             yield f"- {sentence(text)}"
-        every = (text for test in session.tests for text in test.other_differences)
-        for text in dict.fromkeys(every):
+        differences = (text for test in session.tests for text in test.other_differences)
+        for text in dict.fromkeys(differences):
             yield f"- differs from the base: {sentence(text)}"
         for word, nodeids in ((ADDED, sides.added), (REMOVED, sides.removed)):
             yield from (f"- {word}: {code(clipped(nodeid))}" for nodeid in nodeids)

@@ -1,4 +1,4 @@
-"""The measurements of a session that other tools may store: those that are not void."""
+"""The measurements of a session that other tools may store: all that are not void."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class StorableFigure:
     """One metric of one test, with a value.
 
     Attributes:
-        test, check: where it comes from.
-        value: its median, base unit.
+        test, check: origin of the figure.
+        value: the median, base unit.
     """
 
     test: ShownTest
@@ -29,10 +29,10 @@ class StorableFigure:
 
 
 def measurements(session: ReportedSession) -> Iterator[StorableFigure]:
-    """Yield the measurements of a session, without void ones.
+    """Yield the measurements of a session, except void ones.
 
-    A tool that stores numbers has no place for a verdict: what a busy machine measured would
-    look like any other value, and later ones would be compared with it.
+    A tool that stores numbers has no place for a verdict: a measurement of a busy machine would
+    look like any other value, and later values would be compared with it.
     """
     for test in session.tests:
         for check in test.checks:
@@ -41,7 +41,7 @@ def measurements(session: ReportedSession) -> Iterator[StorableFigure]:
 
 
 def left_out(session: ReportedSession) -> list[str]:
-    """Name the tests whose numbers are left out, or incomplete, because they are void."""
+    """Return node ids of tests whose numbers are left out, at least in part, as void."""
     return [
         test.nodeid
         for test in session.tests

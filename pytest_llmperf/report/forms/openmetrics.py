@@ -32,7 +32,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 @dataclass
 class _Family:
-    """A metric family: its samples stand together, below its description."""
+    """A metric family: its description, and its samples, which follow it."""
 
     kind: str
     unit: str
@@ -41,11 +41,11 @@ class _Family:
 
 
 def openmetrics(session: ReportedSession) -> str:
-    """Return OpenMetrics text.
+    """Return a session as OpenMetrics text.
 
-    Gauges of each metric's median and the ends of its interval, in base units;
-    ``llmperf_slowdown_ratio`` (above 0 is slower than the baseline); ``llmperf_check_info``, which
-    names the verdict; ``llmperf_session_info``. Void values are left out; their verdicts are not.
+    It has gauges of each metric's median and interval ends, in base units;
+    ``llmperf_slowdown_ratio`` (above 0 is slower than the baseline); ``llmperf_check_info`` with
+    the verdict; and ``llmperf_session_info``. Void values are left out; their verdicts are not.
     See https://prometheus.io/docs/specs/om/open_metrics_spec/.
     """
     facts = session.session
@@ -55,18 +55,18 @@ def openmetrics(session: ReportedSession) -> str:
     def add(name: str, family: _Family, labels: Mapping[str, str], value: float) -> None:
         suffix = "_info" if family.kind == "info" else ""
         text = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
-        # Two metrics may come to one name; the label keeps them apart.
-        found = families.setdefault(name, family)
-        found.samples.append(f"{name}{suffix}{{{text}}} {value!r}")
+        # Two metrics may get the same name; the label distinguishes them.
+        added = families.setdefault(name, family)
+        added.samples.append(f"{name}{suffix}{{{text}}} {value!r}")
 
     about = {**origin, "engine": facts.engine}
     if facts.against is not None:
         about["against"] = facts.against
     add("llmperf_session", _Family("info", "", "The session that was measured."), about, 1)
-    for one in measurements(session):
-        check = one.check
-        labels = {"test": one.test.nodeid, "metric": check.name, **origin}
-        ends = (("", one.value), ("_low", check.low), ("_high", check.high))
+    for figure in measurements(session):
+        check = figure.check
+        labels = {"test": figure.test.nodeid, "metric": check.name, **origin}
+        ends = (("", figure.value), ("_low", check.low), ("_high", check.high))
         for end, value in ends:
             if value is not None:
                 name, unit = _name(check, end)
@@ -81,8 +81,8 @@ def openmetrics(session: ReportedSession) -> str:
                 labels = {"test": test.nodeid, "metric": check.name, **origin}
                 labels["verdict"] = check.verdict.value
                 add("llmperf_check", _Family("info", "", "The session's verdict."), labels, 1)
-    for lost in session.unmeasured:
-        labels = {"test": lost.nodeid, **origin, "outcome": lost.outcome}
+    for unmeasured in session.unmeasured:
+        labels = {"test": unmeasured.nodeid, **origin, "outcome": unmeasured.outcome}
         family = _Family("info", "", "A test that ran and could not be measured.")
         add("llmperf_unmeasured", family, labels, 1)
     lines = [line for name, family in families.items() for line in _lines(name, family)]
@@ -97,7 +97,7 @@ def _lines(name: str, family: _Family) -> list[str]:
 
 
 def _name(check: ReportedCheck, end: str) -> tuple[str, str]:
-    """Return the name of a family, which ends with its unit, and the unit."""
+    """Return the name of a metric's family, which ends with its unit, and the unit."""
     unit = _UNITS[check.unit]
     stem = _NO_NAME.sub("_", check.name).removesuffix(unit).removesuffix("tokens_per_sec")
     words = ("llmperf", stem.strip("_"), end.strip("_"), unit)
@@ -105,9 +105,9 @@ def _name(check: ReportedCheck, end: str) -> tuple[str, str]:
 
 
 def _help(check: ReportedCheck, end: str) -> str:
-    what = {"": "Median", "_low": "Lower end of the interval", "_high": "Upper end of the interval"}
+    ends = {"": "Median", "_low": "Lower end of the interval", "_high": "Upper end of the interval"}
     better = f"{check.direction.value} is better"
-    return f"{what[end]} of {check.label}; {better}."
+    return f"{ends[end]} of {check.label}; {better}."
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a test's verdicts mean to tools that know passed, failed, broken and skipped only."""
+"""Outcomes of tests for tools that only know passed, failed, broken and skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Outcome(Enum):
     """Outcome of a test, the worst first.
 
-    ``OPEN`` is a test that did not fail, and of which nothing is proven.
+    ``OPEN`` means that the test did not fail and nothing is proven about it.
     """
 
     BROKEN = "broken"
@@ -39,15 +39,15 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """A test, with what is wrong with it.
+    """A test with its outcome and what is wrong with it.
 
     Attributes:
-        nodeid: its name.
-        outcome: of all of its checks.
-        word: the verdict, or that it has none.
-        why: what is wrong or open, one line each, the verdict first; empty if it passed.
-        location: where it is defined; the line is None where the report does not say.
-        test: what was measured, or None.
+        nodeid: pytest's name of the test.
+        outcome: outcome of all its checks.
+        word: the verdict, or the reason for having none.
+        why: what is wrong or undecided, one line each, the verdict first; empty if it passed.
+        file, line: where it is defined; the line is None if the report does not say.
+        test: the measured test, or None.
     """
 
     __test__ = False
@@ -67,7 +67,7 @@ class TestOutcome:
 
 
 def outcomes_of(session: ReportedSession) -> list[TestOutcome]:
-    """Return the outcome of every test, those that were not measured last."""
+    """Return the outcome of every test, with unmeasured tests last."""
     measured = [_measured(session, test) for test in session.tests]
     return [
         *measured,
@@ -79,8 +79,8 @@ def outcomes_of(session: ReportedSession) -> list[TestOutcome]:
 def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
     """Return a test's file as a path from the top of the repository.
 
-    A report has it from pytest's root folder, which in CI is the current ``folder`` as a rule;
-    GitHub's and GitLab's variables name the top.
+    In a report it is relative to pytest's root folder, usually the current ``folder`` in CI;
+    variables of GitHub and GitLab name the top.
     """
     top = environ.get("GITHUB_WORKSPACE") or environ.get("CI_PROJECT_DIR")
     whole = folder / file
@@ -99,7 +99,7 @@ def _measured(session: ReportedSession, test: ShownTest) -> TestOutcome:
 
 
 def outcome_of(session: ReportedSession, test: ShownTest) -> Outcome:
-    """Return the outcome of a measured test, by the verdicts that failed tests of its session."""
+    """Return the outcome of a measured test, by the kinds of verdict that fail in its session."""
     kinds = {kind for check in test.checks for kind in check.kinds}
     kinds |= {test.worst} if test.worst is not None else set()
     failing = kinds & session.session.fails
@@ -109,7 +109,7 @@ def outcome_of(session: ReportedSession, test: ShownTest) -> Outcome:
         return Outcome.FAILED
     if test.worst in PROVEN:
         return Outcome.PASSED
-    # Nothing to compare with, but a target that is met.
+    # There is nothing to compare with, but a target is met.
     if test.worst in UNCOMPARED and kinds & PROVEN:
         return Outcome.PASSED
     return Outcome.OPEN

@@ -1,4 +1,4 @@
-"""A stored session of ``--llmperf-record`` as one to show: its medians, and no verdicts."""
+"""Stored sessions of ``--llmperf-record`` as sessions to show, with medians but no verdicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def session_of_record(data: Any) -> ReportedSession:
     """Check parsed JSON of a record, and summarise its samples.
 
-    Metrics of packages that are not installed are left out, and named in the notes.
+    Metrics whose packages are not installed are left out and named in the notes.
 
     Raises:
         ShapeError: an item is missing or wrong; the message names it.
@@ -63,10 +63,10 @@ def _unknown(test: TestRecord) -> Iterator[str]:
 def _test(nodeid: str, test: TestRecord) -> ShownTest:
     return ShownTest(
         nodeid=nodeid,
-        # What a record says is void was not judged, either.
+        # A test that the record calls invalid was not judged, either.
         verdict=VerdictKind.INVALID if test.invalid else None,
         workload=ReportedWorkload(test.summary),
-        processes=max((len(one.samples) for one in test.metrics.values()), default=0),
+        processes=max((len(metric.samples) for metric in test.metrics.values()), default=0),
         pairs=0,
         against=None,
         findings=tuple(f"invalid: {reason}" for reason in test.invalid),

@@ -12,34 +12,34 @@ from pytest_llmperf.text import json_text, printable
 if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
 
-#: Characters that Bencher takes of a benchmark's and of a measure's name.
+#: Longest names of a benchmark and of a measure that Bencher accepts, in characters.
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64
 
 
 def bencher_metric_format(session: ReportedSession) -> str:
     """Return Bencher Metric Format: a test is a benchmark, a metric is a measure.
 
-    Values are in base units, with the ends of their interval where there is one. See
+    Values are in base units, with the ends of their interval if there is one. See
     https://bencher.dev/docs/reference/bencher-metric-format.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for one in measurements(session):
-        benchmark = found.setdefault(shortened(one.test.nodeid, LONGEST_BENCHMARK), {})
-        ends = {"lower_value": one.check.low, "upper_value": one.check.high}
-        benchmark[shortened(one.check.name, LONGEST_MEASURE)] = {
-            "value": one.value,
+    benchmarks: dict[str, dict[str, dict[str, float]]] = {}
+    for figure in measurements(session):
+        benchmark = benchmarks.setdefault(shortened(figure.test.nodeid, LONGEST_BENCHMARK), {})
+        ends = {"lower_value": figure.check.low, "upper_value": figure.check.high}
+        benchmark[shortened(figure.check.name, LONGEST_MEASURE)] = {
+            "value": figure.value,
             **{name: end for name, end in ends.items() if end is not None},
         }
-    return json_text(found)
+    return json_text(benchmarks)
 
 
 def action_benchmark(session: ReportedSession, direction: Direction) -> str:
     """Return entries for github-action-benchmark's ``customSmallerIsBetter`` or its opposite.
 
-    One file has one direction, so a session needs two. See
+    A file has a single direction, so a session needs two files. See
     https://github.com/benchmark-action/github-action-benchmark.
     """
-    entries = [_entry(one) for one in measurements(session) if one.check.direction is direction]
+    entries = [_entry(item) for item in measurements(session) if item.check.direction is direction]
     return json_text(entries)
 
 
@@ -61,7 +61,7 @@ def _entry(one: StorableFigure) -> dict[str, Any]:
 
 
 def shortened(name: str, longest: int) -> str:
-    """Return a name of at most so many characters; one that is cut keeps a digest of the whole."""
+    """Shorten a name to ``longest`` characters; a cut name ends with a digest of the whole."""
     shown = printable(name)
     if len(shown) <= longest:
         return shown

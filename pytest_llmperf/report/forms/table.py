@@ -1,4 +1,4 @@
-"""The forms of ``llmperf report``, by their option."""
+"""The output forms of ``llmperf report``, one per option."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FormRequest:
-    """What a form may ask of the command.
+    """Values that the command passes to a form.
 
     Attributes:
-        value: of the form's option, where it has choices.
+        value: value of the form's option, if it has choices.
         place: turns a test's file into a path from the top of the repository.
-        longest: characters of a page.
+        longest: longest page, in characters.
     """
 
     value: str
@@ -28,15 +28,15 @@ class FormRequest:
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a session.
+    """One output form of a session.
 
     Attributes:
-        option: of the command, without dashes.
-        text: its help.
-        render: returns the text for a session.
-        choices: values of the option, which then needs one.
-        needs_verdicts: a recorded session, which has none, can't have this form.
-        numbers_only: void measurements are left out of it.
+        option: option of the command, without dashes.
+        text: help of the option.
+        render: returns the output for a session.
+        choices: allowed values of the option; empty if it takes none.
+        needs_verdicts: whether recorded sessions, which have no verdicts, are refused.
+        numbers_only: whether void measurements are left out.
     """
 
     option: str
@@ -91,7 +91,7 @@ def _openmetrics(session: ReportedSession, _: FormRequest) -> str:
     return openmetrics(session)
 
 
-#: In the order of ``llmperf report --help``.
+#: All forms, in the order of ``llmperf report --help``.
 FORMS = (
     Form("markdown", "a page for a comment, its verdict first", _markdown),
     Form(

@@ -1,7 +1,7 @@
-"""The page's own script and style, and those of the chart library, with their hashes.
+"""The script and style of the page and of its chart library, with their hashes.
 
-uPlot (https://github.com/leeoniya/uPlot) lies in ``vendor/uplot``, as its npm package has it:
-``vendored.json`` has version, licence and SHA-256 of each file.
+uPlot (https://github.com/leeoniya/uPlot) is in ``vendor/uplot``, as in its npm package:
+``vendored.json`` has the version, licence and SHA-256 of each file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VENDORED = _FOLDER / "vendor" / "uplot"
 
 @cache
 def script() -> str:
-    """Return the whole script: the chart library, the charts, then the page's own."""
+    """Return the whole script: the chart library, the charts, then the page's script."""
     files = (VENDORED / "uPlot.iife.min.js", _FOLDER / "charts.js", _FOLDER / "page.js")
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
@@ -30,7 +30,7 @@ def style() -> str:
 
 
 def content_policy() -> str:
-    """Return the policy of a page that may run and style itself, and load nothing."""
+    """Return a content security policy that allows only the page's own script and style."""
     return (
         f"default-src 'none'; script-src {_hash(script())}; style-src {_hash(style())}; "
         "base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""The table of a test's metrics: intervals against target, baseline and tolerance, as SVG."""
+"""The table of a test's metrics, with SVG drawings of interval, target and baseline."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported_checks import ReportedBaseline, ReportedCheck
 
 _WIDTH = 200
-#: Free space at both ends of an axis, as a share of it.
+#: Free space at each end of an axis, as a share of its range.
 _MARGIN = 0.08
 
 _HEAD = (
     "<thead><tr><th>metric<th>this session, 95% interval<th>"
     "<th>target<th>compared with<th>verdict</thead>"
 )
-#: What the drawings mean; a page has it once.
+#: Legend of the drawings, shown once per page.
 LEGEND = (
     '<p class="legend"><svg aria-hidden="true"><path d="M70,10h56"/>'
     '<path d="M84,15h28M98,12v6"/><path d="M40,7h44M62,2v10"/><path d="M160,1v18"/></svg>'
@@ -33,7 +33,7 @@ LEGEND = (
 
 
 def metrics_table(rows: Sequence[ReportedCheck]) -> str:
-    """Return the table of a test's metrics, each with its reason."""
+    """Return the table of a test's metrics, each with the reason for its verdict."""
     return (
         f'<table class="metrics">{_HEAD}<tbody>{"".join(map(_row, rows))}</tbody></table>'
         if rows
@@ -52,12 +52,12 @@ def _row(row: ReportedCheck) -> str:
 
 
 def badge(kind: str) -> str:
-    """Return a verdict in its colour; the word itself says it."""
+    """Return a verdict in its colour, as a word that is clear without the colour."""
     return f"<b class={tone(kind)}>{text(kind)}</b>"
 
 
 def tone(kind: str | None) -> str:
-    """Return the colour's class of a verdict."""
+    """Return the CSS class that colours a verdict."""
     if kind in ("error", "regressed", "missed", NOT_MEASURED):
         return "bad"
     if kind in ("pass", "improved"):
@@ -66,9 +66,9 @@ def tone(kind: str | None) -> str:
 
 
 def _reasons(row: ReportedCheck) -> Iterator[str]:
-    # A pass needs no more than its claim; what it had to prove is the same in all rows.
-    if said := row.claim if row.verdict in PROVEN and row.claim else row.explanation:
-        yield said
+    # For a pass the claim is enough; what it had to prove is the same in all rows.
+    if reason := row.claim if row.verdict in PROVEN and row.claim else row.explanation:
+        yield reason
     yield from (note for note in row.notes if note not in (row.explanation or ""))
 
 
@@ -86,12 +86,12 @@ def _compared(row: ReportedCheck) -> str:
     if row.change is None:
         return level
     change = change_words(row.metric, row.change)
-    # Beside it the verdict's claim may begin with it.
+    # The verdict's claim, in the next column, may begin with the change.
     return level if (row.claim or "").startswith(change) else f"{level}, {change}"
 
 
 def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:
-    """Draw interval, target, baseline and tolerance on one axis; nothing without a value."""
+    """Draw interval, target, baseline and tolerance on one axis; empty without a value."""
     value = row.value
     if value is None:
         return ""
@@ -99,7 +99,7 @@ def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:
     shown = [value, row.low, row.high, row.limit, *(tolerated or ())]
     if baseline is not None:
         shown += [baseline.value, baseline.low, baseline.high]
-    numbers = [one for one in shown if one is not None]
+    numbers = [number for number in shown if number is not None]
     low, high = min(numbers), max(numbers)
     if high <= low:
         low, high = low - abs(low) * 0.05 - 1e-12, high + abs(high) * 0.05 + 1e-12
@@ -109,7 +109,7 @@ def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:
     def at(number: float) -> int:
         return int((number - low) / (high - low) * _WIDTH + 0.5)
 
-    # A page has thousands of these: four paths, known by their order, without quotes.
+    # A page may have thousands of drawings, so each is four unquoted paths in a fixed order.
     tolerance = baselined = limit = ""
     if tolerated is not None:
         begin, end = map(at, tolerated)
@@ -124,14 +124,14 @@ def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:
 
 
 def _line(low: float | None, high: float | None, at: Callable[[float], int], height: int) -> str:
-    """Return the path from one end of an interval to the other; empty without one."""
+    """Return the path from one end of an interval to the other; empty without an interval."""
     if low is None or high is None:
         return ""
     return f"M{at(low)},{height}h{max(at(high) - at(low), 1)}"
 
 
 def _tolerated(row: ReportedCheck, baseline: ReportedBaseline | None) -> tuple[float, float] | None:
-    """Return the levels within the tolerance of what the row is compared with."""
+    """Return the range of levels within the tolerance around the baseline."""
     if baseline is None or not isinstance(row, ShownMetric) or not row.gated or row.change is None:
         return None
     factor = 1.0 + row.tolerance

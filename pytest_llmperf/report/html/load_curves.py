@@ -1,4 +1,4 @@
-"""The load curves of a page: a table and drawings each, which need no script."""
+"""The load curves of a page: each a table with drawings, which need no script."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
 
 _WIDTH, _HEIGHT, _MARGIN = 320, 140, 12
-#: Below the axis, and between two of its numbers.
+#: Room below the axis, and smallest distance between two of its labels.
 _BELOW, _APART = 14, 30
 _DRAWING_LEGEND = (
     "drawings: both axes begin at zero; the line joins the medians, upright bars are their 95% "
     "intervals, cut off at twice the median, and the dashed line is at the knee"
 )
-#: What is drawn over the load, where it was measured.
+#: Metrics drawn over the load, if they were measured.
 _DRAWN = (
     "first_token",
     "time_per_output_token",
@@ -33,7 +33,7 @@ _DRAWN = (
 
 
 def load_curves(report: ReportedSession) -> str:
-    """Return the section of the load curves; empty without any."""
+    """Return the section of the load curves; empty if there are none."""
     curves = curves_of_report(report)
     if not curves:
         return ""
@@ -60,11 +60,11 @@ def _cells(tag: str, cells: tuple[str, ...]) -> str:
 
 
 def _drawing(curve: LoadCurve, name: str) -> str:
-    """Draw a metric over the load: medians joined by a line, their intervals, the knee dashed."""
+    """Draw a metric over the load: a line through the medians, intervals, and a dashed knee."""
     metric = METRICS[name]
-    found = [(one, one.figures[name]) for one in curve.points if name in one.figures]
+    points = [(point, point.figures[name]) for point in curve.points if name in point.figures]
     heaviest = curve.points[-1].load
-    highest = max(_high(figure) for _, figure in found) or 1.0
+    highest = max(_high(figure) for _, figure in points) or 1.0
 
     def across(point: LoadPoint) -> float:
         return (_WIDTH - _MARGIN) * point.load / heaviest
@@ -72,10 +72,10 @@ def _drawing(curve: LoadCurve, name: str) -> str:
     def up(value: float) -> float:
         return _HEIGHT - (_HEIGHT - _MARGIN) * min(max(value / highest, 0.0), 1.0)
 
-    middle = " ".join(f"{across(one):.1f},{up(figure.value):.1f}" for one, figure in found)
+    middle = " ".join(f"{across(point):.1f},{up(figure.value):.1f}" for point, figure in points)
     bars = "".join(
-        f"M{across(one):.1f},{up(_low(figure)):.1f}V{up(_high(figure)):.1f}"
-        for one, figure in found
+        f"M{across(point):.1f},{up(_low(figure)):.1f}V{up(_high(figure)):.1f}"
+        for point, figure in points
     )
     knee = "" if curve.knee is None else f"M{across(curve.knee):.1f},0V{_HEIGHT}"
     top = format_quantity(highest, metric.unit)
@@ -85,14 +85,14 @@ def _drawing(curve: LoadCurve, name: str) -> str:
         f'<title>{text(title)}</title><path class=axis d="M0,0V{_HEIGHT}H{_WIDTH}"/>'
         f'<path class=bars d="{bars}"/><path class=knee d="{knee}"/><polyline points="{middle}"/>'
         f'<text x="4" y="{_MARGIN}">{text(top)}</text>'
-        f"{_load_labels([(across(one), one.load) for one, _ in found])}</svg>"
+        f"{_load_labels([(across(point), point.load) for point, _ in points])}</svg>"
         f"<figcaption>{text(metric.label)} <span>over {text(curve.unit)}</span></figcaption>"
         "</figure>"
     )
 
 
 def _load_labels(places: Sequence[tuple[float, float]]) -> str:
-    """Write loads below the axis, from the heaviest down, as far as they have room."""
+    """Write the loads below the axis, from the heaviest down, skipping any without room."""
     drawn, left = [], float("inf")
     for x, load in reversed(places):
         if left - x >= _APART:
@@ -108,5 +108,5 @@ def _low(figure: Figure) -> float:
 
 
 def _high(figure: Figure) -> float:
-    """Return the interval's end; that of very few samples would leave nothing of the rest."""
+    """Return the interval's upper end; clipped, as very few samples would dwarf the rest."""
     return figure.value if figure.high is None else min(figure.high, 2 * figure.value)

@@ -1,4 +1,4 @@
-"""The whole page: what the session found, its tests, and where the numbers come from."""
+"""The HTML page: a session's results, its tests, and the origin of its numbers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.report.reported import ReportedSession, ShownFacts
 
-#: Names of provenance for readers.
+#: Provenance key -> name for readers.
 _NAMES = {"dirty": "uncommitted changes", "engine_version": "engine's version"}
 
 
 def page(report: ReportedSession, *, samples: bool = False) -> str:
-    """Return the page as one HTML document that loads nothing.
+    """Return the page as one HTML document without external resources.
 
-    ``samples``: keep every raw sample, not only their distribution.
+    ``samples``: keep every raw sample, not only the distributions.
     """
     session = report.session
     tests = "".join(_sections(report))
@@ -61,22 +61,22 @@ def page(report: ReportedSession, *, samples: bool = False) -> str:
 
 
 def _sections(report: ReportedSession) -> Iterator[str]:
-    """Yield the parts of all tests, the worst first."""
-    found = [
-        *((kind_of(one), test_section(one, at, report)) for at, one in enumerate(report.tests)),
-        *((kind_of(one), unmeasured_section(one, at)) for at, one in enumerate(report.unmeasured)),
+    """Yield the sections of all tests, the worst first."""
+    sections = [
+        *((kind_of(test), test_section(test, i, report)) for i, test in enumerate(report.tests)),
+        *((kind_of(test), unmeasured_section(test, i)) for i, test in enumerate(report.unmeasured)),
     ]
-    for _, section in sorted(found, key=lambda one: KINDS.index(one[0])):
+    for _, section in sorted(sections, key=lambda part: KINDS.index(part[0])):
         yield section
 
 
 def _outcome(report: ReportedSession) -> str:
-    found = _of_tests(report)
-    return ", ".join(f"{number} {kind}" for kind, number in found.items()) or "no tests"
+    counts = _of_tests(report)
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "no tests"
 
 
 def _of_tests(report: ReportedSession) -> dict[str, int]:
-    """Return how many tests have each verdict, or none, the worst first."""
+    """Count the tests by verdict, or reason for having none, the worst first."""
     counts = Counter([*map(kind_of, report.tests), *map(kind_of, report.unmeasured)])
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
@@ -115,7 +115,7 @@ def _when(session: ShownFacts) -> str:
 
 
 def _filters(report: ReportedSession) -> str:
-    """Return the controls that choose which tests are shown; only a script can offer them."""
+    """Return the controls that filter the tests, hidden until the script runs."""
     kinds = "".join(
         f'<label><input type="checkbox" name="verdict" value="{text(kind)}" checked>'
         f"{text(kind)} <small>{number}</small></label>"

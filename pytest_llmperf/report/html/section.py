@@ -1,4 +1,4 @@
-"""One test of the page: a line that says its verdict and why, and everything else below it."""
+"""One test of the page: a summary line with its verdict and reason, and the details below."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported_details import ReportedGpuTelemetry, ReportedRoofline
 
 SKIPPED, SHOWN_ONLY = "skipped", "shown only"
-#: What the line of a test begins with, in the order of the page: the worst first.
+#: Kinds of test by verdict, or by why there is none, in the order of the page: worst first.
 _KINDS = [kind.value for kind in VerdictKind]
 _AT = _KINDS.index(VerdictKind.MISSED.value) + 1
 KINDS = (*_KINDS[:_AT], NOT_MEASURED, *_KINDS[_AT:], SHOWN_ONLY, SKIPPED)
 
 
 def kind_of(test: ShownTest | UnmeasuredTest) -> str:
-    """Return a test's verdict, or why it has none; one of ``KINDS``."""
+    """Return a test's kind, one of ``KINDS``: its verdict, or why it has none."""
     if isinstance(test, UnmeasuredTest):
         return NOT_MEASURED if test.failed else SKIPPED
     return SHOWN_ONLY if test.worst is None else test.worst.value
 
 
 def unmeasured_section(test: UnmeasuredTest, number: int) -> str:
-    """Return the part of a test that ran and was not measured."""
+    """Return the section of a test that ran but was not measured."""
     kind = kind_of(test)
     where = "" if test.location is None else f"{test.location.file}:{test.location.line}"
     return (
@@ -48,15 +48,15 @@ def unmeasured_section(test: UnmeasuredTest, number: int) -> str:
 
 
 def test_section(test: ShownTest, number: int, report: ReportedSession) -> str:
-    """Return a test's part of the page; ``number`` is its index in the charts' data.
+    """Return a test's section of the page, which is open if the test fails.
 
-    It is open where the test fails.
+    ``number``: the test's index in the chart data.
     """
     kind = kind_of(test)
     fails = outcome_of(report, test) in (Outcome.BROKEN, Outcome.FAILED)
     is_open = " open" if fails else ""
-    drawn = any(one.samples or one.progress or one.history for one in test.metrics)
-    has_charts = drawn or test.timelines or test.telemetry
+    has_numbers = any(row.samples or row.progress or row.history for row in test.metrics)
+    has_charts = has_numbers or test.timelines or test.telemetry
     charts = f'<div class="charts" data-i="{number}"></div>' if has_charts else ""
     return (
         f'<details class="test" id="t{number}" data-v="{text(kind)}"{is_open}>'
@@ -68,21 +68,21 @@ def test_section(test: ShownTest, number: int, report: ReportedSession) -> str:
 
 
 def _reason(test: ShownTest) -> str:
-    """Return why the test has its verdict: the first metric with it, and how many more have it.
+    """Return the reason for the test's verdict: the first metric with it, and how many others.
 
-    Without the facts behind the claim, which the table has.
+    The facts behind it are in the table.
     """
-    alike = [row for row in test.checks if row.verdict is not None and row.verdict is test.worst]
-    if not alike:
+    rows = [row for row in test.checks if row.verdict is not None and row.verdict is test.worst]
+    if not rows:
         return "no metric was judged"
-    more = f" (and {len(alike) - 1} more of its metrics)" if len(alike) > 1 else ""
-    return f"{alike[0].label}: {alike[0].finding}{more}"
+    more = f" (and {len(rows) - 1} more of its metrics)" if len(rows) > 1 else ""
+    return f"{rows[0].label}: {rows[0].finding}{more}"
 
 
 def _causes(test: ShownTest) -> str:
-    diagnosed = {one.evidence for one in test.diagnosis}
-    causes = [one for one in test.causes if one not in diagnosed]
-    found = [
+    diagnosed = {cause.evidence for cause in test.diagnosis}
+    causes = [cause for cause in test.causes if cause not in diagnosed]
+    lists = [
         listing("Likely caused by the configuration or the build", causes),
         _diagnosis(test),
         listing(
@@ -92,19 +92,19 @@ def _causes(test: ShownTest) -> str:
         listing("Found while measuring", test.findings),
         listing(
             "The machine while measuring",
-            [f"{one.severity}: {one.text}" for one in test.fitness if one.severity != "note"],
+            [f"{item.severity}: {item.text}" for item in test.fitness if item.severity != "note"],
         ),
     ]
-    return "".join(found)
+    return "".join(lists)
 
 
 def _diagnosis(test: ShownTest) -> str:
     if not test.diagnosis:
         return ""
     items = "".join(
-        f"<li><b>{text(one.title)}</b>{'' if one.certain else ' (worth a try)'}: "
-        f"{text(one.evidence)}<br>Change: {text(one.change)}"
-        for one in test.diagnosis
+        f"<li><b>{text(cause.title)}</b>{'' if cause.certain else ' (worth a try)'}: "
+        f"{text(cause.evidence)}<br>Change: {text(cause.change)}"
+        for cause in test.diagnosis
     )
     measured = f"<p>Try each change: <code>{text(test.doctor_command)}</code></p>"
     return (
@@ -114,8 +114,8 @@ def _diagnosis(test: ShownTest) -> str:
 
 
 def listing(title: str, lines: Iterable[str]) -> str:
-    """Return a list under a heading; nothing where it is empty."""
-    items = "".join(f"<li>{text(one)}" for one in lines)
+    """Return a list under a heading; empty text without items."""
+    items = "".join(f"<li>{text(line)}" for line in lines)
     return f"<section><h3>{text(title)}</h3><ul>{items}</ul></section>" if items else ""
 
 
@@ -126,10 +126,10 @@ def _roofline(found: ReportedRoofline | None) -> str:
         return listing("Roofline", [f"unknown: {found.problem or 'no limit was found'}"])
     rate = format_quantity(found.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
     read = "; ".join(
-        f"from {name} {_mega(one.weight_bytes)} of weights and {_mega(one.cache_bytes)} of KV cache"
-        f"{'' if one.bandwidth is None else f' at {one.bandwidth / 1e9:.4g} GB/s'}"
-        f"{f' ({one.how})' if one.how else ''}"
-        for name, one in found.devices.items()
+        f"from {name} {_mega(dev.weight_bytes)} of weights and {_mega(dev.cache_bytes)} of KV cache"
+        f"{'' if dev.bandwidth is None else f' at {dev.bandwidth / 1e9:.4g} GB/s'}"
+        f"{f' ({dev.how})' if dev.how else ''}"
+        for name, dev in found.devices.items()
     )
     share, bar = "", ""
     if found.share is not None:
@@ -152,7 +152,7 @@ def _telemetry(test: ShownTest, report: ReportedSession) -> str:
 
 
 def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
-    name = next((one.name for one in report.session.gpus if one.index == gpu.gpu), "")
+    name = next((device.name for device in report.session.gpus if device.index == gpu.gpu), "")
     levels = "; ".join(
         f"{label} {spread.mean / size:.4g} {unit} ({spread.min / size:.4g} to "
         f"{spread.max / size:.4g})"
@@ -169,7 +169,7 @@ def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
     title = f"GPU {'' if gpu.gpu is None else gpu.gpu}: {name or 'unknown'}{used}"
     return (
         f"<section><h3>{text(title)}</h3><p>While decoding, mean and range: {levels or 'unknown'}."
-        f"{''.join(f'<p>{text(one)}' for one in remarks)}</section>"
+        f"{''.join(f'<p>{text(remark)}' for remark in remarks)}</section>"
     )
 
 
@@ -182,7 +182,7 @@ def _work(test: ShownTest, report: ReportedSession) -> str:
     if test.earlier_pairs:
         measured += f", {test.earlier_pairs} of them measured by earlier sessions"
     sources = dict.fromkeys(
-        source for one in test.metrics if one.baseline for source in one.baseline.sources
+        source for metric in test.metrics if metric.baseline for source in metric.baseline.sources
     )
     stored = [*sources]
     compared = f"{len(stored)} stored sessions, the last {stored[-1]}" if len(stored) > 1 else ""
@@ -198,13 +198,13 @@ def _work(test: ShownTest, report: ReportedSession) -> str:
 
 
 def _tolerances(test: ShownTest) -> str:
-    """Return the tolerance of the gated metrics, one for all or each its own."""
-    each = {one.label: percent(one.tolerance) for one in test.metrics if one.gated}
-    same = dict.fromkeys(each.values())
-    return "".join(same) if len(same) < 2 else ", ".join(f"{k} {v}" for k, v in each.items())
+    """Return the tolerances of the gated metrics; a single one if all are the same."""
+    shares = {row.label: percent(row.tolerance) for row in test.metrics if row.gated}
+    unique = dict.fromkeys(shares.values())
+    return "".join(unique) if len(unique) < 2 else ", ".join(f"{k} {v}" for k, v in shares.items())
 
 
 def facts_table(facts: dict[str, str]) -> str:
-    """Return names and values as a description list, without those that are empty."""
+    """Return names and values as a description list, leaving out empty values."""
     items = "".join(f"<dt>{text(k)}<dd>{text(v)}" for k, v in facts.items() if v)
     return f"<dl>{items}</dl>"

@@ -1,4 +1,4 @@
-"""Quantities of a report as text, and the scale a chart shows them in."""
+"""Quantities of a report as text, and the scales in which charts show them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported_checks import ReportedCheck
 
 NOTHING = "–"
-#: Label, unit, and size of the unit of a GPU's counters, in the order to show them.
+#: GPU counter -> label, unit and size of the unit, in the order to show them.
 GPU_COUNTERS = {
     "power_w": ("power", "W", 1.0),
     "temperature_c": ("temperature", "°C", 1.0),
@@ -29,24 +29,24 @@ GPU_COUNTERS = {
 
 
 class Scale(NamedTuple):
-    """A unit people read, and how much of the base unit it is: 0.001 for ``ms``."""
+    """A unit for readers, and its size in base units: 0.001 for ``ms``."""
 
     factor: float
     text: str
 
 
 def text(words: object) -> str:
-    """Return any text for HTML: control and invisible characters as escapes, markup as text."""
+    """Escape any text for HTML, control and invisible characters included."""
     return html.escape(printable(str(words)), quote=True)
 
 
 def quantity(check: ReportedCheck, value: float | None) -> str:
-    """Return a value of a metric: ``84.9 tok/s``."""
+    """Return a value with its unit: ``84.9 tok/s``."""
     return NOTHING if value is None else format_quantity(value, check.unit)
 
 
 def target(check: ReportedCheck) -> str:
-    """Return the limit as a relation: ``≥ 60 tok/s``."""
+    """Return the limit with its direction: ``≥ 60 tok/s``."""
     if check.limit is None:
         return NOTHING
     sign = "≥" if check.direction is Direction.HIGHER else "≤"

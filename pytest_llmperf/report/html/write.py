@@ -1,4 +1,4 @@
-"""Writes the page of a report, given as a file or as parsed JSON."""
+"""Writing of a report's HTML page, from a file or from parsed JSON."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def write_html(
     samples: bool = False,
     option: str = "--llmperf-html",
 ) -> None:
-    """Write the page of a session to ``path``, whole or not at all, creating its folder.
+    """Write the page of a session to ``path`` atomically, creating its folder.
 
     Args:
-        report: a file of ``--llmperf-json``, or what it holds.
+        report: a file of ``--llmperf-json``, or its parsed content.
         path: the file to write.
-        samples: keep every raw sample in the page, not only their distribution.
-        option: the option that gave ``path``, for the error.
+        samples: keep every raw sample in the page, not only the distributions.
+        option: the option that gave ``path``, named in the error.
 
     Raises:
         BadRecordError: the report can't be read, is damaged or was written by a newer plugin.
-        ShapeError: parsed JSON that is not a report.
+        ShapeError: the parsed JSON is not a report.
         ReportError: the page can't be written there.
     """
     data = read_report(report) if isinstance(report, Path) else session_of(report)
