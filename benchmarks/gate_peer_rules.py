@@ -67,7 +67,7 @@ def peers() -> list[Peer | Missing]:
 
 
 def _pytest_benchmark() -> list[Peer]:
-    """Return ``--benchmark-compare-fail=mean:5%`` and ``median:5%``, over rounds of all processes."""
+    """Return ``--benchmark-compare-fail=mean:5%`` and ``median:5%``, over all rounds."""
     check_of = import_module("pytest_benchmark.utils").PercentageRegressionCheck
     summaries: dict[str, Callable[[Floats], float]] = {"mean": np.mean, "median": np.median}
 

@@ -82,20 +82,20 @@ def efficiency(arguments: argparse.Namespace, folder: Path) -> int:
         grids = [outcomes.all[-1]]
     grid = grids[-1]
     print(f"grid: {grid['points']} points in {grid['seconds']:.0f} s, best {grid['best']}")
-    tries = sum(one["kind"] == "try" for one in outcomes.all)
+    tries = sum(outcome["kind"] == "try" for outcome in outcomes.all)
     while tries < (arguments.tries or 5):
         result = bench.search(seed=tries + 1)
         if result.interrupted:
             return 1
-        found = dict(result.best.settings) if result.best is not None else {}
+        settings = dict(result.best.settings) if result.best is not None else {}
         proof = result.confirmed.seconds if result.confirmed is not None else 0.0
         seconds = result.seconds - proof
-        slower = bench.compare(found, grid["best"], test, engine)
+        slower = bench.compare(settings, grid["best"], test, engine)
         outcomes.add(
             {
                 "kind": "try",
                 "seed": result.seed,
-                "found": found,
+                "found": settings,
                 "points": len(result.points),
                 "seconds": seconds,
                 "proof_seconds": proof,

@@ -83,13 +83,13 @@ class NoWatch:
         return {}
 
     def telemetry(self) -> None:
-        """Summarise no GPU."""
+        """Return None, because no GPU is watched."""
 
     def cpu_mhz(self) -> None:
-        """Return no clock."""
+        """Return None, because the clock is not compared."""
 
     def sample(self) -> None:
-        """Take no sample."""
+        """Return None, because no sample is taken."""
 
     def stop(self) -> Sequence[FitnessFinding]:
         """Return no findings."""
