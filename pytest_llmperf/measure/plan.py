@@ -37,6 +37,7 @@ class Plan:
             judge a share or a percentile of the replays.
         alone: node ids of tests whose processes always run one after the other, without turns.
         turns: kind of turns that pairs after the first one are expected to take.
+        min_turn_seconds: minimum seconds of each side's turns in a pair; None: the usual minimum.
         unit: the unit of replication, which gives one sample.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     not_repeated: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     turns: Turns | None = None
+    min_turn_seconds: float | None = None
     unit: ReplicationUnit = FRESH_PROCESS
 
     def iterations_of(
@@ -95,7 +97,8 @@ class Plan:
         tests = len(self.workloads)
         starting = self.start_seconds * self.loads / tests
         spare = max(self.budget / tests / 20 - starting, 0.0)
-        wanted = wanted_seconds(turns, math.inf if longest else starting, spare)
+        starting = math.inf if longest else starting
+        wanted = wanted_seconds(turns, starting, spare, self.min_turn_seconds)
         return min(wanted, self.test_budgets.get(nodeid, math.inf) / 20)
 
     @property

@@ -96,7 +96,9 @@ def turn_seconds(workload: Workload, whole: float, iterations: int, wanted: floa
     return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, wanted)
 
 
-def wanted_seconds(turns: Turns, starting: float, spare: float) -> float:
+def wanted_seconds(
+    turns: Turns, starting: float, spare: float, minimum: float | None = None
+) -> float:
     """Return the minimum seconds for which each side should take turns in a pair.
 
     That is as long as its process takes to start, within limits: more would over double the time
@@ -106,9 +108,11 @@ def wanted_seconds(turns: Turns, starting: float, spare: float) -> float:
         turns: kind of turns that the sides take.
         starting: the test's share of the seconds that a process takes to start.
         spare: seconds that the budget leaves; turns of tokens take the minimum in any case.
+        minimum: that minimum, seconds; None: the usual one.
     """
-    wanted = min(max(starting, _MIN_SECONDS), _MAX_WANTED_SECONDS, spare)
-    return max(wanted, _MIN_SECONDS) if turns == "tokens" else wanted
+    minimum = _MIN_SECONDS if minimum is None else minimum
+    wanted = min(max(starting, minimum), _MAX_WANTED_SECONDS, spare)
+    return max(wanted, minimum) if turns == "tokens" else wanted
 
 
 def whole_iterations(seconds: float, planned: int, wanted: float) -> int:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Outcome
 
 MAX_PAIRS = 4
+#: Seconds of each side's turns in a pair: enough to see who is faster by several percent.
+_TURN_SECONDS = 1.0
 #: Differences on the log scale that decide a race: for a single pair, in turns or with one process
 #: after the other (noisier); for 2 pairs, and for 3 or more, if all pairs agree.
 _FAR_IN_TURNS, _FAR_ALONE = math.log(1.15), math.log(1.30)
@@ -125,9 +127,12 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
 
 
 def at_the_end(differences: tuple[float, ...]) -> Standing | None:
-    """Return the standing after the last pair, for a race that the evidence did not decide."""
-    mean, better = fmean(differences), sum(difference < 0 for difference in differences)
-    if mean < -_NEGLIGIBLE and better > len(differences) / 2:
+    """Return the standing after the last pair, for a race that the evidence did not decide.
+
+    The best point changes only if every pair says so: each change by chance prolongs the search.
+    """
+    mean = fmean(differences)
+    if mean < -_NEGLIGIBLE and max(differences) < 0:
         return "better"
     return "worse" if mean > _NEGLIGIBLE else None
 
@@ -263,6 +268,7 @@ class Racer:
             seed=random.SystemRandom().getrandbits(32),
             budget=budget,
             paired=True,
+            min_turn_seconds=_TURN_SECONDS,
             alone=frozenset(test.nodeid for test in self._tests if self._alone),
         )
 

@@ -42,8 +42,9 @@ def test_processes_that_follow_one_another_need_more() -> None:
     assert standing((0.005, -0.004), WHOLE, in_turns=False) is None
 
 
-def test_the_last_pair_decides_by_the_mean() -> None:
-    assert at_the_end((-0.02, -0.03, 0.005, -0.01)) == "better"
+def test_after_the_last_pair_all_must_agree_on_a_better_point() -> None:
+    assert at_the_end((-0.02, -0.03, -0.005, -0.01)) == "better"
+    assert at_the_end((-0.02, -0.03, 0.005, -0.01)) is None
     assert at_the_end((0.002, -0.003, 0.001, -0.001)) is None
     assert at_the_end((0.02, 0.03, -0.005, 0.01)) == "worse"
 
