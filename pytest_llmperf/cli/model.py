@@ -13,7 +13,7 @@ from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import ending_on_sigterm, note, run_reporting, say
 
 if TYPE_CHECKING:
-    from pytest_llmperf.models.made_file import MadeFile
+    from pytest_llmperf.models.model_output import WrittenModel
 
 _VERBS = ("fetch", "quantize", "synth")
 _FORCE = "overwrite existing files"
@@ -147,7 +147,7 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(file: MadeFile) -> None:
+def _print(file: WrittenModel) -> None:
     from pytest_llmperf.metrics import Unit
     from pytest_llmperf.units import format_duration, format_quantity
 

@@ -15,7 +15,7 @@ from pytest_llmperf.diagnosis.sizes import (
     gpu_need,
     host_need,
 )
-from pytest_llmperf.models.file_types import FILE_TYPES, LOSE_LITTLE, quantized_beside
+from pytest_llmperf.models.file_types import FILE_TYPES, RECOMMENDED, quantized_beside
 from pytest_llmperf.text import shell_word
 
 #: Flash attention pays on a CPU if the KV cache is this share of what decoding reads, or more.
@@ -137,7 +137,7 @@ def _weights_not_quantized(situation: Situation) -> CauseEvidence | None:
     if bits < _BITS:
         return None
     file = Path(str(situation.config.get("model_path", "")))
-    kind, quantized = next(iter(quantized_beside(file).items()), (LOSE_LITTLE[0], None))
+    kind, quantized = next(iter(quantized_beside(file).items()), (RECOMMENDED[0], None))
     size = round(llama.model_bytes * FILE_TYPES[kind].bits / bits)
     text = (
         f"the weights have {bits:.0f} bits: decoding reads {bytes_text(llama.model_bytes)} of them "

@@ -22,7 +22,7 @@ from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.engine.thrown import describe_exception, describe_object
+from pytest_llmperf.engine.safe_description import describe_exception, describe_object
 from pytest_llmperf.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class AppEngine:
                 now = clock() if at_once is None else at_once
                 if not times:
                     self._glance()
-                token, text = _one(item)
+                token, text = _token_and_text(item)
                 times.append(now)
                 texts.append(text)
                 if token is not None:
@@ -223,7 +223,7 @@ class _UnusableItemError(Exception):
     """The application returned or yielded something unusable; the message names it."""
 
 
-def _one(item: Any) -> tuple[int | None, str]:
+def _token_and_text(item: Any) -> tuple[int | None, str]:
     """Return the token id and the text of one item."""
     if isinstance(item, str):
         return None, item

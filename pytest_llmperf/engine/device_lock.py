@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pytest_llmperf.engine import lock_files
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.lock_files import Folder, LockFile
+from pytest_llmperf.engine.lock_files import LockFile, LockFolder
 from pytest_llmperf.units import format_duration
 
 _POLL_S = 0.2
@@ -123,28 +123,29 @@ class DeviceLock:
     def _open(self) -> list[LockFile]:
         """Open the files to lock, in the order to lock them in."""
         if self._path is not None:
-            return _open_or_say(Folder(self._path.parent, "named"), [(self._path.name, True)])
+            folder = LockFolder(self._path.parent, "named")
+            return _open_all_or_raise(folder, [(self._path.name, True)])
         cards = sorted({re.sub(r"\W", "-", card) for card in self._cards() or ()})
         wanted = [(_MACHINE, not cards), *((f"gpu-{card}.lock", True) for card in cards)]
         try:
-            return _open_all(Folder(lock_files.SHARED, "shared"), wanted)
+            return _open_all(LockFolder(lock_files.SHARED, "shared"), wanted)
         except OSError as error:
             self._notify(
                 f"note: sessions of other users are not waited for: the lock files in "
                 f"{lock_files.SHARED} can't be used ({error}); remove that folder, or have its "
                 "owner or root do so"
             )
-        return _open_or_say(Folder(lock_files.OWN, "own"), wanted)
+        return _open_all_or_raise(LockFolder(lock_files.OWN, "own"), wanted)
 
 
-def _open_or_say(folder: Folder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
+def _open_all_or_raise(folder: LockFolder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
     try:
         return _open_all(folder, wanted)
     except OSError as error:
         raise _unusable(folder.path / wanted[0][0], error) from error
 
 
-def _open_all(folder: Folder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
+def _open_all(folder: LockFolder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
     files: list[LockFile] = []
     try:
         for name, exclusive in wanted:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.request import CacheMode, Request
-from pytest_llmperf.engine.thrown import describe_exception, describe_object, is_ours
+from pytest_llmperf.engine.safe_description import describe_exception, describe_object, is_ours
 from pytest_llmperf.timeline import Timeline
 
 #: How many of the innermost calls an error shows.

@@ -76,7 +76,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
         GgufError: a file is missing or is no GGUF file.
         AttributeError, OSError: the installed ggml lacks these functions.
     """
-    headers = [_one(file) for file in model_files(path)]
+    headers = [_read_file(file) for file in model_files(path)]
     return GgufHeader(
         headers[0].architecture,
         tuple(tensor for header in headers for tensor in header.tensors),
@@ -117,7 +117,7 @@ def _ggml() -> ctypes.CDLL:
     return library
 
 
-def _one(path: Path) -> GgufHeader:
+def _read_file(path: Path) -> GgufHeader:
     ggml = _ggml()
     if not path.is_file():
         raise GgufError(f"{path} is missing")

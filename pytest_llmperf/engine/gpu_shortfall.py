@@ -88,20 +88,20 @@ class Shortfall:
     Attributes:
         cause: its kind, which decides the fix.
         reason: how many layers are on the GPU, and how many are required.
-        because: the cause in words, with its evidence.
+        explanation: the cause in words, with its evidence.
         remedy: the exact change.
         devices: what each device holds.
     """
 
     cause: ShortfallCause
     reason: str
-    because: str
+    explanation: str
     remedy: str
     devices: tuple[DeviceLoad, ...] = ()
 
     def __str__(self) -> str:
         """Return reason, cause, remedy and devices, on several lines."""
-        lines = [self.reason, f"cause: {self.because}", f"remedy: {self.remedy}"]
+        lines = [self.reason, f"cause: {self.explanation}", f"remedy: {self.remedy}"]
         return "\n".join([*lines, *(f"  {device}" for device in self.devices)])
 
 
@@ -118,9 +118,9 @@ def find_shortfall(
     if placed >= wanted and not elsewhere:
         return None
     cause = _cause(gpu, requirement, wanted, elsewhere)
-    because, remedy = _explanation(cause, gpu, requirement, situation)
+    explanation, remedy = _explanation(cause, gpu, requirement, situation)
     return Shortfall(
-        cause, _reason(gpu, requirement, placed, wanted), because, remedy, devices=gpu.devices
+        cause, _reason(gpu, requirement, placed, wanted), explanation, remedy, devices=gpu.devices
     )
 
 
@@ -183,15 +183,15 @@ def _explanation(
 
 
 def _no_device(situation: LoadContext) -> tuple[str, str]:
-    because = f"no visible device: the {situation.backend} build sees no GPU"
+    explanation = f"no visible device: the {situation.backend} build sees no GPU"
     driver = _DRIVERS.get(situation.backend, "install the card's driver")
     for name in VISIBLE_DEVICES.get(situation.backend, ()):
         if name in situation.environ:
             return (
-                f"{because}, and {name} is {situation.environ[name]!r}",
+                f"{explanation}, and {name} is {situation.environ[name]!r}",
                 f"unset {name}, or let it name a device that is there (0 is the first); {driver}",
             )
-    return because, driver
+    return explanation, driver
 
 
 def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str, str]:

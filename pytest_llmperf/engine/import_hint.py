@@ -31,7 +31,7 @@ def import_hint(message: str) -> str:
         message: the loader's message, as in the import error.
     """
     if missing := _MISSING.search(message):
-        return _of_missing(missing[1], missing[2] or "")
+        return _library_hint(missing[1], missing[2] or "")
     if symbol := _DRIVER_SYMBOL.search(message):
         return (
             f"{symbol[1]} is the NVIDIA driver's, and its library (libcuda.so.1) is not there or "
@@ -47,7 +47,7 @@ def import_hint(message: str) -> str:
     return ""
 
 
-def _of_missing(library: str, version: str) -> str:
+def _library_hint(library: str, version: str) -> str:
     if library == "libcuda":
         return f"libcuda.so.1 is the NVIDIA driver's own library: {_DRIVER}"
     if _CUDA.match(library):

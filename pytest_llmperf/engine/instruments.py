@@ -72,7 +72,7 @@ class InstrumentWatch:
         """Note active instruments; takes under a microsecond if there are none."""
         self._seen.update(tracers())
 
-    def found(self) -> list[Instrument]:
+    def take_seen(self) -> list[Instrument]:
         """Return the active instruments, and those seen since the last call."""
         if self._libraries is None:
             self._libraries = set(_libraries())

@@ -90,7 +90,7 @@ class LlamaCppEngine:
         try:
             # Without verbose, llama-cpp-python closes stderr while it loads, and a crash leaves no
             # message. Its own Python-level output (the whole chat template) is dropped.
-            with contextlib.redirect_stderr(io.StringIO()), self._keeper.lending(self._log):
+            with contextlib.redirect_stderr(io.StringIO()), self._keeper.reusing_model(self._log):
                 self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
             if refused := next(filter(_REFUSED_ADAPTER, self._log), ""):
                 # llama-cpp-python goes on without the adapter, and crashes at the first token.

@@ -34,7 +34,7 @@ class ModelKeeper:
         self.log_lines = 0
 
     @contextmanager
-    def lending(self, log: list[str]) -> Iterator[None]:
+    def reusing_model(self, log: list[str]) -> Iterator[None]:
         """Make a ``Llama`` that is created meanwhile use the kept model, or load it to be kept.
 
         ``log``: llama.cpp's lines so far.

@@ -159,7 +159,7 @@ def is_report_line(level: int, text: str) -> bool:
 def assigned_layers(lines: Iterable[str]) -> dict[int, str]:
     """Return the device of each layer, the output layer last; the host is called ``CPU``."""
     matches = filter(None, map(_ASSIGNED.search, lines))
-    return {int(match[1]): host_of(match[2]) for match in matches}
+    return {int(match[1]): device_of_buffer(match[2]) for match in matches}
 
 
 def read_load_report(
@@ -183,7 +183,7 @@ def read_load_report(
         if match := _OFFLOADED.search(line):
             offloaded = int(match[1]), int(match[2])
         elif match := _ASSIGNED.search(line):
-            layers[int(match[1])] = host_of(match[2])
+            layers[int(match[1])] = device_of_buffer(match[2])
         elif match := _BUFFER.search(line):
             buffer, mib = (match[1], match[2]), float(match[3])
             # Compute buffers are reported again whenever they are reserved again; a model or
@@ -230,7 +230,7 @@ def _by_device(
         field_name = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
             kind, "compute_bytes"
         )
-        name = host_of(buffer)
+        name = device_of_buffer(buffer)
         # A buffer such as MTL0_Mapped is on MTL0.
         name = next((device for device in known if name.startswith(f"{device}_")), name)
         device = sizes.setdefault(name, {})
@@ -238,7 +238,7 @@ def _by_device(
     return sizes
 
 
-def host_of(buffer: str) -> str:
+def device_of_buffer(buffer: str) -> str:
     """Return the device of a buffer type: CPU_Mapped, CPU_REPACK and CUDA_Host are on the host."""
     return HOST if buffer.startswith(HOST) or buffer.endswith("_Host") else buffer
 

@@ -29,7 +29,7 @@ _TRIES, _PAUSE_S = 10, 0.02
 
 
 @dataclass(frozen=True)
-class Folder:
+class LockFolder:
     """A folder of lock files.
 
     Attributes:
@@ -62,7 +62,7 @@ if sys.platform == "win32":
     class LockFile:
         """A lock file in a folder, which is never shared."""
 
-        def __init__(self, folder: Folder, name: str, *, exclusive: bool = True) -> None:
+        def __init__(self, folder: LockFolder, name: str, *, exclusive: bool = True) -> None:
             del exclusive  # all locks are exclusive here
             folder.make()
             self.path = folder.path / name
@@ -97,7 +97,7 @@ else:
             OSError: folder or file can't be made, or can't be trusted.
         """
 
-        def __init__(self, folder: Folder, name: str, *, exclusive: bool = True) -> None:
+        def __init__(self, folder: LockFolder, name: str, *, exclusive: bool = True) -> None:
             self.path = folder.path / name
             self._folder = folder
             self._name = name
@@ -163,7 +163,7 @@ else:
                 return file
 
     @contextlib.contextmanager
-    def _opened(folder: Folder) -> Iterator[int]:
+    def _opened(folder: LockFolder) -> Iterator[int]:
         """Provide a folder's descriptor, so that files opened through it are in this folder."""
         flags = os.O_RDONLY | os.O_DIRECTORY
         opened = os.open(folder.path, flags if folder.kind == "named" else flags | os.O_NOFOLLOW)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.engine.load_report import assigned_layers, host_of
+from pytest_llmperf.engine.load_report import assigned_layers, device_of_buffer
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.gguf_header import GgufHeader, GgufTensor
@@ -57,7 +57,7 @@ class CacheReads:
     cells: int
     window: int = 0
 
-    def at(self, depth: int) -> float:
+    def bytes_at(self, depth: int) -> float:
         """Return the bytes that a step at ``depth`` positions reads."""
         if not self.cells:
             return float(self.size)
@@ -80,11 +80,11 @@ class ModelReads:
     model_bytes: int = 0
     problem: str = ""
 
-    def at(self, depth: int) -> dict[str, float]:
+    def bytes_at(self, depth: int) -> dict[str, float]:
         """Return the bytes, by device, that a step at ``depth`` positions (its own too) reads."""
         sizes: dict[str, float] = {name: float(size) for name, size in self.weights.items()}
         for cache in self.caches:
-            sizes[cache.device] = sizes.get(cache.device, 0.0) + cache.at(depth)
+            sizes[cache.device] = sizes.get(cache.device, 0.0) + cache.bytes_at(depth)
         return sizes
 
     def to_wire(self) -> dict[str, Any]:
@@ -208,7 +208,9 @@ def _caches(lines: Iterable[str]) -> Iterator[CacheReads]:
         elif match := _CACHE_BUFFER.search(line):
             size = round(float(match[3]) * _MIB)
             window = 0 if match[2] == "RS" else window
-            parts.append(CacheReads(host_of(match[1]), size, int(match[2] == "KV"), window))
+            parts.append(
+                CacheReads(device_of_buffer(match[1]), size, int(match[2] == "KV"), window)
+            )
         elif match := _CACHE.search(line):
             for part in parts:
                 cells = int(match[1])

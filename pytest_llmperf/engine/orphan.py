@@ -8,8 +8,8 @@ import threading
 from typing import NoReturn
 
 from pytest_llmperf.engine.descendants import end_those_outside_group
-from pytest_llmperf.engine.ends import PIPE_LOST
 from pytest_llmperf.engine.own_time import OWN_TIME
+from pytest_llmperf.engine.process_end import PIPE_LOST
 
 _ORPHAN_POLL_S = 0.5
 #: The pipes of a process that ends are closed a moment before its children get another parent.

@@ -175,7 +175,9 @@ class _Worker:
         timeline = generation.timeline
         if pauses is not None:
             timeline = replace(timeline, pauses=tuple(pauses.taken))
-        return replace(generation, timeline=timeline, instruments=tuple(self._instruments.found()))
+        return replace(
+            generation, timeline=timeline, instruments=tuple(self._instruments.take_seen())
+        )
 
     def _wait(self, number: int, tokens: int) -> None:
         """Report the end of a turn, and wait for the next one."""

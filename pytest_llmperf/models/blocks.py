@@ -32,14 +32,14 @@ class _Layout:
         scale: byte of its half-precision scale.
         minimum: byte of its half-precision minimum, if it has one.
         ratio: of the minimum to the scale, such that weights are centred at zero.
-        narrowed: (first byte, byte after the last, bits kept, bits set) of the scales of parts of
+        fixed_bits: (first byte, byte after the last, bits kept, bits set) of the scales of parts of
             the block, so that they are alike and the block's own scale is no tiny number.
     """
 
     scale: int
     minimum: int | None = None
     ratio: float = 0.0
-    narrowed: tuple[tuple[int, int, int, int], ...] = ()
+    fixed_bits: tuple[tuple[int, int, int, int], ...] = ()
 
 
 #: Eight scales and eight minima of 6 bits each, in 12 bytes: all become 8 to 15, or 4 to 7.
@@ -52,12 +52,12 @@ _LAYOUTS = {
     "Q5_1": _Layout(0, 2, -15.5),
     "Q8_0": _Layout(0),
     "IQ4_NL": _Layout(0),
-    "IQ4_XS": _Layout(0, narrowed=((2, 4, 0x00, 0xAA), (4, 8, 0x00, 0x11))),
+    "IQ4_XS": _Layout(0, fixed_bits=((2, 4, 0x00, 0xAA), (4, 8, 0x00, 0x11))),
     "Q2_K": _Layout(80, 82, 1.5, ((0, 16, 0xFF, 0x88),)),
     "Q3_K": _Layout(108),
     "Q4_K": _Layout(0, 2, 7.5, _EIGHT_UP),
     "Q5_K": _Layout(0, 2, 15.5, _FOUR_UP),
-    "Q6_K": _Layout(208, narrowed=((192, 208, 0x01, 0x02),)),
+    "Q6_K": _Layout(208, fixed_bits=((192, 208, 0x01, 0x02),)),
 }
 _FLOAT_TYPES = ("F32", "F16", "BF16")
 #: The types that tensors of random weights can have.
@@ -74,7 +74,7 @@ class RandomWeights:
     """Random content for tensors, the same every time."""
 
     def __init__(self) -> None:
-        self._order = np.random.default_rng(1)
+        self._rng = np.random.default_rng(1)
         self._pools: dict[str, _Blocks | _Floats] = {}
 
     def content(self, tensor: Tensor) -> Iterator[memoryview]:
@@ -87,14 +87,14 @@ class RandomWeights:
             pool = self._pools.get(tensor.kind)
             if pool is None:
                 kinds = _Floats if tensor.kind in _FLOAT_TYPES else _Blocks
-                pool = self._pools[tensor.kind] = kinds(tensor.kind, self._order)
+                pool = self._pools[tensor.kind] = kinds(tensor.kind, self._rng)
             pool.scale_to(tensor.shape[0] ** -0.5)
             yield from pool.take(tensor_bytes(tensor))
 
     def _vector(self, tensor: Tensor) -> np.ndarray:
         """Return random norms near one, or random biases near zero."""
         centre = 0.0 if tensor.name.endswith("bias") else 1.0
-        return self._order.normal(centre, 0.1, tensor.shape).astype(np.float32)
+        return self._rng.normal(centre, 0.1, tensor.shape).astype(np.float32)
 
 
 class _Pool:
@@ -115,12 +115,12 @@ class _Pool:
 class _Blocks(_Pool):
     """Random blocks of a quantized type."""
 
-    def __init__(self, kind: str, order: np.random.Generator) -> None:
+    def __init__(self, kind: str, rng: np.random.Generator) -> None:
         super().__init__()
         self._layout = _LAYOUTS[kind]
         _, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-        blocks = np.frombuffer(order.bytes(_BLOCKS * size), np.uint8).reshape(_BLOCKS, size).copy()
-        for first, end, kept, added in self._layout.narrowed:
+        blocks = np.frombuffer(rng.bytes(_BLOCKS * size), np.uint8).reshape(_BLOCKS, size).copy()
+        for first, end, kept, added in self._layout.fixed_bits:
             blocks[:, first:end] = blocks[:, first:end] & kept | added
         self._blocks = blocks
         self._bytes = memoryview(blocks.reshape(-1))
@@ -143,10 +143,10 @@ class _Blocks(_Pool):
 class _Floats(_Pool):
     """Normal random numbers."""
 
-    def __init__(self, kind: str, order: np.random.Generator) -> None:
+    def __init__(self, kind: str, rng: np.random.Generator) -> None:
         super().__init__()
         self._kind = kind
-        self._values = order.standard_normal(_FLOATS, np.float32)
+        self._values = rng.standard_normal(_FLOATS, np.float32)
 
     def scale_to(self, spread: float) -> None:
         """Scale all weights to a standard deviation of ``spread``."""

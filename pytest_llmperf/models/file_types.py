@@ -43,14 +43,14 @@ class FileType:
         number: of enum llama_ftype.
         default: type of its matrices.
         bits: average bits of a weight, for estimates of a file's size.
-        better: by kind of tensor, the better types with their rules; the first that applies counts.
+        upgrades: by kind of tensor, better types with their rules; the first that applies counts.
         grouped: type of ``attn_v`` if 4 or more heads share it.
     """
 
     number: int
     default: str
     bits: float
-    better: Mapping[str, Sequence[tuple[str, _Rule]]] = field(default_factory=dict)
+    upgrades: Mapping[str, Sequence[tuple[str, _Rule]]] = field(default_factory=dict)
     grouped: str = ""
 
 
@@ -104,7 +104,7 @@ FILE_TYPES: Mapping[str, FileType] = {
 #: Types of files that are not quantized.
 UNQUANTIZED = ("F32", "F16", "BF16")
 #: Quantizations that lose little quality, the preferred one first.
-LOSE_LITTLE = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
+RECOMMENDED = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
 
 #: A quantization at the end of a file's name.
 _ENDING = re.compile(
@@ -169,14 +169,14 @@ def quantized_beside(file: Path) -> dict[str, Path]:
     Files are recognized by their names, as ``renamed`` makes them, ignoring case; the preferred
     quantization comes first.
     """
-    kinds = {f"{renamed(file.stem, kind)}.gguf".casefold(): kind for kind in LOSE_LITTLE}
+    kinds = {f"{renamed(file.stem, kind)}.gguf".casefold(): kind for kind in RECOMMENDED}
     others: dict[str, Path] = {}
     for other in sorted(file.parent.glob("*")):
         kind = kinds.get(other.name.casefold())
         # A link to the file itself does not count.
         if kind and other.is_file() and not (file.exists() and other.samefile(file)):
             others.setdefault(kind, other)
-    return {kind: others[kind] for kind in LOSE_LITTLE if kind in others}
+    return {kind: others[kind] for kind in RECOMMENDED if kind in others}
 
 
 def is_quantized(tensor: Tensor) -> bool:
@@ -218,13 +218,13 @@ def choose_types(
         if kind == "output" or (tied and tensor.name in _EMBEDDINGS):
             wanted = _output_type(chosen.default, tensor.shape[0])
         elif kind == _V:
-            wanted = _better(chosen, kind, value_layers.index(layer), len(value_layers))
+            wanted = _upgraded_type(chosen, kind, value_layers.index(layer), len(value_layers))
             if chosen.grouped and sharing >= 4:
                 wanted = chosen.grouped
         else:
-            wanted = _better(chosen, kind, layer, layers)
+            wanted = _upgraded_type(chosen, kind, layer, layers)
         if experts == 8 and chosen.default not in UNQUANTIZED:
-            wanted = _of_eight_experts(kind, chosen, wanted)
+            wanted = _eight_expert_type(kind, chosen, wanted)
         typed.append(tensor.of_type(_fitting(wanted, tensor.shape[0])))
     return typed
 
@@ -251,14 +251,14 @@ def _output_type(default: str, row: int) -> str:
     return "Q6_K"
 
 
-def _better(chosen: FileType, kind: str, layer: int, layers: int) -> str:
-    for wanted, rule in chosen.better.get(kind, ()):
+def _upgraded_type(chosen: FileType, kind: str, layer: int, layers: int) -> str:
+    for wanted, rule in chosen.upgrades.get(kind, ()):
         if rule(layer, layers):
             return wanted
     return chosen.default
 
 
-def _of_eight_experts(kind: str, chosen: FileType, wanted: str) -> str:
+def _eight_expert_type(kind: str, chosen: FileType, wanted: str) -> str:
     """Return the type for a model of eight experts, whose small attention part gets more bits."""
     if kind in (_V, "attn_k"):
         return "Q8_0"

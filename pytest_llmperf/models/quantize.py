@@ -14,7 +14,7 @@ from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.gguf import SplitModelError, model_files, stated_file_type
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.models.file_types import FILE_TYPES, UNQUANTIZED, file_type, renamed
-from pytest_llmperf.models.made_file import MadeFile, check_room, check_target, made_file
+from pytest_llmperf.models.model_output import WrittenModel, check_room, check_target, writing_model
 from pytest_llmperf.process_groups import run_to_log
 
 _PROGRAM = Path(__file__).with_name("quantizer.py")
@@ -30,7 +30,7 @@ def quantize(
     *,
     allow_requantize: bool = False,
     overwrite: bool = False,
-) -> Iterator[MadeFile]:
+) -> Iterator[WrittenModel]:
     """Quantize a model to several types, one file each; yield each when it is complete.
 
     Args:
@@ -63,9 +63,9 @@ def quantize(
         if source is not None:
             check_room(model, target, size * FILE_TYPES[name].bits / FILE_TYPES[source].bits)
         start = time.monotonic()
-        with made_file(model, target) as temporary:
+        with writing_model(model, target) as temporary:
             _run(model, files[0], temporary, name, allow_requantize)
-        yield MadeFile(name, target, target.stat().st_size, time.monotonic() - start)
+        yield WrittenModel(name, target, target.stat().st_size, time.monotonic() - start)
 
 
 def file_name(source: Path, kind: str) -> str:

@@ -13,7 +13,7 @@ from pytest_llmperf.config.gguf import model_files
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.models.blueprint import Blueprint, Value
 from pytest_llmperf.models.file_types import FileType, choose_types, file_type, renamed
-from pytest_llmperf.models.made_file import MadeFile, check_room, check_target, made_file
+from pytest_llmperf.models.model_output import WrittenModel, check_room, check_target, writing_model
 from pytest_llmperf.models.presets import PRESETS, preset_blueprint
 
 #: For presets; a model made like a file keeps the file's own types.
@@ -40,7 +40,7 @@ def synthesize(
     layers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _whole: None,
-) -> MadeFile:
+) -> WrittenModel:
     """Write a model that loads and generates as fast as the real one, but generates nonsense.
 
     Args:
@@ -65,7 +65,7 @@ def synthesize(
     if chosen is not None:
         blueprint = _quantized(blueprint, chosen)
     _write(like, blueprint, target, progress)
-    return MadeFile(name, target, target.stat().st_size, time.monotonic() - start)
+    return WrittenModel(name, target, target.stat().st_size, time.monotonic() - start)
 
 
 def _blueprint(like: str, layers: int | None) -> Blueprint:
@@ -75,7 +75,7 @@ def _blueprint(like: str, layers: int | None) -> Blueprint:
     _require_gguf(like)
     if preset is not None:
         return preset_blueprint(preset, f"{like.lower()} synthetic", layers)
-    return _of_file(like, layers)
+    return _file_blueprint(like, layers)
 
 
 def _require_gguf(like: str) -> None:
@@ -87,7 +87,7 @@ def _require_gguf(like: str) -> None:
         raise ModelError(like, f"{text}; run: {fix}") from None
 
 
-def _of_file(like: str, layers: int | None) -> Blueprint:
+def _file_blueprint(like: str, layers: int | None) -> Blueprint:
     from pytest_llmperf.models.gguf_files import UnreadableModelError, first_layers, read_blueprint
 
     try:
@@ -135,5 +135,5 @@ def _write(
             text = f"{tensor.name} is {tensor.kind}, which can't be made at random"
             raise ModelError(like, f"{text}; choose a quantization: --quant {DEFAULT_QUANTIZATION}")
     check_room(like, target, sum(map(tensor_bytes, blueprint.tensors)))
-    with made_file(like, target) as temporary:
+    with writing_model(like, target) as temporary:
         write_blueprint(temporary, blueprint, progress)

@@ -18,7 +18,7 @@ from pytest_llmperf.packages.installed import (
     site_folders,
 )
 from pytest_llmperf.packages.installers import (
-    BY_HAND,
+    INSTALL_ADVICE,
     Installer,
     InstallError,
     clean_environment,
@@ -120,14 +120,14 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
         installer.install(
             interpreter(site.folder),
             ["-r", str(asked), "-c", str(limits), *needs.folders],
-            unbuilt=ENGINE if compiles or needs.folders else "",
+            from_source=ENGINE if compiles or needs.folders else "",
         ),
         site.log,
         f"installing {shown} with {installer.name}",
         cwd=site.other_tree,
         environ=site.environment(TMPDIR=str(scratch)),
         say=site.say,
-        advice=f"{by_flags}or {BY_HAND}",
+        advice=f"{by_flags}or {INSTALL_ADVICE}",
     )
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -142,7 +142,7 @@ def donor_of(line: str, donors: Sequence[Path]) -> Installed | None:
     return None
 
 
-def build_by_hand(site: Site, installed: Installed, command: str) -> Path:
+def build_by_command(site: Site, installed: Installed, command: str) -> Path:
     """Make an environment with the user's own command, and return its folder of packages.
 
     The project itself is removed again, as its modules come from the tree. In the command

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from pytest_llmperf.packages.installers import BY_HAND, InstallError
+from pytest_llmperf.packages.installers import INSTALL_ADVICE, InstallError
 
 # Imported by name, so that a type checker for a single Python version accepts it.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -147,7 +147,7 @@ class PackageFolder:
         return _lists(_table(self.data, "dependency-groups"))
 
 
-def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
+def read_declarations(tree: Path, also: Iterable[str] = ()) -> Declarations:
     """Return the declarations of the project folder ``tree``.
 
     ``also`` names folders of further packages (posix, from the tree): siblings in a
@@ -184,13 +184,13 @@ def check_installable(ours: Declarations, theirs: Declarations) -> None:
         if name in _OTHER_TOOLS and not beside:
             raise InstallError(
                 f"{file} is not the same in both commits, and neither uv nor pip installs from "
-                f"it; {BY_HAND}"
+                f"it; {INSTALL_ADVICE}"
             )
     for folder, project in theirs.projects.items():
         if project.is_poetrys and Path(folder, "pyproject.toml").as_posix() in changed:
             raise InstallError(
                 f"{project.folder / 'pyproject.toml'} declares dependencies for Poetry and names "
-                f"no build backend, so neither uv nor pip can install them; {BY_HAND}"
+                f"no build backend, so neither uv nor pip can install them; {INSTALL_ADVICE}"
             )
 
 

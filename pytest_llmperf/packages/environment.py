@@ -14,13 +14,13 @@ from pytest_llmperf.packages.building import (
     LONGEST_BUILD_S,
     Site,
     build,
-    build_by_hand,
+    build_by_command,
     donor_of,
 )
 from pytest_llmperf.packages.declarations import (
     Declarations,
     check_installable,
-    declared,
+    read_declarations,
     repository_around,
 )
 from pytest_llmperf.packages.engine_build import build_flags
@@ -33,8 +33,8 @@ from pytest_llmperf.packages.installed import (
     installed_here,
 )
 from pytest_llmperf.packages.installers import InstallError, find_installer
-from pytest_llmperf.packages.needs import Needs, needs_of
-from pytest_llmperf.packages.store import Entry
+from pytest_llmperf.packages.needs import Needs, compare_needs
+from pytest_llmperf.packages.store import CacheEntry
 from pytest_llmperf.packages.venv import interpreter, visible_base_folders
 
 __all__ = ["Environment", "InstallError", "environment_for"]
@@ -143,7 +143,7 @@ def environment_for(
     also = sorted(
         Path(os.path.relpath(str(package.source), own_tree)).as_posix() for package in of_repository
     )
-    ours, theirs = declared(own_tree, also), declared(other_tree, also)
+    ours, theirs = read_declarations(own_tree, also), read_declarations(other_tree, also)
     if not ours.changed(theirs):
         return _shared("both declare the same")
     if not theirs.files and not install:
@@ -155,7 +155,7 @@ def environment_for(
     if recipe is None:
         return _shared("both need the same packages")
     try:
-        return _made(trees, recipe, cache / "environments", say, seconds)
+        return _cached_or_built(trees, recipe, cache / "environments", say, seconds)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InstallError(
@@ -173,7 +173,7 @@ def _by_command(trees: _Trees, install: str) -> _Recipe:
     flags = build_flags(trees.installed.get(ENGINE), os.environ)
     return _Recipe(
         ["by command", dict(trees.theirs.files), install, flags, state_of(())],
-        lambda site, _: build_by_hand(site, trees.installed, install),
+        lambda site, _: build_by_command(site, trees.installed, install),
         flags,
     )
 
@@ -187,7 +187,7 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     ours, theirs, installed = trees.ours, trees.theirs, trees.installed
     check_installable(ours, theirs)
     own = NOT_COPIED | {package.name for package in trees.own} | ours.names | theirs.names
-    needs = needs_of(ours, theirs, installed, own)
+    needs = compare_needs(ours, theirs, installed, own)
     if not needs.installs and not needs.dropped:
         return None
     base = list(map(str, visible_base_folders()))
@@ -206,7 +206,7 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     )
 
 
-def _made(
+def _cached_or_built(
     trees: _Trees,
     recipe: _Recipe,
     store: Path,
@@ -214,14 +214,14 @@ def _made(
     seconds: float | None,
 ) -> Environment:
     """Return the environment of a recipe, from the cache or newly built."""
-    entry = Entry(store, digest([_LAYOUT, *recipe.content]), say)
+    entry = CacheEntry(store, digest([_LAYOUT, *recipe.content]), say)
     with entry.locked():
-        stamp = entry.found()
+        stamp = entry.read_stamp()
         if not stamp:
             engine = engine_digest(recipe.flags, os.environ)
             donors = entry.donors(engine)
             _announce(trees, recipe.needs, donors, say, seconds)
-            with entry.folder() as folder:
+            with entry.working_folder() as folder:
                 both = trees.ours.tree, trees.theirs.tree
                 site = Site(folder, entry.log, *both, trees.own, recipe.flags, say)
                 packages = recipe.make(site, donors)

@@ -43,7 +43,7 @@ def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def fingerprint(
-    version: str, path: Sequence[str], besides: Iterable[Path], *, touched: bool = True
+    version: str, path: Sequence[str], excluded: Iterable[Path], *, with_times: bool = True
 ) -> str:
     """Return a digest of everything on an interpreter's import path.
 
@@ -56,12 +56,12 @@ def fingerprint(
     Args:
         version: the interpreter's.
         path: its ``sys.path``.
-        besides: work trees to leave out, as their content is known; packages installed in
+        excluded: work trees to leave out, as their content is known; packages installed in
             them count.
-        touched: whether the times of installed files count; if not, an environment rebuilt
+        with_times: whether the times of installed files count; if not, an environment rebuilt
             from the same packages has the same digest.
     """
-    trees = [tree.resolve() for tree in besides]
+    trees = [tree.resolve() for tree in excluded]
     entries = [Path(os.path.realpath(entry)) for entry in path if entry]
     folders = {folder: None for folder in entries if folder.is_dir()}
     installed = [folder for folder in folders if _is_site(folder)]
@@ -71,9 +71,9 @@ def fingerprint(
     for folder in folders:
         standard = (folder / "os.py").is_file() or folder.name == "lib-dynload"
         if folder in installed:
-            lines += _of_site(folder, touched)
+            lines += _site_lines(folder, with_times)
         elif not (standard or _is_in(folder, trees)):
-            lines += _of_source(folder, trees)
+            lines += _source_lines(folder, trees)
     return _digest(lines)
 
 
@@ -87,7 +87,7 @@ def modules_digest(top: Path, names: Iterable[str]) -> str:
         path = top / name
         if path.is_dir():
             if _is_source(path, ()):
-                lines += (f"{name}/{line}" for line in _of_source(path, ()))
+                lines += (f"{name}/{line}" for line in _source_lines(path, ()))
         elif name.endswith(_MODULES):
             lines += _stat(name, str(path))
     return _digest(lines)
@@ -111,13 +111,13 @@ def _is_site(folder: Path) -> bool:
     return folder.name in SITES or any(entry.name.endswith(".dist-info") for entry in _scan(folder))
 
 
-def _of_site(folder: Path, touched: bool) -> Iterator[str]:
+def _site_lines(folder: Path, with_times: bool) -> Iterator[str]:
     """Yield a line for every distribution, each of its files, and each module beside them."""
     for entry in _scan(folder):
         if entry.name.endswith(_METADATA):
-            yield from _of_distribution(folder, entry, touched)
+            yield from _distribution_lines(folder, entry, with_times)
         elif entry.name.endswith(_MODULES):
-            yield from _stat(entry.name, entry.path) if touched else _hashed(entry)
+            yield from _stat(entry.name, entry.path) if with_times else _hashed(entry)
 
 
 def _hashed(entry: os.DirEntry[str]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _hashed(entry: os.DirEntry[str]) -> Iterator[str]:
         yield f"{entry.name} {hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()}"
 
 
-def _of_distribution(folder: Path, entry: os.DirEntry[str], touched: bool) -> Iterator[str]:
+def _distribution_lines(folder: Path, entry: os.DirEntry[str], with_times: bool) -> Iterator[str]:
     yield entry.name
     for name in ("RECORD", "METADATA", "PKG-INFO"):
         with suppress(OSError):
@@ -133,19 +133,19 @@ def _of_distribution(folder: Path, entry: os.DirEntry[str], touched: bool) -> It
             yield f"{entry.name}/{name} {hashlib.sha256(text).hexdigest()}"
             if name == "RECORD":
                 record = text.decode(errors="surrogateescape")
-                yield from _of_files(str(folder), record, touched)
+                yield from _record_lines(str(folder), record, with_times)
 
 
-def _of_files(folder: str, record: str, touched: bool) -> Iterator[str]:
+def _record_lines(folder: str, record: str, with_times: bool) -> Iterator[str]:
     """Yield a line for each file of a RECORD, so that manual changes to a file count."""
     with suppress(csv.Error):
         for row in csv.reader(record.splitlines()):
             if row and not row[0].endswith(".pyc"):
                 path = os.path.join(folder, row[0])  # noqa: PTH118
-                yield from _stat(row[0], path, touched)
+                yield from _stat(row[0], path, with_times)
 
 
-def _of_source(folder: Path, trees: Sequence[Path]) -> Iterator[str]:
+def _source_lines(folder: Path, trees: Sequence[Path]) -> Iterator[str]:
     """Yield a line for every module below a folder that no installer wrote."""
     for top, folders, files in islice(os.walk(folder), _MAX_FOLDERS):
         folders[:] = sorted(name for name in folders if _is_source(Path(top, name), trees))
@@ -162,10 +162,10 @@ def _is_source(folder: Path, trees: Sequence[Path]) -> bool:
     return not (folder / "pyvenv.cfg").is_file()
 
 
-def _stat(name: str, path: str, touched: bool = True) -> Iterator[str]:
+def _stat(name: str, path: str, with_times: bool = True) -> Iterator[str]:
     with suppress(OSError, ValueError):
         status = os.stat(path)  # noqa: PTH116
-        time = f" {status.st_mtime_ns}" if touched else ""
+        time = f" {status.st_mtime_ns}" if with_times else ""
         yield f"{name} {status.st_size}{time}"
 
 
@@ -208,9 +208,9 @@ def _python() -> list[str]:
     return [sys.version, sysconfig.get_platform(), libc, os.path.realpath(base), sys.base_prefix]
 
 
-def _state(each: Distribution) -> str:
+def _state(distribution: Distribution) -> str:
     """Return text that changes when a distribution is rebuilt or, for the engine, edited."""
-    if each.name != ENGINE:
-        return each.record()
-    files = sorted(str(each.raw.locate_file(file)) for file in each.raw.files or ())
-    return each.record() + digest([line for file in files for line in _stat(file, file)])
+    if distribution.name != ENGINE:
+        return distribution.record()
+    files = sorted(str(distribution.raw.locate_file(file)) for file in distribution.raw.files or ())
+    return distribution.record() + digest([line for file in files for line in _stat(file, file)])

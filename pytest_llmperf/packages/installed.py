@@ -162,7 +162,7 @@ def module_folders(folders: list[Path]) -> list[Path]:
         # setuptools, hatchling and scikit-build-core write modules that redirect imports.
         for pattern in ("__editable__*_finder.py", "_editable_impl_*.py", "_*_editable.py"):
             for path in sorted(_files(folder, pattern)):
-                imported |= dict.fromkeys(_of_finder(_text(path)))
+                imported |= dict.fromkeys(_finder_folders(_text(path)))
     return list(imported)
 
 
@@ -176,7 +176,7 @@ def path_lines(path: Path) -> list[str]:
     ]
 
 
-def _of_finder(text: str) -> Iterator[Path]:
+def _finder_folders(text: str) -> Iterator[Path]:
     """Yield the folders of the modules that a generated finder lists.
 
     It pairs names with paths, in tables or in calls: ``{'pkg': '/home/me/src/pkg'}``.

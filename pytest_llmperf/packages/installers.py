@@ -19,7 +19,7 @@ from pytest_llmperf.process_groups import end_group, wait_until_ended
 from pytest_llmperf.units import format_duration
 
 #: How a user can install the packages themselves.
-BY_HAND = (
+INSTALL_ADVICE = (
     "say yourself how its packages are installed, in config.yaml: "
     'perf: {base_install: "{python} -m pip install -r requirements.txt"}'
 )
@@ -40,18 +40,18 @@ class Installer:
     name: str
     program: tuple[str, ...]
 
-    def install(self, python: Path, words: Sequence[str], *, unbuilt: str = "") -> list[str]:
+    def install(self, python: Path, words: Sequence[str], *, from_source: str = "") -> list[str]:
         """Return the command that installs packages in an interpreter's environment.
 
-        The package ``unbuilt`` is built from source, whatever wheel a cache holds.
+        The package ``from_source`` is built from source, whatever wheel a cache holds.
         """
         if self.name == "uv":
-            plain = ["--no-progress", "--color", "never", *(["--no-cache"] if unbuilt else [])]
+            plain = ["--no-progress", "--color", "never", *(["--no-cache"] if from_source else [])]
             start = [*self.program, "pip", "install", *plain, "--python", str(python)]
         else:
-            plain = ["--progress-bar", "off", *(["--no-cache-dir"] if unbuilt else [])]
+            plain = ["--progress-bar", "off", *(["--no-cache-dir"] if from_source else [])]
             start = [*self.program, "--python", str(python), "install", *plain]
-        return [*start, *(["--no-binary", unbuilt] if unbuilt else []), *words]
+        return [*start, *(["--no-binary", from_source] if from_source else []), *words]
 
 
 def find_installer(
@@ -77,7 +77,7 @@ def find_installer(
     raise InstallError(
         f"the other commit needs other packages, and there is neither uv on PATH nor pip "
         f"{_OLDEST_PIP} or newer in this environment to install them: "
-        f"{sys.executable} -m ensurepip --upgrade, or install uv; or {BY_HAND}"
+        f"{sys.executable} -m ensurepip --upgrade, or install uv; or {INSTALL_ADVICE}"
     )
 
 
@@ -93,7 +93,7 @@ def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
     if uv is None:
         raise InstallError(
             f"uv.lock is not the same in both commits, and there is no uv on PATH to read it: "
-            f"install uv; or {BY_HAND}"
+            f"install uv; or {INSTALL_ADVICE}"
         )
     plain = ("--quiet", "--frozen", "--no-hashes", "--no-emit-workspace", "--no-header")
     done = subprocess.run(
@@ -111,7 +111,7 @@ def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
     )
     if done.returncode != 0:
         error = done.stderr.strip()
-        raise InstallError(f"{tree / 'uv.lock'}: uv cannot read it: {error}; {BY_HAND}")
+        raise InstallError(f"{tree / 'uv.lock'}: uv cannot read it: {error}; {INSTALL_ADVICE}")
     return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 

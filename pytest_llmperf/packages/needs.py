@@ -69,7 +69,7 @@ class _ListName(NamedTuple):
     name: str = ""
 
 
-def needs_of(
+def compare_needs(
     ours: Declarations, theirs: Declarations, installed: Installed, own: Collection[str]
 ) -> Needs:
     """Compare the declarations of two trees with the installed packages.
@@ -129,15 +129,15 @@ def needs_of(
 
 
 def no_longer_needed(
-    asked: Iterable[str], installed: Installed, besides: Collection[str] = ()
+    asked: Iterable[str], installed: Installed, excluded: Collection[str] = ()
 ) -> set[str]:
     """Return the installed packages among ``asked`` that no other installed package needs.
 
-    ``besides`` names distributions whose needs do not count: the project's own.
+    ``excluded`` names distributions whose needs do not count: the project's own.
     """
     gone = installed.keys() & set(asked)
     while True:
-        others = [other for name, other in installed.items() if name not in {*gone, *besides}]
+        others = [other for name, other in installed.items() if name not in {*gone, *excluded}]
         needed = {canonicalize_name(need.name) for other in others for need in other.requirements()}
         if not gone & needed:
             return gone

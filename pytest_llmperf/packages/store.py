@@ -21,7 +21,7 @@ _UNUSED_S = 60 * 24 * 3600.0
 _RUN_TIMEOUT_S = 60.0
 
 
-class Entry:
+class CacheEntry:
     """The cache entry of one environment, or of the finding that none is needed.
 
     An environment is built in its final place (programs in a venv contain its path),
@@ -63,7 +63,7 @@ class Entry:
         finally:
             lock.release()
 
-    def found(self) -> dict[str, Any]:
+    def read_stamp(self) -> dict[str, Any]:
         """Return the published stamp and mark it as used; {} if its environment does not work."""
         stamp = _read(self._stamp)
         if stamp.get("folder") and not _runs(interpreter(self._store / stamp["folder"])):
@@ -73,7 +73,7 @@ class Entry:
         return stamp
 
     @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def working_folder(self) -> Iterator[Path]:
         """Provide the name of a folder to work in; it is removed unless ``publish`` names it.
 
         Raises:

@@ -152,7 +152,7 @@ class MeasuredCode:
         repository = self._repository
         if repository is None or self._modules is None:
             return None
-        packages = fingerprint(sys.version, sys.path, (repository.top,), touched=False)
+        packages = fingerprint(sys.version, sys.path, (repository.top,), with_times=False)
         text = json.dumps([packages, self._modules, deciding_variables(os.environ)])
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 

@@ -75,7 +75,7 @@ class RooflineMeter:
         known = self._cpu.get(info.n_threads)
         if isinstance(known, Unknown) and known.for_now:
             del self._cpu[info.n_threads]
-        for device in reading_devices(info.reads.at(1)):
+        for device in reading_devices(info.reads.bytes_at(1)):
             self._bandwidth(device, info)
 
     def measured(self, info: EngineInfo, run: Run) -> Mapping[str, float]:

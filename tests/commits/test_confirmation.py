@@ -293,7 +293,7 @@ read = packages.fingerprint
 
 def noted(*arguments, **options):
     with open(os.environ["READINGS"], "a") as file:
-        print("for pairs" if options.get("touched", True) else "for records", file=file)
+        print("for pairs" if options.get("with_times", True) else "for records", file=file)
     return read(*arguments, **options)
 
 packages.fingerprint = noted

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
-from pytest_llmperf.engine.ends import describe_end
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.engine.process_end import describe_end
 from pytest_llmperf.engine.request import build_request
 
 App = Callable[..., LlmEngine]

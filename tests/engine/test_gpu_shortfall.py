@@ -85,7 +85,7 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name
     shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
 
     assert shortfall.cause is ShortfallCause.NO_DEVICE
-    assert f"the {backend} build sees no GPU, and {name} is {value!r}" in shortfall.because
+    assert f"the {backend} build sees no GPU, and {name} is {value!r}" in shortfall.explanation
     assert shortfall.remedy.startswith(f"unset {name}")
 
 
@@ -96,7 +96,7 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name
 def test_without_such_a_variable_it_is_the_driver(backend, says):
     shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend))
 
-    assert "VISIBLE_DEVICES is" not in shortfall.because
+    assert "VISIBLE_DEVICES is" not in shortfall.explanation
     assert says in shortfall.remedy
 
 
@@ -113,7 +113,7 @@ def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy)
     shortfall = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
 
     assert shortfall.cause is ShortfallCause.SETTING
-    assert shortfall.because == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
+    assert shortfall.explanation == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
     assert shortfall.remedy == remedy
 
 
@@ -121,7 +121,7 @@ def test_fewer_layers_than_asked_are_put_down_to_memory():
     shortfall = short(loaded(12, status=GpuStatus.FEWER))
 
     assert shortfall.cause is ShortfallCause.MEMORY
-    assert "all layers were asked for and fewer were placed" in shortfall.because
+    assert "all layers were asked for and fewer were placed" in shortfall.explanation
     assert "llm.n_ctx" in shortfall.remedy
 
 
@@ -146,7 +146,7 @@ def test_a_card_that_is_not_there_is_answered_with_those_that_are():
         shortfall = short(gpu, GpuRequirement(device="A100"))
 
         assert shortfall.cause is ShortfallCause.DEVICE
-        assert shortfall.because == (
+        assert shortfall.explanation == (
             "the engine has no device 'A100'; it has CUDA0 (NVIDIA GeForce RTX 4090)"
         )
 

@@ -131,7 +131,7 @@ def test_the_files_are_for_all_users_whatever_the_umask(shared: Path) -> None:
 
 
 def test_a_lock_file_that_was_removed_while_it_was_waited_for_is_made_again(shared: Path) -> None:
-    waiting = lock_files.LockFile(lock_files.Folder(shared, "shared"), "machine.lock")
+    waiting = lock_files.LockFile(lock_files.LockFolder(shared, "shared"), "machine.lock")
     (shared / "machine.lock").unlink()
     assert waiting.take()
     assert not free()

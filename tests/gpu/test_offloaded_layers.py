@@ -129,7 +129,7 @@ def test_a_layer_on_another_device_than_asked_is_a_shortfall(full):
     elsewhere = find_shortfall(full.gpu, GpuRequirement(device="no such card"), situation)
 
     assert elsewhere is not None
-    assert f"no device 'no such card'; it has {name}" in elsewhere.because
+    assert f"no device 'no such card'; it has {name}" in elsewhere.explanation
     if len(full.gpu.gpus) == 1:
         assert find_shortfall(full.gpu, GpuRequirement(device=name.lower()), situation) is None
 

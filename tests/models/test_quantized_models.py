@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tiny_models import tiny_llama
 
-from pytest_llmperf.models import made_file
+from pytest_llmperf.models import model_output
 from pytest_llmperf.models.quantize import file_name
 
 
@@ -112,7 +112,9 @@ def test_a_failing_quantizer_leaves_no_file_and_is_quoted(
 def test_a_disk_without_room_is_noticed_first(
     real: Path, model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made_file.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
+    monkeypatch.setattr(
+        model_output.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
+    )
     refused = model("quantize", real, "--to", "Q8_0")
     assert refused.status == 1
     assert "0 B left; make room, or name another place: --out" in refused.err

@@ -18,7 +18,7 @@ import pytest
 from tiny_models import tiny_llama
 
 from pytest_llmperf.config.errors import ModelError
-from pytest_llmperf.models import made_file, synthetic
+from pytest_llmperf.models import model_output, synthetic
 from pytest_llmperf.models.blocks import RANDOM_TYPES, RandomWeights
 from pytest_llmperf.models.blueprint import Tensor
 from pytest_llmperf.models.file_types import FILE_TYPES, is_quantized, layer_of
@@ -163,7 +163,9 @@ def test_types_are_those_that_llama_cpp_chooses(
     source = synthesize("small", "F32", tmp_path / "F32.gguf").path
     # For many layers, only the types whose rules depend on the layer, to save time.
     deep = preset.layers > 2
-    names = [name for name, row in FILE_TYPES.items() if name != "F32" and (row.better or not deep)]
+    names = [
+        name for name, row in FILE_TYPES.items() if name != "F32" and (row.upgrades or not deep)
+    ]
     targets = [tmp_path / f"{name}.gguf" for name in names]
     words = [str(w) for t, n in zip(targets, names, strict=True) for w in (t, FILE_TYPES[n].number)]
     subprocess.run([sys.executable, "-c", _QUANTIZE, str(source), *words], check=True)
@@ -274,7 +276,9 @@ def test_a_disk_without_room_is_noticed_before_writing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(made_file.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
+    monkeypatch.setattr(
+        model_output.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0)
+    )
     refused = model("synth", "--like", "qwen2.5-7b")
     assert refused.status == 1
     assert "KiB, and " in refused.err

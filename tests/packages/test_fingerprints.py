@@ -73,7 +73,7 @@ def test_an_environment_made_anew_is_the_same_where_times_do_not_count(
 ) -> None:
     def untouched() -> str:
         project = site.parents[1]
-        return fingerprint("3.12", [str(project), str(site)], [project], touched=False)
+        return fingerprint("3.12", [str(project), str(site)], [project], with_times=False)
 
     before, timed = untouched(), digest(site)
     for path in (site / "single.py", site / "toy" / "__init__.py"):

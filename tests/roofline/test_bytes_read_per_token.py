@@ -100,7 +100,7 @@ def test_the_cache_is_read_up_to_the_depth(
     load: Load, model_file: Path, changes: dict[str, object], per_position: float
 ) -> None:
     reads = reads_of(load(model_file, **changes).info)
-    cache = [reads.at(depth)["CPU"] - reads.weights["CPU"] for depth in (1, 100, 512)]
+    cache = [reads.bytes_at(depth)["CPU"] - reads.weights["CPU"] for depth in (1, 100, 512)]
     # llama.cpp prints sizes to a hundredth of a MiB.
     assert cache == pytest.approx([per_position, 100 * per_position, 512 * per_position], rel=0.002)
 

@@ -60,7 +60,7 @@ def test_layers_with_a_window_read_no_further_back(
     client = load(model, n_ctx=4096, n_batch=64, n_ubatch=64, extra={"swa_full": swa_full})
     found = client.info.reads
     assert found is not None
-    cache = [found.at(depth)["CPU"] - found.weights["CPU"] for depth in (10, WINDOW, 1000)]
+    cache = [found.bytes_at(depth)["CPU"] - found.weights["CPU"] for depth in (10, WINDOW, 1000)]
     expected = [6 * 10 * PER_LAYER, 6 * WINDOW * PER_LAYER, (5 * WINDOW + 1000) * PER_LAYER]
     assert cache == pytest.approx(expected, rel=0.02)
 
@@ -86,7 +86,7 @@ def test_a_cache_kept_on_the_host_is_read_there(write: Write) -> None:
         ],
     )
     assert found.caches == (CacheReads("CPU", 64 * MIB, 1024),)
-    assert found.at(256) == {"CPU": ROW + 16 * MIB, "CUDA0": 2 * LAYER + OUTPUT}
+    assert found.bytes_at(256) == {"CPU": ROW + 16 * MIB, "CUDA0": 2 * LAYER + OUTPUT}
 
 
 def test_a_cache_on_several_devices_is_read_on_each(write: Write) -> None:
@@ -100,7 +100,7 @@ def test_a_cache_on_several_devices_is_read_on_each(write: Write) -> None:
             "K (f16):   20.00 MiB, V (f16):   20.00 MiB",
         ],
     )
-    assert [(cache.device, cache.at(256)) for cache in found.caches] == [
+    assert [(cache.device, cache.bytes_at(256)) for cache in found.caches] == [
         ("CPU", 5 * MIB),
         ("CUDA0", 15 * MIB),
     ]
@@ -115,7 +115,8 @@ def test_the_state_of_recurrent_layers_is_read_whole_at_any_depth(write: Write) 
             "0 rs_seq), R (f32):    2.00 MiB, S (f32):   10.00 MiB, P (f32):    0.00 MiB",
         ],
     )
-    assert [cache.at(depth) for cache in found.caches for depth in (1, 5000)] == [12 * MIB] * 2
+    read = [cache.bytes_at(depth) for cache in found.caches for depth in (1, 5000)]
+    assert read == [12 * MIB] * 2
 
 
 def test_sparse_attention_makes_the_reads_unknown(write: Write) -> None:

@@ -69,7 +69,7 @@ def test_the_sums_are_what_the_engine_says_of_the_file(
     assert reads is not None
     assert reads.weights == {"CPU": number(text, r"Weights: (\d+) bytes per token")}
     per_position = number(text, r"2 bytes = (\d+) per position")
-    assert reads.at(1)["CPU"] - reads.weights["CPU"] == per_position
+    assert reads.bytes_at(1)["CPU"] - reads.weights["CPU"] == per_position
     found = decode_reads(reads, [(38, 64)])
     assert found is not None
     assert found.steps == number(text, r"take (\d+) steps")

@@ -11,8 +11,8 @@ import sys
 import threading
 from typing import IO
 
-from pytest_llmperf.engine.ends import describe_end
 from pytest_llmperf.engine.errors import EngineLoadError, with_log_tail
+from pytest_llmperf.engine.process_end import describe_end
 
 _LOG_LINES = 40
 #: Seconds for the server to end by itself; the engine process has little longer to do so.

@@ -19,7 +19,7 @@ _SPARE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class MadeFile:
+class WrittenModel:
     """A model file that was written.
 
     Attributes:
@@ -69,7 +69,7 @@ def check_room(model: str, target: Path, size_bytes: float) -> None:
 
 
 @contextmanager
-def made_file(model: str, target: Path) -> Iterator[Path]:
+def writing_model(model: str, target: Path) -> Iterator[Path]:
     """Yield a temporary name to write a model file under; rename the file once complete.
 
     Raises:
