@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting, write
-from pytest_llmperf.report.forms.table import FORMS, Form, FormRequest
+from pytest_llmperf.report.forms.registry import FORMS, Form, FormRequest
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
@@ -111,8 +111,8 @@ def _report(arguments: argparse.Namespace) -> int:
     for option, path in (("-o", arguments.output), ("--github-comment", arguments.github_comment)):
         _check_other_file(option, path, arguments.session)
     session = _read(arguments.session, form)
-    place = partial(in_repository, folder=Path.cwd(), environ=os.environ)
-    request = FormRequest(value, place, arguments.max_chars or LONGEST)
+    to_repository_path = partial(in_repository, folder=Path.cwd(), environ=os.environ)
+    request = FormRequest(value, to_repository_path, arguments.max_chars or LONGEST)
     text = form.render(session, request)
     if form.numbers_only:
         _name_left_out(session)

@@ -39,9 +39,9 @@ def log_verdicts(
             disturbed=disturbed,
             policy=policy,
             command=command_stem(config),
-            again=command_stem(config, again=True),
+            repeat_command=command_stem(config, again=True),
             against=result.against,
-            argument=as_argument(config, test.nodeid),
+            test_argument=as_argument(config, test.nodeid),
         )
         for name, value in junit_properties(test):
             for report in held_test.reports:

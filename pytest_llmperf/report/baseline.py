@@ -29,7 +29,7 @@ _HEADER = ("metric", "level", "over", "spread", "drift", "found from", "passes t
 def baseline_lines(
     folder: BaselineFolder,
     shelves: Mapping[str, Shelf],
-    looks: Mapping[str, Sequence[TestOverview]],
+    overviews: Mapping[str, Sequence[TestOverview]],
     tests: Sequence[str] | None,
     width: int,
 ) -> Iterator[str]:
@@ -38,16 +38,16 @@ def baseline_lines(
     Args:
         folder: the baselines folder.
         shelves: machine key -> the machine's sessions and decisions.
-        looks: machine key -> overviews of the machine's tests.
+        overviews: machine key -> overviews of the machine's tests.
         tests: node ids to show; None for all.
         width: columns of the terminal.
     """
     for number, (key, shelf) in enumerate(shelves.items()):
-        if looks[key]:
+        if overviews[key]:
             if number:
                 yield ""
-            yield from _machine_lines(folder.store.root / key, shelf, looks[key], tests, width)
-    if any(look.metrics for overviews in looks.values() for look in overviews):
+            yield from _machine_lines(folder.store.root / key, shelf, overviews[key], tests, width)
+    if any(overview.metrics for shown in overviews.values() for overview in shown):
         yield ""
         yield from wrap_words(_legend(folder), width)
 
@@ -55,7 +55,7 @@ def baseline_lines(
 def _machine_lines(
     folder: Path,
     shelf: Shelf,
-    looks: Sequence[TestOverview],
+    overviews: Sequence[TestOverview],
     tests: Sequence[str] | None,
     width: int,
 ) -> Iterator[str]:
@@ -64,9 +64,9 @@ def _machine_lines(
     for stored in shelf.records:
         if tests is None or any(nodeid in stored.record.tests for nodeid in tests):
             yield from _session_lines(numbers[stored.path.name], stored, width)
-    for look in looks:
+    for overview in overviews:
         yield ""
-        yield from _test_lines(look, numbers, width)
+        yield from _test_lines(overview, numbers, width)
 
 
 def _session_lines(number: int, stored: StoredRecord, width: int) -> Iterator[str]:
@@ -85,31 +85,33 @@ def _session_lines(number: int, stored: StoredRecord, width: int) -> Iterator[st
     yield from wrap_words(", ".join(facts), width, first="      ", indent="      ")
 
 
-def _test_lines(look: TestOverview, numbers: Mapping[str, int], width: int) -> Iterator[str]:
-    sessions = look.sessions
-    yield from wrap_node_id(look.nodeid, width)
-    yield from wrap_words(f"{look.model.name}: {look.summary}", width, first="  ", indent="  ")
+def _test_lines(overview: TestOverview, numbers: Mapping[str, int], width: int) -> Iterator[str]:
+    sessions = overview.sessions
+    yield from wrap_node_id(overview.nodeid, width)
+    yield from wrap_words(
+        f"{overview.model.name}: {overview.summary}", width, first="  ", indent="  "
+    )
     facts = []
-    if look.window:
-        facts.append(f"window, which judges: {_named(look.window, numbers)}")
+    if overview.window:
+        facts.append(f"window, which judges: {_named(overview.window, numbers)}")
         chosen = sessions.anchoring
         why = f"chosen {chosen.moment:%Y-%m-%d}: {chosen.reason}" if chosen else "the oldest"
-        facts.append(f"anchor: {_named(look.anchor, numbers)} ({why})")
+        facts.append(f"anchor: {_named(overview.anchor, numbers)} ({why})")
     if sessions.acceptance:
         accepted = sessions.acceptance
         number = _named((accepted.session,), numbers)
         facts.append(f"accepted {accepted.moment:%Y-%m-%d}: {number} ({accepted.reason})")
     if sessions.history:
         facts.append(f"before the accepted level: {_named(sessions.history, numbers)}")
-    if look.other_work:
-        facts.append(f"measured another workload: {_named(look.other_work, numbers)}")
+    if overview.other_work:
+        facts.append(f"measured another workload: {_named(overview.other_work, numbers)}")
     for stored in sessions.invalid:
-        reasons = "; ".join(stored.record.tests[look.nodeid].invalid)
+        reasons = "; ".join(stored.record.tests[overview.nodeid].invalid)
         facts.append(f"invalid: {_named((stored,), numbers)} ({reasons})")
     for fact in facts:
         yield from wrap_words(fact, width, first="  ", indent="    ")
-    if look.metrics:
-        yield from _table([_HEADER, *map(_cells, look.metrics)], width)
+    if overview.metrics:
+        yield from _table([_HEADER, *map(_cells, overview.metrics)], width)
 
 
 def _named(sessions: Iterable[StoredRecord], numbers: Mapping[str, int]) -> str:
@@ -174,7 +176,7 @@ def decision_lines(
     yield from wrap_words(_headline(decision, session), width)
     for nodeid in covered:
         yield from wrap_node_id(nodeid, width)
-        for effect in _effects(decision, _standing(shelf, session, nodeid)):
+        for effect in _effects(decision, _window(shelf, session, nodeid)):
             yield from wrap_words(effect, width, first="  ")
     if decision.tests is not None:
         return
@@ -193,23 +195,23 @@ def _headline(decision: Decision, session: StoredRecord) -> str:
     return f"anchored: creeping is measured from the level of {description} from now on, for"
 
 
-def _standing(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
+def _window(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
     """Return the test's sessions that match ``session``, by role."""
     group = next(group for group in alike(shelf.records) if session in group)
     workload = session.record.tests[nodeid].workload
     return window_of(group, nodeid, workload, shelf.decisions)
 
 
-def _effects(decision: Decision, standing: BaselineWindow) -> list[str]:
+def _effects(decision: Decision, window: BaselineWindow) -> list[str]:
     """Write the effects of a decision on which sessions judge."""
     if decision.kind == "accept":
-        judging, before = len(standing.judging), len(standing.history)
+        judging, before = len(window.judging), len(window.history)
         return [
             f"{count(judging, 'session')} judge{'s' if judging == 1 else ''}; "
             f"{count(before, 'session')} before it no longer do{'es' if before == 1 else ''}"
         ]
-    accepted, chosen = standing.acceptance, standing.anchoring
-    if accepted and chosen and chosen.session in standing.history:
+    accepted, chosen = window.acceptance, window.anchoring
+    if accepted and chosen and chosen.session in window.history:
         return [f"note: it is older than the accepted level ({accepted.reason})"]
     return []
 
@@ -217,7 +219,7 @@ def _effects(decision: Decision, standing: BaselineWindow) -> list[str]:
 def baseline_json(
     folder: BaselineFolder,
     shelves: Mapping[str, Shelf],
-    looks: Mapping[str, Sequence[TestOverview]],
+    overviews: Mapping[str, Sequence[TestOverview]],
 ) -> dict[str, Any]:
     """Return the folder as plain JSON, as ``baseline show --json`` prints it.
 
@@ -244,7 +246,7 @@ def baseline_json(
                     {"file": stored.path.name, **vars(stored.decision)}
                     for stored in shelf.decisions
                 ],
-                "tests": [_test(look) for look in looks[key]],
+                "tests": [_test(overview) for overview in overviews[key]],
             }
             for key, shelf in shelves.items()
         ],
@@ -261,24 +263,24 @@ def _session(stored: StoredRecord) -> dict[str, Any]:
     }
 
 
-def _test(look: TestOverview) -> dict[str, Any]:
-    sessions = look.sessions
+def _test(overview: TestOverview) -> dict[str, Any]:
+    sessions = overview.sessions
     return {
-        "nodeid": look.nodeid,
-        "model": look.model.name,
-        "workload": look.workload,
-        "summary": look.summary,
-        "window": _files(look.window),
-        "anchor": _files(look.anchor),
+        "nodeid": overview.nodeid,
+        "model": overview.model.name,
+        "workload": overview.workload,
+        "summary": overview.summary,
+        "window": _files(overview.window),
+        "anchor": _files(overview.anchor),
         "anchoring": _choice(sessions.anchoring),
         "accepted": _choice(sessions.acceptance),
         "before_accepted": _files(sessions.history),
-        "other_work": _files(look.other_work),
+        "other_work": _files(overview.other_work),
         "invalid": [
-            {"file": s.path.name, "reasons": list(s.record.tests[look.nodeid].invalid)}
+            {"file": s.path.name, "reasons": list(s.record.tests[overview.nodeid].invalid)}
             for s in sessions.invalid
         ],
-        "metrics": {line.name: _metric(line) for line in look.metrics},
+        "metrics": {line.name: _metric(line) for line in overview.metrics},
     }
 
 

@@ -112,7 +112,7 @@ class BisectText:
         elif session.is_base:
             yield _Sentence("the same code", first, "    ")
         else:
-            for finding in _telling(session, event.checks, judgement.call):
+            for finding in _deciding_findings(session, event.checks, judgement.call):
                 yield _Sentence(f"{finding.test}: {_effect(finding)}", first, "    ")
                 first = "       "
         if not event.kept:
@@ -140,7 +140,7 @@ class BisectText:
         yield from self._strays(outcome)
         yield _Sentence(f"against its parent {verified.against[:12]}:")
         yield from self._findings(outcome.effects(), verified)
-        yield from self._sure(outcome)
+        yield from self._error_bounds(outcome)
 
     def _strays(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         """Warn of candidates that do not descend from good: they may never have been fast."""
@@ -161,7 +161,7 @@ class BisectText:
             "  ",
         )
 
-    def _sure(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
+    def _error_bounds(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         rates = outcome.rates
         bad, good = outcome.calls("bad"), outcome.calls("good")
         if outcome.own_error is not None:
@@ -238,7 +238,9 @@ def _wrapped(sentences: Iterable[_Sentence | str], width: int) -> list[str]:
     return lines
 
 
-def _telling(session: BisectSession, checks: Sequence[CheckKey], call: str) -> list[BisectFinding]:
+def _deciding_findings(
+    session: BisectSession, checks: Sequence[CheckKey], call: str
+) -> list[BisectFinding]:
     """Return the findings that led to the call."""
     findings = counting(session, checks)
     return [finding for finding in findings if call != "bad" or finding.verdict == "regressed"]

@@ -53,12 +53,12 @@ def render(
         lines += _labelled(label, text, width)
     for text in roofline_lines(limit):
         lines += _labelled("limit", text.removeprefix("roofline: "), width)
-    why, tail = _apart(checkup.error)
+    why, tail = _split_error(checkup.error)
     if why:
         lines += ["", *(line for text in why for line in wrap_words(text, width))]
     for number, finding in enumerate(checkup.findings, 1):
         lines += ["", *_finding(number, finding, loaded, width)]
-    lines += _more(checkup, width)
+    lines += _remarks(checkup, width)
     return [*lines, "", *map(printable, tail)] if tail else lines
 
 
@@ -88,11 +88,11 @@ def headline(checkup: Checkup) -> str:
 
 def gain_words(gain: RemedyGain) -> str:
     """Return a remedy's effect: ``decode 29.6% faster [27.5% to 32.0%], first token no change``."""
-    parts = [_one(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
+    parts = [_change_text(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
     return ", ".join(parts)
 
 
-def _one(name: str, change: RemedyChange) -> str:
+def _change_text(name: str, change: RemedyChange) -> str:
     metric = get_metric(name)
     label = "decode" if metric.name == "tokens_per_sec" else metric.label
     if abs(change.low) >= _UNKNOWN or abs(change.high) >= _UNKNOWN:
@@ -197,7 +197,7 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
     return wrap_words(text, width, indent=" " * _LABEL, first=label.ljust(_LABEL))
 
 
-def _apart(error: str) -> tuple[list[str], list[str]]:
+def _split_error(error: str) -> tuple[list[str], list[str]]:
     """Split an error into its message and the engine's log, which is long and shown last."""
     why: list[str] = []
     tail: list[str] = []
@@ -211,7 +211,7 @@ def _finding(number: int, finding: CheckupFinding, loaded: LoadedConfig, width: 
     cause, evidence = finding.found.cause, finding.found.evidence
     lead = f"{number}. "
     lines = wrap_words(cause.title, width, indent=" " * len(lead), first=lead)
-    for label, text in _about(finding, loaded):
+    for label, text in _finding_facts(finding, loaded):
         if label == "change" and evidence.remedy.is_command:
             lines += ["   change", f"     {printable(text)}"]
             continue
@@ -220,7 +220,7 @@ def _finding(number: int, finding: CheckupFinding, loaded: LoadedConfig, width: 
     return lines
 
 
-def _about(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+def _finding_facts(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     evidence, gain = finding.found.evidence, finding.gain
     remedy = evidence.remedy
     yield "seen", evidence.text
@@ -246,7 +246,7 @@ def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
 
 def _gain(gain: RemedyGain) -> str:
     words = gain_words(gain)
-    pairs = f"in {count(gain.pairs, 'pair')} of processes{_beside(gain)}"
+    pairs = f"in {count(gain.pairs, 'pair')} of processes{_both_sides_text(gain)}"
     if gain.outcome == "failed":
         return f"not possible as it is: {gain.why}"
     if gain.outcome == "undecided":
@@ -254,7 +254,7 @@ def _gain(gain: RemedyGain) -> str:
     return f"{words} {pairs}"
 
 
-def _beside(gain: RemedyGain) -> str:
+def _both_sides_text(gain: RemedyGain) -> str:
     """Name the settings of both sides, and the start-up times if they differ much."""
     text = ""
     if gain.beside:
@@ -266,7 +266,7 @@ def _beside(gain: RemedyGain) -> str:
     return text
 
 
-def _more(checkup: Checkup, width: int) -> list[str]:
+def _remarks(checkup: Checkup, width: int) -> list[str]:
     """Return everything except the findings."""
     lines: list[str] = []
     if checkup.together is not None:
@@ -349,8 +349,8 @@ def _machine_json(checkup: Checkup) -> dict[str, Any] | None:
     }
 
 
-def _finding_json(one: CheckupFinding) -> dict[str, Any]:
-    cause, evidence = one.found.cause, one.found.evidence
+def _finding_json(finding: CheckupFinding) -> dict[str, Any]:
+    cause, evidence = finding.found.cause, finding.found.evidence
     return {
         "name": cause.name,
         "title": cause.title,
@@ -361,7 +361,7 @@ def _finding_json(one: CheckupFinding) -> dict[str, Any]:
         "settings": dict(evidence.remedy.settings),
         "hint": evidence.remedy.hint or None,
         "saves": evidence.saves or None,
-        "gain": _gain_json(one.gain),
+        "gain": _gain_json(finding.gain),
     }
 
 

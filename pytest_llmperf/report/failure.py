@@ -49,16 +49,16 @@ def failure_text(
     disturbed: Sequence[str] = (),
     policy: FailPolicy | None = None,
     command: str = "pytest -m perf",
-    again: str | None = None,
-    argument: str | None = None,
+    repeat_command: str | None = None,
+    test_argument: str | None = None,
     against: str | None = None,
 ) -> str:
     """Write the report of a failing test; empty where no verdict fails under ``policy``.
 
     ``disturbed``: machine checks whose findings the session's table lists; the failure names them
     first. ``command``: how the user runs perf tests, the start of the commands to copy.
-    ``again``: the start of commands that repeat the same comparison; ``command`` by default.
-    ``argument``: the test's name in those commands; its node id by default.
+    ``repeat_command``: the start of commands that repeat the comparison; ``command`` by default.
+    ``test_argument``: the test's name in those commands; its node id by default.
     ``against``: name of the session's base side, even if this test was not compared with it.
     """
     failing = [row for row in test.all_rows if row.verdict and verdict_fails(row.verdict, policy)]
@@ -68,10 +68,10 @@ def failure_text(
     # An invalid verdict names the checks itself.
     if disturbed and not all(_is_invalid(row) for row in failing):
         lines += [f"{disturbed_words(disturbed)}: {_LISTED}", ""]
-    for rows in _alike(failing):
+    for rows in _failure_groups(failing):
         lines += [*_failure(rows, disturbed), ""]
     # Causes found by the diagnosis, too, are listed there, with the change to make.
-    diagnosed = {cause.evidence for cause in _wrong(test)[:_CAUSES]}
+    diagnosed = {cause.evidence for cause in _certain_causes(test)[:_CAUSES]}
     if causes := [text for text in test.causes if text not in diagnosed]:
         lines += ["likely caused by the configuration or the build:", *_bullets(causes), ""]
     rest = [row for row in test.all_rows if row not in failing and row.summary is not None]
@@ -88,8 +88,8 @@ def failure_text(
         lines += ["found while measuring:", *_bullets(test.findings), ""]
     if test.diagnosis:
         lines += [*_diagnosis(test), ""]
-    name = test.nodeid if argument is None else argument
-    lines += _remedies(failing, test, policy, name, command, again or command)
+    name = test.nodeid if test_argument is None else test_argument
+    lines += _remedies(failing, test, policy, name, command, repeat_command or command)
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def _is_invalid(row: CheckResult) -> bool:
     return row.verdict is not None and row.verdict.kind is VerdictKind.INVALID
 
 
-def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
+def _failure_groups(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
     """Group metrics that fail for one reason: an error, whose log is long, or the machine."""
     groups: dict[object, list[CheckResult]] = {}
     for row in failing:
@@ -150,20 +150,20 @@ def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
 
 
-def _wrong(test: TestResult) -> list[DiagnosedCause]:
+def _certain_causes(test: TestResult) -> list[DiagnosedCause]:
     return [cause for cause in test.diagnosis if cause.certain]
 
 
 def _diagnosis(test: TestResult) -> Iterator[str]:
     """List likely causes of a slow test, then changes worth trying, in a few lines each."""
-    wrong = _wrong(test)
-    if wrong:
+    certain = _certain_causes(test)
+    if certain:
         yield "why it may be slow:"
-    for cause in wrong[:_CAUSES]:
+    for cause in certain[:_CAUSES]:
         yield f"{_INDENT}- {printable(cause.title)}: {printable(cause.evidence)}"
         yield f"{_INDENT}  change: {printable(cause.change)}"
-    if len(wrong) > _CAUSES:
-        yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
+    if len(certain) > _CAUSES:
+        yield f"{_INDENT}- and {count(len(certain) - _CAUSES, 'more cause')}"
     if to_try := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
         yield f"worth trying: {'; '.join(to_try)}"
     if test.doctor_command:
@@ -176,19 +176,19 @@ def _remedies(
     policy: FailPolicy | None,
     nodeid: str,
     command: str,
-    again: str,
+    repeat_command: str,
 ) -> Iterator[str]:
     """Give advice on each kind of failing verdict, with commands to copy."""
     verdicts = [row.verdict for row in failing if row.verdict is not None]
     kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
-    rerun = _INDENT + rerun_command(nodeid, again)
+    rerun = _INDENT + rerun_command(nodeid, repeat_command)
     if VerdictKind.ERROR in kinds:
         yield from ("once the error is fixed, run it again:", rerun)
     if VerdictKind.INVALID in kinds:
         yield from (f"nothing was proven about speed; {_how_to_be_valid(test)}:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
         undecided = [v for v in verdicts if v.kind is VerdictKind.INCONCLUSIVE]
-        yield from _how_to_decide(undecided, nodeid, command, again)
+        yield from _how_to_decide(undecided, nodeid, command, repeat_command)
     if VerdictKind.REGRESSED in kinds and test.against is not None:
         yield from _against(test, nodeid)
         if test.is_confirmed:
@@ -233,7 +233,7 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
 
 
 def _how_to_decide(
-    verdicts: Sequence[Verdict], nodeid: str, command: str, again: str
+    verdicts: Sequence[Verdict], nodeid: str, command: str, repeat_command: str
 ) -> Iterator[str]:
     """Give advice on how to decide inconclusive verdicts."""
     if any(verdict.strategy == "baseline" for verdict in verdicts):
@@ -251,7 +251,7 @@ def _how_to_decide(
         for verdict in others
         if verdict.proof is not None and verdict.proof.more is not None
     ]
-    rerun = rerun_command(nodeid, again)
+    rerun = rerun_command(nodeid, repeat_command)
     if len(settings) == 1 and settings[0].startswith("perf.max_") and needed:
         # The needed number is an estimate from few samples, so add half.
         rerun += f" --llmperf-set {settings[0]}={round(max(needed) * 1.5)}"

@@ -13,7 +13,7 @@ from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.explanations import common_tolerance
 from pytest_llmperf.report.forms.headline import unmeasured_words
-from pytest_llmperf.report.short_rows import is_fine
+from pytest_llmperf.report.short_rows import needs_no_explanation
 from pytest_llmperf.text import display_width, in_short, pack, wrap_words
 from pytest_llmperf.units import DEFAULT_TOLERANCE, format_duration
 
@@ -98,7 +98,11 @@ def short_footer(
         lines += _false_alarms(session, width)
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
-    unlike = [test for test in session.tests if not is_fine(test) and test.nodeid not in failures]
+    unlike = [
+        test
+        for test in session.tests
+        if not needs_no_explanation(test) and test.nodeid not in failures
+    ]
     lines += _differences(unlike, session, width)
     lines += _missing(session, width, remedies, short=True)
     if not quiet and session.tests:

@@ -187,9 +187,9 @@ def _session_words(session: PlacedSession) -> str:
     return f"{commit}{' with changes' if session.dirty else ''} ({session.day})"
 
 
-def _mark_words(one: Mark, session: PlacedSession) -> str:
-    when = f" on {one.when}" if one.when else ""
-    return f"{_KINDS.get(one.kind, one.kind)}{when}: {_session_words(session)}, {one.reason}"
+def _mark_words(mark: Mark, session: PlacedSession) -> str:
+    when = f" on {mark.when}" if mark.when else ""
+    return f"{_KINDS.get(mark.kind, mark.kind)}{when}: {_session_words(session)}, {mark.reason}"
 
 
 def _legend(history: History) -> str:
@@ -217,12 +217,12 @@ def bars_for(encoding: str | None) -> str:
 
 
 def sparkline(
-    values: Sequence[float] | NDArray[np.float64], width: int, least: float, bars: str = BLOCKS
+    values: Sequence[float] | NDArray[np.float64], width: int, min_range: float, bars: str = BLOCKS
 ) -> str:
     """Draw values as bars, at most one per value and at most ``width``.
 
     With more values than bars, each bar shows the median of its values. The scale spans
-    at least the share ``least`` of the middle, so that noise does not look
+    at least the share ``min_range`` of the middle, so that noise does not look
     like a mountain range. Empty for no values.
     """
     if not len(values):
@@ -231,7 +231,7 @@ def sparkline(
     cuts = np.arange(1, columns) * len(values) // columns
     drawn = [float(np.median(bar)) for bar in np.split(np.array(values, np.float64), cuts)]
     low, high = min(drawn), max(drawn)
-    missing = least * (low + high) / 2 - (high - low)
+    missing = min_range * (low + high) / 2 - (high - low)
     if missing > 0:
         low, high = low - missing / 2, high + missing / 2
     step = (high - low) / len(bars)

@@ -17,7 +17,7 @@ from pytest_llmperf.report.reported_checks import (
     ShownMetric,
 )
 from pytest_llmperf.report.reported_details import (
-    Maybe,
+    OptionalNumber,
     ReportedFitness,
     ReportedGpu,
     ReportedHistory,
@@ -146,7 +146,7 @@ class ShownFacts(Stored):
     against: str | None
     base_commit: str | None
     side_differences: Texts
-    false_alarms: Maybe
+    false_alarms: OptionalNumber
     fails: frozenset[VerdictKind] = FAILING
     provenance: ReportedProvenance | None = None
     unit: str = "process"

@@ -10,7 +10,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metric_types import Direction, Metric, Unit
 from pytest_llmperf.own_metrics import not_in_runs
 from pytest_llmperf.report.reported_details import (
-    Maybe,
+    OptionalNumber,
     ReportedProgress,
     Texts,
     Values,
@@ -41,9 +41,9 @@ class ReportedReason(Stored):
 class ReportedProof(Stored):
     """The change that a verdict rests on, with its interval; fractions, positive is worse."""
 
-    effect: Maybe
-    low: Maybe
-    high: Maybe
+    effect: OptionalNumber
+    low: OptionalNumber
+    high: OptionalNumber
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class ReportedBaseline(Stored):
     """Level of the stored sessions, or of the base side, in the metric's base unit."""
 
     value: Bounded
-    low: Maybe
-    high: Maybe
+    low: OptionalNumber
+    high: OptionalNumber
     sessions: Whole
     sources: Texts
 
@@ -76,15 +76,15 @@ class ReportedCheck(Stored):
     label: str
     unit: Unit
     direction: Direction
-    limit: Maybe
-    value: Maybe
-    low: Maybe
-    high: Maybe
+    limit: OptionalNumber
+    value: OptionalNumber
+    low: OptionalNumber
+    high: OptionalNumber
     verdict: VerdictKind | None
     explanation: str | None
     claim: str | None = field(default=None, metadata=MAY_LACK)
     baseline: ReportedBaseline | None = field(default=None, metadata=MAY_LACK)
-    change: Maybe = field(default=None, metadata=MAY_LACK)
+    change: OptionalNumber = field(default=None, metadata=MAY_LACK)
     strategy: str | None = field(default=None, metadata=MAY_LACK)
     proof: ReportedProof | None = field(default=None, metadata=MAY_LACK)
     notes: Texts = field(default=(), metadata=MAY_LACK)

@@ -13,7 +13,7 @@ from pytest_llmperf.stored_json import MAY_LACK, Bounded, Flag, Stored, Whole
 
 Texts = tuple[str, ...]
 Values = tuple[Bounded, ...]
-Maybe = Bounded | None
+OptionalNumber = Bounded | None
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ReportedProgress(Stored):
     """Course of a comparison: the difference of each pair, and the estimate at each look."""
 
     against: Literal["base", "target"]
-    differences: tuple[Maybe, ...]
-    looks: tuple[tuple[Whole, Maybe, Maybe, Maybe], ...]
+    differences: tuple[OptionalNumber, ...]
+    looks: tuple[tuple[Whole, OptionalNumber, OptionalNumber, OptionalNumber], ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ReportedRooflineDevice(Stored):
 
     weight_bytes: Bounded
     cache_bytes: Bounded
-    bandwidth: Maybe
+    bandwidth: OptionalNumber
     how: str | None
 
 
@@ -48,9 +48,9 @@ class ReportedRooflineDevice(Stored):
 class ReportedRoofline(Stored):
     """Share of the limit set by memory that decode reaches."""
 
-    share: Maybe
+    share: OptionalNumber
     problem: str | None
-    limit_tokens_per_sec: Maybe = field(default=None, metadata=MAY_LACK)
+    limit_tokens_per_sec: OptionalNumber = field(default=None, metadata=MAY_LACK)
     devices: dict[str, ReportedRooflineDevice] = field(default_factory=dict, metadata=MAY_LACK)
 
 
@@ -60,7 +60,7 @@ class ReportedCourse(Stored):
 
     seconds: Values
     processes: tuple[Whole, ...]
-    counters: dict[str, tuple[Maybe, ...]]
+    counters: dict[str, tuple[OptionalNumber, ...]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ReportedLoad(Stored):
     pattern: str
     arrivals: str
     concurrency: Whole | None
-    rate: Maybe
+    rate: OptionalNumber
     requests: Whole
     faults: dict[str, Whole]
 

@@ -30,18 +30,18 @@ _MARGIN = "  "
 _HEADER = ("", "metric", "current", "target", "change", "proven")
 _PASSED = (VerdictKind.PASS, VerdictKind.IMPROVED)
 #: Kinds of verdict that need no explanation beyond their line.
-_FINE = frozenset({*_PASSED, VerdictKind.NO_BASELINE})
+_SELF_EXPLANATORY = frozenset({*_PASSED, VerdictKind.NO_BASELINE})
 _ABOVE = "explained above, in its failure"
 #: Metric that is shown although it is not gated, because an option asks for it.
 _ASKED_FOR = "roofline"
 
 
-def is_fine(test: TestResult) -> bool:
+def needs_no_explanation(test: TestResult) -> bool:
     """Whether a test needs no explanation.
 
     A suspect test that was measured against another commit needs one, even if it passed.
     """
-    fine = all(verdict.kind in _FINE and not verdict.notes for verdict in test.verdicts)
+    fine = all(verdict.kind in _SELF_EXPLANATORY and not verdict.notes for verdict in test.verdicts)
     return fine and not test.is_confirmed
 
 
@@ -55,27 +55,27 @@ def short_rows(
 ) -> list[str]:
     """Draw every test as its node id and a line per gated metric.
 
-    A test that is not fine also shows its other metrics and the whole explanation, unless its
-    failure above shows them.
+    A test that needs an explanation shows it whole, and its other metrics, unless its failure
+    above shows them.
 
     Args:
         session: the session.
         width: columns of the terminal.
         color: whether to use ANSI colours.
-        quiet: leave out tests that are fine.
+        quiet: leave out tests that need no explanation.
         failures: node ids of the tests whose failures are shown above.
     """
-    tests = [test for test in session.tests if not (quiet and is_fine(test))]
+    tests = [test for test in session.tests if not (quiet and needs_no_explanation(test))]
     shown = {test.nodeid: _shown(test, brief=test.nodeid in failures) for test in tests}
     rows = [row for test in tests for row in shown[test.nodeid]]
     if not rows:
         return []
     head, *drawn = _layout(rows, width)
     lines = [paint(line, BOLD, color) for line in head]
-    known, beside, left = common_tolerance(session.tests), _beside(tests, width), iter(drawn)
+    known, beside, left = common_tolerance(session.tests), _workloads_fit(tests, width), iter(drawn)
     disturbed = listed_checks(session.fitness)
     for number, test in enumerate(tests):
-        if number and not (is_fine(test) and is_fine(tests[number - 1])):
+        if number and not (needs_no_explanation(test) and needs_no_explanation(tests[number - 1])):
             lines.append("")
         lines += wrap_node_id(test.nodeid, width)
         if beside and test.workload:
@@ -84,7 +84,7 @@ def short_rows(
             lines += coloured(next(left), row, color)
         if test.nodeid in failures:
             lines += wrap_words(_pointer(test, disturbed), width, first="  - ", indent="    ")
-        elif not is_fine(test):
+        elif not needs_no_explanation(test):
             lines += explanations(test, width, known, passes=False, disturbed=disturbed)
         else:
             load = test.load.lines if test.load is not None else test.server
@@ -113,7 +113,7 @@ def _warnings(test: TestResult) -> list[str]:
 
 
 def _shown(test: TestResult, *, brief: bool) -> list[CheckResult]:
-    whole = not brief and not is_fine(test)
+    whole = not brief and not needs_no_explanation(test)
     return [
         row
         for row in test.all_rows
@@ -121,7 +121,7 @@ def _shown(test: TestResult, *, brief: bool) -> list[CheckResult]:
     ]
 
 
-def _beside(tests: Sequence[TestResult], width: int) -> bool:
+def _workloads_fit(tests: Sequence[TestResult], width: int) -> bool:
     """Whether every test's workload fits beside its node id."""
     return all(
         display_width(f"{printable(test.nodeid)}  ({printable(test.workload)})") <= width
@@ -151,7 +151,7 @@ def _cells(row: CheckResult, *, brief: bool) -> tuple[str, ...]:
 def _proven(row: CheckResult) -> str:
     """Return what a pass proves: ``at most 1.8% slower``, ``target met``; empty for others."""
     verdict = row.verdict
-    if verdict is None or verdict.kind not in _FINE:
+    if verdict is None or verdict.kind not in _SELF_EXPLANATORY:
         return ""
     passed = [reason for reason in verdict.reasons if reason.kind in _PASSED]
     for reason in passed:

@@ -285,8 +285,8 @@ def test_what_differs_is_said_of_the_base_also_where_this_test_was_not_compared(
 
 def test_running_again_compares_again_and_recording_does_not() -> None:
     again = "pytest -m perf --llmperf-against HEAD~1"
-    text = failure_text(broken(), again=again)
+    text = failure_text(broken(), repeat_command=again)
     assert text.endswith(f"run it again:\n    {again} t.py::t")
-    text = failure_text(short_answer(1.5), again=again)
+    text = failure_text(short_answer(1.5), repeat_command=again)
     assert "--llmperf-accept" in text
     assert "--llmperf-against HEAD~1" not in text

@@ -11,7 +11,7 @@ import pytest
 from report_variants import Shown, case, check, of_verdicts, variant
 
 from pytest_llmperf.report.comparison import refusal_json
-from pytest_llmperf.report.forms.table import FORMS
+from pytest_llmperf.report.forms.registry import FORMS
 
 Report = Callable[..., Shown]
 EVERY = [[f"--{form.option}", *form.choices[:1]] for form in FORMS]

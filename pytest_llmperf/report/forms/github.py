@@ -24,7 +24,7 @@ MAX_LINES, MAX_LINE = 10, 1000
 MAX_SUMMARY = 1 << 20
 
 
-def workflow_commands(session: ReportedSession, place: Callable[[str], str]) -> str:
+def workflow_commands(session: ReportedSession, to_repository_path: Callable[[str], str]) -> str:
     """Return workflow commands that annotate failing and undecided tests, the worst first.
 
     With more than ten tests, the last command counts the tests that are left out. See
@@ -32,12 +32,12 @@ def workflow_commands(session: ReportedSession, place: Callable[[str], str]) -> 
 
     Args:
         session: the session.
-        place: turns a test's file into a path from the top of the repository.
+        to_repository_path: turns a test's file into a path from the top of the repository.
     """
     problems = [test for test in outcomes_of(session) if test.outcome is not Outcome.PASSED]
     problems.sort(key=lambda test: test.outcome.rank)
     shown = problems if len(problems) <= MAX_ANNOTATIONS else problems[: MAX_ANNOTATIONS - 1]
-    lines = [_annotation(test, place) for test in shown]
+    lines = [_annotation(test, to_repository_path) for test in shown]
     if omitted := len(problems) - len(shown):
         level = _level(problems[len(shown)])
         text = f"{count(omitted, 'more test')} like these: the job's summary has them"
@@ -68,20 +68,20 @@ def summary(session: ReportedSession, taken: int, longest: int = LONGEST) -> str
     return text if len(text.encode()) <= MAX_SUMMARY - taken else ""
 
 
-def _annotation(one: TestOutcome, place: Callable[[str], str]) -> str:
+def _annotation(test: TestOutcome, to_repository_path: Callable[[str], str]) -> str:
     properties = {
-        "file": place(one.file),
-        "line": str(one.line or 1),
-        "title": f"llmperf: {one.word}",
+        "file": to_repository_path(test.file),
+        "line": str(test.line or 1),
+        "title": f"llmperf: {test.verdict_text}",
     }
     written = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    lines = [f"{clipped(one.nodeid)}: {one.message}", *one.why[1:]]
+    lines = [f"{clipped(test.nodeid)}: {test.message}", *test.reasons[1:]]
     lines = [clipped(line, MAX_LINE) for line in lines[:MAX_LINES]]
-    return f"::{_level(one)} {written}::{_data(chr(10).join(map(printable, lines)))}"
+    return f"::{_level(test)} {written}::{_data(chr(10).join(map(printable, lines)))}"
 
 
-def _level(one: TestOutcome) -> str:
-    return "warning" if one.outcome is Outcome.OPEN else "error"
+def _level(test: TestOutcome) -> str:
+    return "warning" if test.outcome is Outcome.OPEN else "error"
 
 
 def _data(text: str) -> str:

@@ -22,7 +22,7 @@ MAX_MESSAGE = 1000
 _INFO = {VerdictKind.NO_BASELINE.value, VerdictKind.WORKLOAD_CHANGED.value}
 
 
-def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
+def code_quality(session: ReportedSession, to_repository_path: Callable[[str], str]) -> str:
     """Return the JSON for ``artifacts:reports:codequality``; an empty list if all tests passed.
 
     A merge request shows findings whose fingerprint its target branch does not have. It is made of
@@ -31,25 +31,31 @@ def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
 
     Args:
         session: the session.
-        place: turns a test's file into a path from the top of the repository.
+        to_repository_path: turns a test's file into a path from the top of the repository.
     """
     machine = session.session.machine
     outcomes = outcomes_of(session)
     return json_text(
-        [_finding(test, machine, place) for test in outcomes if test.outcome is not Outcome.PASSED]
+        [
+            _finding(test, machine, to_repository_path)
+            for test in outcomes
+            if test.outcome is not Outcome.PASSED
+        ]
     )
 
 
-def _finding(one: TestOutcome, machine: str, place: Callable[[str], str]) -> dict[str, Any]:
-    severity = "info" if one.word in _INFO else _SEVERITIES[one.outcome]
-    identity = "\0".join((machine, one.nodeid, one.outcome.value))
+def _finding(
+    test: TestOutcome, machine: str, to_repository_path: Callable[[str], str]
+) -> dict[str, Any]:
+    severity = "info" if test.verdict_text in _INFO else _SEVERITIES[test.outcome]
+    identity = "\0".join((machine, test.nodeid, test.outcome.value))
     return {
-        "description": printable(f"{clipped(one.nodeid)}: {clipped(one.message, MAX_MESSAGE)}"),
-        "check_name": f"llmperf {one.word}",
+        "description": printable(f"{clipped(test.nodeid)}: {clipped(test.message, MAX_MESSAGE)}"),
+        "check_name": f"llmperf {test.verdict_text}",
         "fingerprint": hashlib.sha256(printable(identity).encode()).hexdigest(),
         "severity": severity,
         "location": {
-            "path": printable(place(one.file)).removeprefix("./"),
-            "lines": {"begin": one.line or 1},
+            "path": printable(to_repository_path(test.file)).removeprefix("./"),
+            "lines": {"begin": test.line or 1},
         },
     }

@@ -65,14 +65,14 @@ def junit_xml(session: ReportedSession) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
 
 
-def _case(one: TestOutcome) -> Element:
-    classname, name = _names(one.nodeid)
+def _case(test: TestOutcome) -> Element:
+    classname, name = _names(test.nodeid)
     case = Element("testcase", {"classname": classname, "name": name})
-    if (element := _ELEMENTS.get(one.outcome)) is not None:
-        kind, message = f"llmperf.{one.word}", printable(one.message)
+    if (element := _ELEMENTS.get(test.outcome)) is not None:
+        kind, message = f"llmperf.{test.verdict_text}", printable(test.message)
         shown = SubElement(case, element, {"type": kind, "message": message})
-        shown.text = "\n".join(map(printable, one.why))
-    if lines := list(_figures(one)):
+        shown.text = "\n".join(map(printable, test.reasons))
+    if lines := list(_figures(test)):
         SubElement(case, "system-out").text = "\n".join(map(printable, lines))
     return case
 
@@ -87,12 +87,12 @@ def _names(nodeid: str) -> tuple[str, str]:
     return printable(classname), printable(f"{name}{bracket}{parameters}")
 
 
-def _figures(one: TestOutcome) -> Iterator[str]:
+def _figures(test: TestOutcome) -> Iterator[str]:
     """Yield the measurements as lines, as JUnit's schema has no properties of a test."""
-    if one.test is None:
+    if (measured := test.test) is None:
         return
-    yield f"verdict: {one.word}"
-    yield f"workload: {one.test.workload.summary}"
-    for check in one.test.checks:
+    yield f"verdict: {test.verdict_text}"
+    yield f"workload: {measured.workload.summary}"
+    for check in measured.checks:
         verdict = f"{check.verdict.value}: " if check.verdict is not None else ""
         yield f"{check.label}: {verdict}{figures.figures_line(check)}"

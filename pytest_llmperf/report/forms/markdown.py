@@ -94,7 +94,7 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
     file = "`llmperf compare --format json`" if compared else "The session's JSON file"
     page = VerdictPage(
         title=f"llmperf: {worst} ({escape(counts)})",
-        about=list(_about(session)),
+        about=list(_introduction(session)),
         header=_HEADER,
         top=[
             *(unmeasured_row(test.nodeid, len(_HEADER)) for test in unmeasured),
@@ -119,7 +119,7 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _about(session: ReportedSession) -> Iterator[str]:
+def _introduction(session: ReportedSession) -> Iterator[str]:
     facts = session.session
     yield session_line(facts.model, facts.machine, facts.engine)
     if session.is_record:

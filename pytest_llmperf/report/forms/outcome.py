@@ -44,8 +44,8 @@ class TestOutcome:
     Attributes:
         nodeid: pytest's name of the test.
         outcome: outcome of all its checks.
-        word: the verdict, or the reason for having none.
-        why: what is wrong or undecided, one line each, the verdict first; empty if it passed.
+        verdict_text: the verdict, or the reason for having none.
+        reasons: what is wrong or undecided, one line each, the verdict first; empty if it passed.
         file, line: where it is defined; the line is None if the report does not say.
         test: the measured test, or None.
     """
@@ -54,8 +54,8 @@ class TestOutcome:
 
     nodeid: str
     outcome: Outcome
-    word: str
-    why: tuple[str, ...]
+    verdict_text: str
+    reasons: tuple[str, ...]
     file: str
     line: int | None
     test: ShownTest | None = None
@@ -63,7 +63,7 @@ class TestOutcome:
     @property
     def message(self) -> str:
         """The most important line."""
-        return self.why[0] if self.why else self.word
+        return self.reasons[0] if self.reasons else self.verdict_text
 
 
 def outcomes_of(session: ReportedSession) -> list[TestOutcome]:
@@ -92,10 +92,10 @@ def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
 
 def _measured(session: ReportedSession, test: ShownTest) -> TestOutcome:
     outcome = outcome_of(session, test)
-    word = test.worst.value if test.worst is not None else NOT_JUDGED
-    why = tuple(_reasons(test)) if outcome is not Outcome.PASSED else ()
+    verdict_text = test.worst.value if test.worst is not None else NOT_JUDGED
+    reasons = tuple(_reasons(test)) if outcome is not Outcome.PASSED else ()
     file, line = _place(test.nodeid, test.location)
-    return TestOutcome(test.nodeid, outcome, word, why, file, line, test)
+    return TestOutcome(test.nodeid, outcome, verdict_text, reasons, file, line, test)
 
 
 def outcome_of(session: ReportedSession, test: ShownTest) -> Outcome:

@@ -64,22 +64,22 @@ class _Detail(NamedTuple):
 _FINE, _COARSE = _Detail(18, 12, 300, 240, 250), _Detail(14, 8, 32, 24, 100)
 
 
-def packed(report: ReportedSession, *, samples: bool) -> str:
+def chart_text(report: ReportedSession, *, samples: bool) -> str:
     """Return the chart data of all tests as one text of safe characters."""
     series = bytearray()
-    packer = _Packer(report, series, samples=samples)
+    chart_data = _ChartData(report, series, samples=samples)
     data = {
         "sessions": [
             [printable(past.recorded), printable((past.commit or "")[:10])] for past in report.past
         ],
-        "tests": [packer.test(test) for test in report.tests],
+        "tests": [chart_data.test(test) for test in report.tests],
     }
     objects = json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
     texts = (base64.b64encode(zlib.compress(part, 9)).decode() for part in (objects, series))
     return ".".join(texts)
 
 
-class _Packer:
+class _ChartData:
     """Turns tests into chart objects, and appends the values of their series to ``series``."""
 
     def __init__(self, report: ReportedSession, series: bytearray, *, samples: bool) -> None:
@@ -176,23 +176,25 @@ class _Packer:
             ],
         }
 
-    def _timeline(self, one: ShownTimeline) -> dict[str, Any]:
-        chunk = -(-len(one.gaps) // self._detail.gaps) or 1
-        gaps = [max(one.gaps[i : i + chunk]) for i in range(0, len(one.gaps), chunk)]
+    def _timeline(self, timeline: ShownTimeline) -> dict[str, Any]:
+        chunk = -(-len(timeline.gaps) // self._detail.gaps) or 1
+        gaps = [max(timeline.gaps[i : i + chunk]) for i in range(0, len(timeline.gaps), chunk)]
         return {
-            "k": one.picked,
-            "b": int(one.side == "base"),
-            "e": chunk * one.gaps_per_value,
+            "k": timeline.picked,
+            "b": int(timeline.side == "base"),
+            "e": chunk * timeline.gaps_per_value,
             "g": self._series([gap * 1e3 for gap in gaps]),
-            "s": sorted({stall // chunk for stall in one.stalls if stall // chunk < len(gaps)}),
-            "r": [begin // chunk for begin in one.requests],
-            "f": [round(first * 1e3, 1) for first in one.first_tokens],
-            "z": _digits(one.seconds, 4),
+            "s": sorted(
+                {stall // chunk for stall in timeline.stalls if stall // chunk < len(gaps)}
+            ),
+            "r": [begin // chunk for begin in timeline.requests],
+            "f": [round(first * 1e3, 1) for first in timeline.first_tokens],
+            "z": _digits(timeline.seconds, 4),
         }
 
     def _gpu(self, gpu: ReportedGpuTelemetry) -> dict[str, Any]:
         course = gpu.course
-        times = _end_to_end(course)
+        times = _joined_times(course)
         chunk = -(-len(times) // self._detail.gpu)
         begins = dict.fromkeys(-(-begin // chunk) for begin in course.processes)
         return {
@@ -240,7 +242,7 @@ class _Packer:
         return {"q": [0, step, len(counts)]}
 
 
-def _end_to_end(course: ReportedCourse) -> list[float]:
+def _joined_times(course: ReportedCourse) -> list[float]:
     """Return the samples' times with the processes placed one after the other."""
     begins, times, offset = set(course.processes), list[float](), 0.0
     for index, seconds in enumerate(course.seconds):

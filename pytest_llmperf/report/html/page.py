@@ -10,7 +10,7 @@ from pytest_llmperf.gate.words import count
 from pytest_llmperf.report.cells import replays_words
 from pytest_llmperf.report.forms.headline import REMOVED
 from pytest_llmperf.report.html.assets import content_policy, script, style
-from pytest_llmperf.report.html.chart_data import packed
+from pytest_llmperf.report.html.chart_data import chart_text
 from pytest_llmperf.report.html.intervals import LEGEND, tone
 from pytest_llmperf.report.html.load_curves import load_curves
 from pytest_llmperf.report.html.section import (
@@ -49,13 +49,13 @@ def page(report: ReportedSession, *, samples: bool = False) -> str:
         f"<title>LLM performance: {text(_outcome(report))}</title>"
         f"<style>{style()}</style></head>\n<body>"
         '<a class="skip" href="#tests">Skip to the tests</a>'
-        f"<header><h1>LLM performance</h1>{_counts(report)}{_what(session)}</header>"
+        f"<header><h1>LLM performance</h1>{_counts(report)}{_session_facts(session)}</header>"
         f"{listing('What the machine did while measuring', session.busy)}"
         f"{_filters(report)}{LEGEND if report.tests else ''}"
         f"{load_curves(report)}"
         f'<main id="tests" tabindex="-1">{tests or "<p>The session has no perf tests.</p>"}</main>'
         f"{_origin(report)}"
-        f'<script type="text/plain" id="data">{packed(report, samples=samples)}</script>'
+        f'<script type="text/plain" id="data">{chart_text(report, samples=samples)}</script>'
         f"<script>{script()}</script></body></html>\n"
     )
 
@@ -90,7 +90,7 @@ def _counts(report: ReportedSession) -> str:
     return f'<ul class="counts" aria-label="{total} by verdict">{items}</ul>'
 
 
-def _what(session: ShownFacts) -> str:
+def _session_facts(session: ShownFacts) -> str:
     origin = session.provenance
     commit = (origin.commit or "")[:12] if origin else ""
     changed = " with uncommitted changes" if origin and origin.dirty else ""
@@ -103,12 +103,12 @@ def _what(session: ShownFacts) -> str:
         "machine": session.machine,
         "commit": f"{commit}{branch}{changed}" if commit else "",
         "compared with": session.against or stored,
-        "measured": _when(session),
+        "measured": _measured_when(session),
     }
     return facts_table(facts)
 
 
-def _when(session: ShownFacts) -> str:
+def _measured_when(session: ShownFacts) -> str:
     took = f"in {format_duration(session.wall_s)}" if session.wall_s else ""
     at = (session.measured_at or "").replace("T", " ").replace("Z", " UTC")
     return " ".join(part for part in (at, took) if part)

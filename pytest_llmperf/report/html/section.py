@@ -119,22 +119,22 @@ def listing(title: str, lines: Iterable[str]) -> str:
     return f"<section><h3>{text(title)}</h3><ul>{items}</ul></section>" if items else ""
 
 
-def _roofline(found: ReportedRoofline | None) -> str:
-    if found is None:
+def _roofline(roofline: ReportedRoofline | None) -> str:
+    if roofline is None:
         return ""
-    if found.limit_tokens_per_sec is None:
-        return listing("Roofline", [f"unknown: {found.problem or 'no limit was found'}"])
-    rate = format_quantity(found.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
+    if roofline.limit_tokens_per_sec is None:
+        return listing("Roofline", [f"unknown: {roofline.problem or 'no limit was found'}"])
+    rate = format_quantity(roofline.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
     read = "; ".join(
         f"from {name} {_mega(dev.weight_bytes)} of weights and {_mega(dev.cache_bytes)} of KV cache"
         f"{'' if dev.bandwidth is None else f' at {dev.bandwidth / 1e9:.4g} GB/s'}"
         f"{f' ({dev.how})' if dev.how else ''}"
-        for name, dev in found.devices.items()
+        for name, dev in roofline.devices.items()
     )
     share, bar = "", ""
-    if found.share is not None:
-        share = f"{found.share:.1%} of "
-        bar = f"<meter value={found.share:.3g}></meter>"
+    if roofline.share is not None:
+        share = f"{roofline.share:.1%} of "
+        bar = f"<meter value={roofline.share:.3g}></meter>"
     return (
         f"<section><h3>Roofline</h3><p>Decode reaches {share}the limit of this machine's memory, "
         f"{text(rate)}. {bar}<p>A token reads {text(read)}.</section>"

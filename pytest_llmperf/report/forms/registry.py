@@ -17,12 +17,12 @@ class FormRequest:
 
     Attributes:
         value: value of the form's option, if it has choices.
-        place: turns a test's file into a path from the top of the repository.
+        to_repository_path: turns a test's file into a path from the top of the repository.
         longest: longest page, in characters.
     """
 
     value: str
-    place: Callable[[str], str]
+    to_repository_path: Callable[[str], str]
     longest: int
 
 
@@ -56,13 +56,13 @@ def _markdown(session: ReportedSession, request: FormRequest) -> str:
 def _github(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.report.forms.github import workflow_commands
 
-    return workflow_commands(session, request.place)
+    return workflow_commands(session, request.to_repository_path)
 
 
 def _gitlab(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.report.forms.gitlab import code_quality
 
-    return code_quality(session, request.place)
+    return code_quality(session, request.to_repository_path)
 
 
 def _junit(session: ReportedSession, _: FormRequest) -> str:
@@ -72,14 +72,14 @@ def _junit(session: ReportedSession, _: FormRequest) -> str:
 
 
 def _bmf(session: ReportedSession, _: FormRequest) -> str:
-    from pytest_llmperf.report.forms.stored_elsewhere import bencher_metric_format
+    from pytest_llmperf.report.forms.benchmark_trackers import bencher_metric_format
 
     return bencher_metric_format(session)
 
 
 def _action_benchmark(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.metric_types import Direction
-    from pytest_llmperf.report.forms.stored_elsewhere import action_benchmark
+    from pytest_llmperf.report.forms.benchmark_trackers import action_benchmark
 
     direction = Direction.LOWER if request.value == "smaller" else Direction.HIGHER
     return action_benchmark(session, direction)

@@ -43,19 +43,19 @@ def action_benchmark(session: ReportedSession, direction: Direction) -> str:
     return json_text(entries)
 
 
-def _entry(one: StorableFigure) -> dict[str, Any]:
-    check = one.check
+def _entry(figure: StorableFigure) -> dict[str, Any]:
+    check = figure.check
     entry: dict[str, Any] = {
         # Results of two commits are matched by this name.
-        "name": printable(f"{one.test.nodeid} {check.name}"),
+        "name": printable(f"{figure.test.nodeid} {check.name}"),
         "unit": check.unit.value,
-        "value": one.value,
+        "value": figure.value,
     }
     if check.low is not None and check.high is not None:
-        half = max(one.value - check.low, check.high - one.value)
+        half = max(figure.value - check.low, check.high - figure.value)
         entry["range"] = f"± {half:.6g}"
     verdict = f"{check.verdict.value}: {check.finding}" if check.verdict is not None else ""
-    lines = filter(None, (verdict, one.test.workload.summary))
+    lines = filter(None, (verdict, figure.test.workload.summary))
     entry["extra"] = "\n".join(map(printable, lines))
     return entry
 
