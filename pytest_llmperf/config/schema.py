@@ -200,8 +200,8 @@ class Config(Section):
     def _gpu_layers_are_known(self) -> Config:
         if self.perf.require_gpu and not self.llm.kind.reports_layers:
             text = (
-                f"llm.engine: {self.llm.engine} does not say where its layers are, so require_gpu "
-                "can't be checked; remove require_gpu, or set llm.engine: llama_cpp"
+                f"llm.engine: {self.llm.engine} does not report where its layers are, so "
+                "require_gpu can't be checked; remove require_gpu, or set llm.engine: llama_cpp"
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self

@@ -68,7 +68,7 @@ class EngineClient:
         except EngineKindError as error:
             raise EngineLoadError(str(error)) from None
         if spec.plant is not None and not kind.takes_delay:
-            raise EngineLoadError(f"{spec.name} can't be slowed on purpose: it takes no delay")
+            raise EngineLoadError(f"{spec.name} does not support planted slowdowns")
         client = cls(spec)
         try:
             client._worker.greet()

@@ -95,7 +95,7 @@ def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Ge
         ) from error
     if flaw is not None:
         raise EngineError(
-            f"the times of {engine} can't be right: {flaw}. The clock of its process was replaced "
-            "or set while it ran; take out what does that, and measure again"
+            f"the times of {engine} can't be right: {flaw}. Something replaced or set the clock of "
+            "its process; remove it, and measure again"
         )
     return generation

@@ -146,7 +146,7 @@ def _reason(gpu: GpuUtilization, requirement: GpuRequirement, placed: int, wante
     required = "all are required" if wanted == gpu.total_layers else f"{wanted} are required"
     if placed >= wanted:
         return (
-            f"{gpu.layers_on_gpu - placed} of {gpu.total_layers} layers are on another GPU than "
+            f"{gpu.layers_on_gpu - placed} of {gpu.total_layers} layers are on a GPU other than "
             f"{where}"
         )
     return f"{placed} of {gpu.total_layers} layers are on {where}, and {required}"
@@ -168,7 +168,7 @@ def _explanation(
         enough = requirement.layers
         less = f", or {enough} at least" if enough is not None and enough < gpu.total_layers else ""
         return (
-            f"llm.n_gpu_layers is {gpu.asked}{by}: it asks for no more",
+            f"llm.n_gpu_layers is only {gpu.asked}{by}",
             f"set llm.n_gpu_layers: -1{less}",
         )
     if cause is ShortfallCause.DEVICE:
@@ -176,9 +176,9 @@ def _explanation(
     return (
         f"{'all' if gpu.asked < 0 else gpu.asked} layers were asked for and fewer were placed; "
         "usually too little free GPU memory",
-        "free memory on the card (close what else uses it), or make what it has to hold "
-        "smaller: llm.n_ctx, llm.type_k and llm.type_v (q8_0, with llm.flash_attn: true), or a "
-        "model of a smaller quantization",
+        "free memory on the card (close what else uses it), or reduce what it has to hold: "
+        "llm.n_ctx, llm.type_k and llm.type_v (q8_0, with llm.flash_attn: true), or a model of a "
+        "smaller quantization",
     )
 
 
@@ -206,7 +206,7 @@ def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str
             "name one of those, or make the other visible to the engine",
         )
     return (
-        f"the layers are shared among {names}",
+        f"the layers are split across {names}",
         f"set llm.split_mode: none and llm.main_gpu: {allowed[0]}",
     )
 

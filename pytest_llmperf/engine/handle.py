@@ -154,7 +154,7 @@ class LlmEngine:
         """
         utilization = self.info.gpu
         if utilization is None:
-            raise EngineError(f"engine {self._spec.engine!r} does not say where its layers are")
+            raise EngineError(f"engine {self._spec.engine!r} does not report where its layers are")
         _log.info("%s", utilization)
         return utilization
 

@@ -76,7 +76,7 @@ class LaunchSpec:
             return EngineInfo.from_wire({**result, **named})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineLoadError(
-                f"what {self.name} says of itself can't be read ({error}): its info() must return "
+                f"the info() of {self.name} can't be read ({error}): it must return "
                 "the fields of EngineInfo, engine_version at least, and model_name with a model"
             ) from error
 

@@ -46,20 +46,20 @@ def why_no_text(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[s
     diffusion = getattr(llama_cpp, "llama_model_is_diffusion", None)
     if diffusion is not None and diffusion(model):
         return (
-            f"{architecture} is a diffusion model, which writes all tokens at once and none after "
-            f"the other; {_OR_APP}"
+            f"{architecture} is a diffusion model, which generates all tokens at once, not one "
+            f"after another; {_OR_APP}"
         )
     if not decoder or not llama_cpp.llama_get_memory(ctx):
-        return f"{architecture} is an encoder: it makes embeddings, and no text; {_OR_APP}"
+        return f"{architecture} is an encoder: it produces embeddings, not text; {_OR_APP}"
     if any(_TWO_WAY.search(line) for line in log):
         if "attention_type" in extra:
             return (
-                "llm.extra.attention_type makes its tokens look at later ones, too, which are not "
-                "there yet while text is generated; remove it"
+                "llm.extra.attention_type makes its attention bidirectional, but later tokens are "
+                "not there yet while text is generated; remove it"
             )
         return (
-            "its tokens look at later ones, too (attention.causal is false), as those of an "
-            f"embedding model do; {_OTHER_MODEL}"
+            "its attention is bidirectional (attention.causal is false), like that of an embedding "
+            f"model; {_OTHER_MODEL}"
         )
     return ""
 

@@ -83,7 +83,9 @@ def tokenize(llm: PromptingLlama, request: Request) -> tuple[list[int], list[byt
         prompt = list(request.prompt)
         n_vocab = llm.n_vocab()
         if bad := [token for token in prompt if token >= n_vocab]:
-            raise EngineError(f"prompt: token id {bad[0]} is not in the model's {n_vocab}")
+            raise EngineError(
+                f"prompt: token id {bad[0]} is outside the model's vocabulary of {n_vocab} tokens"
+            )
     else:
         text = (request.prompt or "").encode("utf-8", "replace")
         prompt = llm.tokenize(text, add_bos=True, special=True)
@@ -108,7 +110,7 @@ def _format_chat(llm: PromptingLlama, request: Request) -> dict[str, Any]:
         raise EngineError(
             f"chat format {llm.chat_format!r} refused the messages: {error}"
         ) from error
-    raise EngineError(f"chat format {llm.chat_format!r} made no prompt")
+    raise EngineError(f"chat format {llm.chat_format!r} produced no prompt")
 
 
 def _unknown_format(name: str) -> str:

@@ -177,8 +177,8 @@ class SamplerChain:
 def not_a_number(logit: float) -> EngineError:
     """Return the error of a model whose logits are not finite."""
     return EngineError(
-        f"the model's output is not a number (a logit is {logit:g}), so that the tokens it names "
-        "mean nothing: weights in its file are damaged, or this build computes them wrongly; "
+        f"the model's output is not a number (a logit is {logit:g}), so its tokens are "
+        "meaningless: the file's weights are damaged, or this build miscalculates; "
         "compare the file's SHA-256 with its source, or try another quantization, "
         "llm.n_gpu_layers: 0 or llm.type_k and llm.type_v: f16"
     )

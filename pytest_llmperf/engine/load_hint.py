@@ -55,7 +55,8 @@ _SETTINGS = (
     ),
     (
         re.compile(r"does not support different K \(\S+\) and V \(\S+\) cache types"),
-        "this model keeps keys and values in one type: set llm.type_k and llm.type_v alike",
+        "this model keeps keys and values in one type: set llm.type_k and llm.type_v to the same "
+        "type",
     ),
     (
         re.compile(r"llama_adapter_lora_init\S*: failed to (.*)"),
@@ -104,11 +105,11 @@ _FILES = (
     (
         re.compile(r"tensor '(\S+)' (?:not found|has wrong shape)|missing tensor '(\S+)'"),
         "the file and this llama.cpp do not agree on the tensor {0}: the file was converted by "
-        f"another version ({_NEWER} read it), or llm.extra.kv_overrides says something wrong of it",
+        f"another version ({_NEWER} read it), or llm.extra.kv_overrides misdescribes it",
     ),
     (
         re.compile(r"not within the file bounds|failed to read (?:key-value|tensor|header)"),
-        "the file is cut short or damaged: compare its size or SHA-256 with the source, and "
+        "the file is truncated or damaged: compare its size or SHA-256 with the source, and "
         "download it again",
     ),
 )
@@ -173,5 +174,5 @@ def _memory_hint(log: Sequence[str]) -> str:
                 return f"too little memory for {use}: {remedy}"
             device, size = asked[-1][1], int(asked[-1][2]) // _MIB
             had = f", {free[device]} MiB were free" if device in free else ""
-            return f"too little memory on {device} for {use} ({size} MiB asked{had}): {remedy}"
+            return f"too little memory on {device} for {use} (needs {size} MiB{had}): {remedy}"
     return ""

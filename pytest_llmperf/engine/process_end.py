@@ -8,7 +8,8 @@ import signal
 PIPE_LOST = 113
 _NOT_ITS_OWN = (
     "the application closed or replaced file descriptors that it did not open (os.closerange, "
-    "os.dup2, a library that turns the process into a daemon): answers travel over one of them"
+    "os.dup2, a library that turns the process into a daemon): the plugin gets its answers over "
+    "one of them"
 )
 
 
@@ -30,13 +31,13 @@ def describe_end(status: int | None) -> tuple[str, str | None]:
         name = f"signal {-status}"
     hint = {
         "SIGKILL": (
-            "nobody but the kernel's out-of-memory killer usually sends this: a smaller model, "
-            "quantization or llm.n_ctx, or llm.use_mmap: true (dmesg names the killed process)"
+            "usually sent by the kernel's out-of-memory killer (dmesg names the process): use a "
+            "smaller model, quantization or llm.n_ctx, or llm.use_mmap: true"
         ),
         "SIGSEGV": (
             "a crash inside the engine's native code; a llama.cpp built for another processor "
             "does this (rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF), or a driver that does not "
-            "fit the build"
+            "match the build"
         ),
         "SIGILL": (
             "the engine was built for a newer processor than this one "
@@ -44,6 +45,8 @@ def describe_end(status: int | None) -> tuple[str, str | None]:
         ),
         "SIGXCPU": "it reached a limit of CPU time: ulimit -t, or the application's own setrlimit",
         "SIGABRT": "an assertion inside the engine, often memory that could not be allocated",
-        "SIGBUS": "the model file was cut or replaced while it was mapped, or its disk failed",
+        "SIGBUS": (
+            "the model file was truncated or replaced while it was mapped, or its disk failed"
+        ),
     }.get(name)
     return f"was ended by {name}", hint

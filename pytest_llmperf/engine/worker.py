@@ -216,7 +216,7 @@ class _Worker:
         os.close(null)
 
     def _end_fork(self) -> NoReturn:
-        _log("a process that the application forked came back into the engine and was ended\n")
+        _log("a process forked by the application returned into the engine and was stopped\n")
         os._exit(0)
 
 

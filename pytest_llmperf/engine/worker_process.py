@@ -166,7 +166,7 @@ class WorkerProcess:
                 try:
                     self._answers.put(wire.decode_event(line))
                 except ValueError:
-                    self._log.append(f"not of the protocol: {line[:200]!r}")
+                    self._log.append(f"unexpected output on the protocol's pipe: {line[:200]!r}")
         self._answers.put(None)
 
     def _read_log(self) -> None:

@@ -96,4 +96,6 @@ def _run(model: str, source: Path, target: Path, kind: str, allow_requantize: bo
         output = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     ended = f"was ended by signal {-status}" if status < 0 else f"failed (exit status {status})"
     lines = "".join(f"\n  {line}" for line in output[-_SHOWN_LINES:])
-    raise ModelError(model, f"llama.cpp's quantizer {ended} making {kind}; it said:{lines}")
+    raise ModelError(
+        model, f"llama.cpp's quantizer {ended} while making {kind}; its output:{lines}"
+    )

@@ -97,12 +97,14 @@ def _file_blueprint(like: str, layers: int | None) -> Blueprint:
         near = difflib.get_close_matches(like.lower(), PRESETS, n=1)
         hints = [f"did you mean the preset {near[0]}?"] if near else []
         hints.append(f"presets: {', '.join(PRESETS)}")
-        raise ModelError(like, "\n  ".join([f"no preset, and no file: {error}", *hints])) from None
+        raise ModelError(
+            like, "\n  ".join([f"neither a preset nor a file: {error}", *hints])
+        ) from None
     except (UnreadableModelError, OSError) as error:
         raise ModelError(like, str(error)) from None
     has = blueprint.number("block_count")
     if layers is not None and layers > has:
-        raise ModelError(like, f"it has {has} layers, and {layers} were asked for")
+        raise ModelError(like, f"it has only {has} layers; {layers} were requested")
     name = Value.of(f"{files[0].stem} synthetic")
     named = replace(blueprint, metadata={**blueprint.metadata, "general.name": name})
     return named if layers is None else first_layers(named, layers)
@@ -132,7 +134,7 @@ def _write(
 
     for tensor in blueprint.tensors:
         if tensor.data is None and tensor.kind not in RANDOM_TYPES:
-            text = f"{tensor.name} is {tensor.kind}, which can't be made at random"
+            text = f"{tensor.name} is {tensor.kind}, which can't be filled with random weights"
             raise ModelError(like, f"{text}; choose a quantization: --quant {DEFAULT_QUANTIZATION}")
     check_room(like, target, sum(map(tensor_bytes, blueprint.tensors)))
     with writing_model(like, target) as temporary:

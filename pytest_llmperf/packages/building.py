@@ -106,8 +106,8 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
     shown = ", ".join(left) or f"what {needs.engine} needs"
     if compiles:
         built = f" with {site.flags}" if site.flags else ""
-        site.say(f"builds {needs.engine}{built}, {BUILD_TIME}; log: {site.log}")
-    site.say(f"installs {shown} with {installer.name}; log: {site.log}")
+        site.say(f"building {needs.engine}{built}, {BUILD_TIME}; log: {site.log}")
+    site.say(f"installing {shown} with {installer.name}; log: {site.log}")
     asked, limits = site.folder / "llmperf-requirements.txt", site.folder / "llmperf-limits.txt"
     lines = [*needs.options, *needs.kept, *needs.new]
     asked.write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -163,7 +163,7 @@ def build_by_command(site: Site, installed: Installed, command: str) -> Path:
         copy_distribution(installed["pip"], packages)
     python = interpreter(site.folder)
     words = [word.replace("{python}", str(python)) for word in words]
-    site.say(f"runs {shlex.join(words)}; log: {site.log}")
+    site.say(f"running {shlex.join(words)}; log: {site.log}")
     run_logged(
         words,
         site.log,

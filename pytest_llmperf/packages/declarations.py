@@ -183,7 +183,7 @@ def check_installable(ours: Declarations, theirs: Declarations) -> None:
         beside = name in _CONDA and (theirs.requirements or theirs.projects["."].is_package)
         if name in _OTHER_TOOLS and not beside:
             raise InstallError(
-                f"{file} is not the same in both commits, and neither uv nor pip installs from "
+                f"{file} differs between the two commits, and neither uv nor pip installs from "
                 f"it; {INSTALL_ADVICE}"
             )
     for folder, project in theirs.projects.items():

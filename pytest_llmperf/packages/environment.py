@@ -145,9 +145,9 @@ def environment_for(
     )
     ours, theirs = read_declarations(own_tree, also), read_declarations(other_tree, also)
     if not ours.changed(theirs):
-        return _shared("both declare the same")
+        return _shared("both commits declare the same dependencies")
     if not theirs.files and not install:
-        return _shared("the other commit declares nothing")
+        return _shared("the other commit declares no dependencies")
     own = [package for name, package in installed.items() if name in ours.names | theirs.names]
     own += [package for package in of_repository if package not in own]
     trees = _Trees(ours, theirs, installed, own)
@@ -159,8 +159,8 @@ def environment_for(
     except OSError as error:
         reason = error.strerror or str(error)
         raise InstallError(
-            f"no environment for the other commit can be made in {cache / 'environments'}: "
-            f"{reason}; free space there, or set LLMPERF_CACHE_DIR to a folder on another disk"
+            f"can't create an environment for the other commit in {cache / 'environments'}: "
+            f"{reason}; free some disk space, or set LLMPERF_CACHE_DIR to a folder on another disk"
         ) from None
 
 

@@ -20,7 +20,7 @@ from pytest_llmperf.units import format_duration
 
 #: How a user can install the packages themselves.
 INSTALL_ADVICE = (
-    "say yourself how its packages are installed, in config.yaml: "
+    "set the install command yourself in config.yaml: "
     'perf: {base_install: "{python} -m pip install -r requirements.txt"}'
 )
 
@@ -75,8 +75,8 @@ def find_installer(
     if found := uv or pip:
         return found
     raise InstallError(
-        f"the other commit needs other packages, and there is neither uv on PATH nor pip "
-        f"{_OLDEST_PIP} or newer in this environment to install them: "
+        "the other commit needs different packages, but neither uv (on PATH) nor pip "
+        f"{_OLDEST_PIP} or newer (in this environment) is available to install them: "
         f"{sys.executable} -m ensurepip --upgrade, or install uv; or {INSTALL_ADVICE}"
     )
 
@@ -92,7 +92,7 @@ def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
     uv = _uv(os.environ)
     if uv is None:
         raise InstallError(
-            f"uv.lock is not the same in both commits, and there is no uv on PATH to read it: "
+            "uv.lock differs between the two commits, and uv is not on PATH to read it: "
             f"install uv; or {INSTALL_ADVICE}"
         )
     plain = ("--quiet", "--frozen", "--no-hashes", "--no-emit-workspace", "--no-header")
@@ -153,10 +153,16 @@ _HINTS = (
     ("CUDA Toolkit not found", "no CUDA toolkit is found: install it and put nvcc on PATH"),
     ("Failed to find nvcc", "no CUDA toolkit is found: install it and put nvcc on PATH"),
     ("Could NOT find Vulkan", "Vulkan's headers or glslc are missing"),
-    ("conflicting dependencies", "the packages asked for exclude each other"),
-    ("ResolutionImpossible", "the packages asked for exclude each other"),
-    ("No matching distribution found", "the package index cannot be reached, or lacks it"),
-    ("No solution found", "the package index cannot be reached, lacks it, or packages conflict"),
+    ("conflicting dependencies", "the requested packages conflict"),
+    ("ResolutionImpossible", "the requested packages conflict"),
+    (
+        "No matching distribution found",
+        "the package index cannot be reached, or does not have the package",
+    ),
+    (
+        "No solution found",
+        "the package index cannot be reached, does not have the package, or packages conflict",
+    ),
     ("name resolution", "the package index cannot be reached"),
     ("Max retries exceeded", "the package index cannot be reached"),
     ("error sending request", "the package index cannot be reached"),

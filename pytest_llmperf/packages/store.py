@@ -54,7 +54,7 @@ class CacheEntry:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                self._say("another session is making the same environment; waiting for it")
+                self._say("another session is building the same environment; waiting for it")
                 lock.acquire()
         except NotImplementedError as error:
             raise OSError(str(error)) from None

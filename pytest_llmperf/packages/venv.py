@@ -14,8 +14,8 @@ from pytest_llmperf.packages.installed import Distribution, Installed, path_line
 from pytest_llmperf.packages.installers import clean_environment, run_logged
 
 _NO_VENV = (
-    "a Python without the venv module cannot make environments: install it (Debian, Ubuntu: "
-    "python3-venv), or run the session with another Python"
+    "if this Python lacks the venv module, which creates environments, install it (Debian, "
+    "Ubuntu: python3-venv), or run the session with another Python"
 )
 
 

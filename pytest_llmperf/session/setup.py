@@ -73,7 +73,7 @@ class EngineSetup:
     def placement_unknown(self) -> str:
         """The message that this engine does not report where its layers are, and what to do."""
         return (
-            f"llm.engine: {self.llm.engine} does not say where its layers are, so the "
+            f"llm.engine: {self.llm.engine} does not report where its layers are, so the "
             "requirement can't be checked; remove it, or set llm.engine: llama_cpp"
         )
 

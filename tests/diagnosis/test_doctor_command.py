@@ -127,7 +127,7 @@ def test_a_file_that_is_no_whole_model_is_reported_with_the_engines_words(
     done = run.doctor("--set", "llm.model_path=cut.gguf")
     assert done.returncode == 2
     assert done.stdout.strip().startswith("the engine can't be loaded\n")
-    assert "hint: the file is cut short or damaged" in done.stdout
+    assert "hint: the file is truncated or damaged" in done.stdout
     assert run.found["findings"] == []
 
 

@@ -43,7 +43,7 @@ def test_a_truncated_model_is_a_load_error(
     assert text.startswith(f"llama.cpp could not load {file}: ")
     assert "  | " in text
     assert "not within the file bounds" in text
-    assert "hint: the file is cut short or damaged" in text
+    assert "hint: the file is truncated or damaged" in text
     assert ends(spawned[0])
 
 
@@ -101,7 +101,7 @@ def test_a_worker_killed_mid_generation_is_named_and_the_next_request_gets_a_new
     text = str(caught.value)
     assert text.startswith("the engine's process was ended by SIGKILL while generating\n")
     assert "llama_kv_cache" in text
-    assert "hint: nobody but the kernel's out-of-memory killer usually sends this" in text
+    assert "hint: usually sent by the kernel's out-of-memory killer" in text
     assert engine.generate("Once upon a time", max_tokens=2).output_tokens == 2
     assert engine.worker_pid != killed
 

@@ -72,7 +72,7 @@ def test_the_host_holds_model_cache_and_compute_buffers(engine: LlmEngine) -> No
 
 
 def test_an_application_does_not_say_where_its_layers_are(app: Callable[..., LlmEngine]) -> None:
-    with pytest.raises(EngineError, match="engine 'app' does not say where its layers are"):
+    with pytest.raises(EngineError, match="engine 'app' does not report where its layers are"):
         app("def answer(prompt): return 'hi'").verify_gpu_utilization()
 
 

@@ -162,7 +162,7 @@ def test_an_endless_recursion_is_not_shown_whole(engine: LlmEngine) -> None:
         ({"info": "None"}, "info() of engine 'acme' must return a dict of plain JSON types, with"),
         ({"info": "{'engine_version': {1}}"}, "plain JSON types; 'engine_version' is {1}"),
         ({"info": "{('a', 1): 2}"}, "plain JSON types; ('a', 1) is 2"),
-        ({"info": "{}"}, "what the acme engine says of itself can't be read ("),
+        ({"info": "{}"}, "the info() of the acme engine can't be read ("),
         ({"info": "{'engine_version': 5}"}, "(engine_version: expected str, got 5)"),
         (
             {"info": "{'engine_version': '5', 'n_ctx': '512'}"},

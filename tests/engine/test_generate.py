@@ -74,7 +74,9 @@ def test_token_ids_are_taken_as_the_prompt(engine: LlmEngine) -> None:
 
 
 def test_a_token_id_the_model_does_not_have_is_refused(engine: LlmEngine) -> None:
-    with pytest.raises(EngineError, match=r"token id 999999 is not in the model's \d+"):
+    with pytest.raises(
+        EngineError, match=r"token id 999999 is outside the model's vocabulary of \d+ tokens"
+    ):
         engine.generate([1, 999999])
 
     assert engine.generate(PROMPT, max_tokens=1).output_tokens == 1

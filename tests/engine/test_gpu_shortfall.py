@@ -113,7 +113,7 @@ def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy)
     shortfall = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
 
     assert shortfall.cause is ShortfallCause.SETTING
-    assert shortfall.explanation == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
+    assert shortfall.explanation == "llm.n_gpu_layers is only 12 (config.yaml:8)"
     assert shortfall.remedy == remedy
 
 
@@ -137,7 +137,7 @@ def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
     shortfall = short(loaded(16, 15), GpuRequirement(10, "CUDA1"))
 
     assert shortfall.cause is ShortfallCause.DEVICE
-    assert shortfall.reason == "16 of 31 layers are on another GPU than 'CUDA1'"
+    assert shortfall.reason == "16 of 31 layers are on a GPU other than 'CUDA1'"
 
 
 def test_a_card_that_is_not_there_is_answered_with_those_that_are():

@@ -29,7 +29,7 @@ def test_too_little_memory_names_the_device_its_use_and_the_change(model, line, 
     hint = load_hint(model, [FREE, FAILED, f"llama_model_load: error: {line}"])
 
     assert hint.startswith(
-        f"too little memory on CUDA0 for {use} (4394 MiB asked, 2048 MiB were free): {remedy}"
+        f"too little memory on CUDA0 for {use} (needs 4394 MiB, 2048 MiB were free): {remedy}"
     )
 
 
@@ -52,7 +52,8 @@ def test_a_size_that_is_not_logged_is_left_out(model):
         ),
         (
             "model does not support different K (f16) and V (q8_0) cache types",
-            "this model keeps keys and values in one type: set llm.type_k and llm.type_v alike",
+            "this model keeps keys and values in one type: set llm.type_k and llm.type_v to the "
+            "same type",
         ),
         (
             "llama_init_from_model: failed to initialize the context: std::bad_alloc",

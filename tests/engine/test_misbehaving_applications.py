@@ -218,7 +218,7 @@ def test_times_that_no_clock_reads_are_an_error_that_names_the_application(
         app(LIES.format(readings=readings)).generate("hi")
 
     assert flaw in str(info.value)
-    assert "take out what does that" in str(info.value)
+    assert "remove it, and measure again" in str(info.value)
 
 
 def test_an_answer_of_another_shape_is_an_error_that_names_the_application(app: App) -> None:

@@ -55,8 +55,8 @@ def hint_of(load: Load, file: Path, **changes: Any) -> str:
         (lambda data: data.replace(LLAMA, LLAMA[:-2] + b"xa", 1), f"'llaxa'.*{NEWER}"),
         (lambda data: data.replace(OUTPUT + bytes(4), OUTPUT + b"\x63\0\0\0"), f"type 99.*{NEWER}"),
         (lambda data: data.replace(b"blk.1.attn_q", b"blk.1.attn_x"), r"blk\.1\.attn_q\.weight"),
-        (lambda data: data[:-5000], "the file is cut short"),
-        (lambda data: data[:3000], "the file is cut short"),
+        (lambda data: data[:-5000], "the file is truncated"),
+        (lambda data: data[:3000], "the file is truncated"),
     ],
     ids=["version", "byte order", "architecture", "type", "tensor", "end", "header"],
 )

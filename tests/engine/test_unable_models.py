@@ -39,10 +39,10 @@ def start(clients: Start) -> Callable[..., EngineClient]:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (tiny_bert, "bert, is an encoder: it makes embeddings"),
-        (lambda: tiny_t5(encoder_only=True), "t5encoder, is an encoder: it makes embeddings"),
+        (tiny_bert, "bert, is an encoder: it produces embeddings"),
+        (lambda: tiny_t5(encoder_only=True), "t5encoder, is an encoder: it produces embeddings"),
         (tiny_t5, "t5, is an encoder with a decoder"),
-        (tiny_two_way, "its tokens look at later ones, too"),
+        (tiny_two_way, "its attention is bidirectional"),
         (tiny_without_vocabulary, "it has no tokenizer"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_worker_that_ends_at_once_is_reported_with_what_it_said(
 def test_lines_that_are_not_of_the_protocol_go_to_the_log(
     stand_in: Callable[[str], LaunchSpec],
 ) -> None:
-    with pytest.raises(EngineGoneError, match="not of the protocol: b'Welcome!"):
+    with pytest.raises(EngineGoneError, match="output on the protocol's pipe: b'Welcome!"):
         EngineClient.start(stand_in("echo 'Welcome!'; exit 1"))
 
 

@@ -86,7 +86,7 @@ def test_too_few_layers_asked_for_are_told_with_the_line_that_asks(project):
     text = refused(project, "--llmperf-set", "llm.n_gpu_layers=12")
 
     assert "perf.require_gpu: 12 of 31 layers are on a GPU, and all are required" in text
-    assert "cause: llm.n_gpu_layers is 12 (--llmperf-set llm.n_gpu_layers)" in text
+    assert "cause: llm.n_gpu_layers is only 12 (--llmperf-set llm.n_gpu_layers)" in text
     assert "remedy: set llm.n_gpu_layers: -1" in text
     assert re.search(r"CPU: 19 layers, model [\d.]+ MiB, KV cache [\d.]+ MiB", text)
 

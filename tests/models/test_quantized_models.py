@@ -104,7 +104,8 @@ def test_a_failing_quantizer_leaves_no_file_and_is_quoted(
     cut.write_bytes(real.read_bytes()[:100_000])
     failed = model("quantize", cut, "--to", "Q8_0")
     assert failed.status == 1
-    assert "llama.cpp's quantizer failed (exit status 1) making Q8_0; it said:" in failed.err
+    text = "llama.cpp's quantizer failed (exit status 1) while making Q8_0; its output:"
+    assert text in failed.err
     assert "data is not within the file bounds" in failed.err
     assert list(tmp_path.iterdir()) == [cut]
 

@@ -76,7 +76,7 @@ def test_another_engine_is_built_with_the_flags_of_this_one(here_of_each, trees,
     flags = " ".join(flags_of(CONFIG))
     folder = Path(outcome["python"]).parents[1]
     log = folder.with_name(f"{folder.name.partition('-')[0]}.log")
-    said = f"builds {ENGINE}==1.0 with {flags}, 3 to 6 minutes; log: {log}"
+    said = f"building {ENGINE}==1.0 with {flags}, 3 to 6 minutes; log: {log}"
     assert said in outcome["said"]
     assert outcome["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
     assert run_python(outcome["python"], BUILT_WITH) == f"1.0 {flags}"
@@ -95,8 +95,8 @@ def test_an_engine_built_for_another_environment_is_taken_over(here, trees, tmp_
     here.ask(*trees, tmp_path / "cache")
     write(trees[1], {"requirements.txt": f"{ENGINE}==1.0\ntoy==1.0\n"})
     outcome = here.ask(*trees, tmp_path / "cache", BROKEN_BUILD="1")
-    assert not any(line.startswith("builds") for line in outcome["said"])
-    assert outcome["said"][-1].startswith("installs toy==1.0 with uv")
+    assert not any(line.startswith("building") for line in outcome["said"])
+    assert outcome["said"][-1].startswith("installing toy==1.0 with uv")
     assert run_python(outcome["python"], BUILT_WITH) == f"1.0 {' '.join(flags_of(CONFIG))}"
 
 

@@ -123,14 +123,14 @@ def test_a_uv_lock_pins_what_both_trees_install(here_kept, tmp_path):
     assert versions(outcome["python"])["toy"] == "1.0"
     assert sorted(path.name for path in trees[0].iterdir()) == before
     error = here_kept.ask(*trees, tmp_path / "another", PATH=os.defpath)["error"]
-    assert error.startswith("uv.lock is not the same in both commits, and there is no uv on PATH")
+    assert error.startswith("uv.lock differs between the two commits, and uv is not on PATH")
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         ({"pyproject.toml": "[tool.poetry.dependencies]\ntoy = '*'"}, "names no build backend"),
-        ({"Pipfile.lock": "{}"}, "Pipfile.lock is not the same in both commits, and neither uv"),
+        ({"Pipfile.lock": "{}"}, "Pipfile.lock differs between the two commits, and neither uv"),
         ({"environment.yml": "dependencies: [toy]"}, "neither uv nor pip installs from it"),
         ({"pyproject.toml": "[project\nname = 1"}, "pyproject.toml:1: not TOML"),
     ],

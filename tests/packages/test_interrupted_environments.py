@@ -89,7 +89,7 @@ def test_two_sessions_at_once_make_one_environment(here, trees, tmp_path):
     building = wait_for(mark, first)
     second = here.start(*trees, cache)
     assert second.stderr.readline() == (
-        "SAID another session is making the same environment; waiting for it\n"
+        "SAID another session is building the same environment; waiting for it\n"
     )
     building.kill()
     outputs = first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]

@@ -74,7 +74,7 @@ def test_each_step_is_announced(made):
     log = folder.with_name(f"{folder.name.partition('-')[0]}.log")
     assert made.first["said"] == [
         "creating an environment for the other commit (pyproject.toml changed): toy==1.0",
-        f"installs toy==1.0 with {made.installer}; log: {log}",
+        f"installing toy==1.0 with {made.installer}; log: {log}",
     ]
     assert "toy" in log.read_text()
 
@@ -134,7 +134,7 @@ def test_without_an_installer_it_is_said_what_to_do(here, changed, tmp_path):
     for name in here.site.glob("pip*"):
         name.unlink()
     error = here.ask(*changed, tmp_path / "cache", PATH=os.defpath)["error"]
-    assert "neither uv on PATH nor pip 22.3 or newer" in error
+    assert "neither uv (on PATH) nor pip 22.3 or newer (in this environment)" in error
     assert "-m ensurepip --upgrade" in error
 
 
@@ -192,7 +192,7 @@ def test_pip_works_on_what_pip_made(here, changed, tmp_path):
         if not info.is_symlink():
             (info / "INSTALLER").write_text("pip\n")
     outcome = here.ask(*changed, tmp_path / "cache")
-    assert outcome["said"][-1].startswith("installs toy==1.0 with pip")
+    assert outcome["said"][-1].startswith("installing toy==1.0 with pip")
 
 
 def test_the_project_is_found_by_its_metadata_only(here, trees, tmp_path):
@@ -278,7 +278,7 @@ def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened
     (info / "RECORD").unlink()
     (info / "top_level.txt").write_text("free\n")
     outcome = here.ask(*lessened, tmp_path / "cache")
-    assert not any(line.startswith("installs") for line in outcome["said"])
+    assert not any(line.startswith("installing") for line in outcome["said"])
     assert run_python(outcome["python"], "import free; print(free.VERSION)") == "1.0"
 
 

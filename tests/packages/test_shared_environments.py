@@ -16,13 +16,13 @@ def test_trees_that_declare_the_same_share_this_environment(here_kept, trees, tm
     outcome = here_kept.ask(*trees(PLAIN, PLAIN), tmp_path / "cache")
     assert outcome["python"] == str(here_kept.python)
     assert outcome["shared"]
-    assert outcome["note"] == "shared: both declare the same"
+    assert outcome["note"] == "shared: both commits declare the same dependencies"
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_tree_that_declares_nothing_shares_this_environment(here_kept, trees, tmp_path):
     outcome = here_kept.ask(*trees({"requirements.txt": "toy"}, {"README": ""}), tmp_path / "cache")
-    assert outcome["note"] == "shared: the other commit declares nothing"
+    assert outcome["note"] == "shared: the other commit declares no dependencies"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_an_application_that_cannot_tell_is_an_error_and_no_skip(project):
     project.write(test_it="@pytest.mark.gpu\ndef test_x(llm_engine): pass\n")
     result = project.here()
     result.assert_outcomes(errors=1)
-    assert "marker 'gpu': llm.engine: app does not say where its layers are" in said(result)
+    assert "marker 'gpu': llm.engine: app does not report where its layers are" in said(result)
     assert not project.was_loaded
 
 
