@@ -92,7 +92,7 @@ class BisectText:
             f"{format_duration(estimate.budget)}: {about or 'at most '}{longest} of measuring; "
             "one session more for each commit that has to be skipped"
         )
-        known = f"; {count(estimate.known, 'session')} there already" if estimate.known else ""
+        known = f"; {count(estimate.known, 'session')} already measured" if estimate.known else ""
         yield _Sentence(f"kept in {self._folder}{known}")
 
     def _answered(self, event: Answered) -> Iterator[_Sentence]:
@@ -194,7 +194,9 @@ class BisectText:
             if reason := reasons.get(commit.hash):
                 yield _Sentence(f"skipped: {reason}", "    ", "      ")
         yield from self._strays(outcome)
-        yield _Sentence("to measure the skipped ones again, give the same command --retry-skipped")
+        yield _Sentence(
+            "to measure the skipped commits again, repeat the command with --retry-skipped"
+        )
 
     def _not_slower(self, end: BisectSession) -> Iterator[_Sentence]:
         undecided = [check for check in end.findings if check.verdict not in ("pass", "improved")]

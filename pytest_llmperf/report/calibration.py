@@ -156,7 +156,7 @@ def _legend(calibration: Calibration, width: int) -> list[str]:
         "catches: the smallest slowdown called in nine of ten sessions, in so many pairs: those "
         "that perf.budget and perf.max_pairs allow (a percentile: groups of pairs)",
         outcome,
-        "smallest tolerance: with it nine of ten sessions of that length pass what is unchanged, "
-        "and call what is slower by a quarter more",
+        "smallest tolerance: at this tolerance, nine of ten sessions of that length pass an "
+        "unchanged test and call a slowdown of 1.25 times the tolerance",
     ]
     return [line for text in lines for line in wrap_words(text, width)]

@@ -50,7 +50,10 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
         lines += wrap_words(text, width)
     command = interleaved_command(result)
     if command is not None:
-        sharper = "both sides in one session decide most sharply; where the judged code lies:"
+        sharper = (
+            "for the sharpest answer, measure both sides in one session; "
+            "in the candidate's checkout, run:"
+        )
         lines += [*wrap_words(sharper, width), _INDENT + printable(command)]
     for text in base_files(result):
         lines += wrap_words(text, width, first="base: ", indent=_INDENT)
@@ -100,7 +103,7 @@ def remarks(result: ComparisonResult) -> Iterator[str]:
         if compared := [verdict for verdict in undecided if verdict.proof is not None]:
             yield from _what_would_decide(compared)
     if any(verdict.kind in UNCOMPARED for verdict in verdicts):
-        yield "what has another workload, or no baseline, is shown and not judged"
+        yield "metrics with a changed workload or no baseline are shown but not judged"
 
 
 def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
@@ -108,7 +111,8 @@ def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
     if more is None:
         yield MORE_WOULD_NOT_DECIDE
     else:
-        yield f"about {count(more, 'more recorded session')} of the base would, if alike"
+        sessions = count(more, "more recorded session")
+        yield f"about {sessions} of the base would decide, if similar to the stored ones"
 
 
 def interleaved_command(result: ComparisonResult) -> str | None:

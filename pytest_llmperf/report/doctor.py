@@ -74,7 +74,7 @@ def headline(checkup: Checkup) -> str:
         failed = "the server can't be asked" if asked else "the engine can't be loaded"
         return failed + (f": {causes} found" if checkup.findings else "")
     if checkup.error:
-        return "the engine loads, and can't be measured" + (
+        return "the engine loads but can't be measured" + (
             f": {causes} found" if checkup.findings else ""
         )
     if not checkup.findings and checkup.not_tried:
@@ -82,7 +82,7 @@ def headline(checkup: Checkup) -> str:
         helps = "helps" if number == 1 else "help"
         return f"no cause is certain; it is undecided whether {count(number, 'change')} {helps}"
     if not checkup.findings:
-        return "nothing found that makes it slow"
+        return "no cause of slowness found"
     return f"{causes} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
 
 
@@ -248,7 +248,7 @@ def _gain(gain: RemedyGain) -> str:
     words = gain_words(gain)
     pairs = f"in {count(gain.pairs, 'pair')} of processes{_both_sides_text(gain)}"
     if gain.outcome == "failed":
-        return f"not possible as it is: {gain.why}"
+        return f"did not work: {gain.why}"
     if gain.outcome == "undecided":
         return f"not decided, {gain.why}" + (f": {words} {pairs}" if words else "")
     return f"{words} {pairs}"
@@ -270,7 +270,7 @@ def _remarks(checkup: Checkup, width: int) -> list[str]:
     """Return everything except the findings."""
     lines: list[str] = []
     if checkup.together is not None:
-        lines += wrap_words(f"all that helps together: {_gain(checkup.together)}", width)
+        lines += wrap_words(f"all helpful changes together: {_gain(checkup.together)}", width)
     for finding in checkup.without_gain:
         change = finding.found.evidence.remedy.change
         gain = finding.gain

@@ -23,7 +23,7 @@ _INDENT = "    "
 #: Kinds of verdict that concern a whole test rather than one of its metrics.
 _OF_ALL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: The session's table comes at the end of pytest's output.
-_LISTED = "the table below says by what"
+_LISTED = "the table below shows the cause"
 #: Causes shown under one failure; ``llmperf doctor`` shows all.
 _CAUSES = 3
 

@@ -194,10 +194,10 @@ def _calibrated(session: SessionResult) -> Iterator[str]:
         calibrated = [(row, row.check.calibrated) for row in group if row.check.calibrated]
         held_tolerances = [figures.holds for _, figures in calibrated if figures.holds is not None]
         used = _spread(row.check.tolerance for row in group)
-        figure = f"holds {_spread(held_tolerances)}" if held_tolerances else "holds none"
+        held = _spread(held_tolerances) if held_tolerances else "none"
         text = (
-            f"{used}, because {file} of {calibrated[0][1].recorded[:10]} {figure} in "
-            f"{format_duration(seconds)}"
+            f"{used}, from {file} ({calibrated[0][1].recorded[:10]}): sessions of "
+            f"{format_duration(seconds)} can hold {held}"
         )
         if any(row.check.tolerance > figures.tolerance for row, figures in calibrated):
             text += f"; against stored sessions it is at least {percent(DEFAULT_TOLERANCE)}"
@@ -238,15 +238,14 @@ def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[s
 
 def _suspects(suspects: list[Verdict], width: int, remedies: Remedies) -> list[str]:
     needed = sessions_needed(suspects)
-    lead = (
-        f"stored sessions alone don't decide {count(len(suspects), 'suspect check')}; what would:"
-    )
-    lines = wrap_words(lead, width)
+    them = "it" if len(suspects) == 1 else "them"
+    lead = f"stored sessions alone don't decide {count(len(suspects), 'suspect check')}"
+    lines = wrap_words(f"{lead}. To decide {them}:", width)
     if needed is None:
         lines += wrap_words(MORE_WOULD_NOT_DECIDE, width, first="  - ", indent=_INDENT)
     else:
-        more = f"{count(needed, 'more recorded session')} would, if alike"
-        lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
+        more = f"{count(needed, 'more session')}: enough if similar to the stored ones"
+        lines += wrap_words(more, width, first="  - record about ", indent=_INDENT)
     two_sides = "where a configuration changed, the old and the new one in one session:"
     lines += wrap_words(two_sides, width, first="  - ", indent=_INDENT)
     return [*lines, _INDENT + remedies.compare]
@@ -325,5 +324,5 @@ def _missing(
         for test in session.tests
         for v in test.verdicts
     ):
-        lines += wrap_words(f"to record one: {remedies.record}", width)
+        lines += wrap_words(f"to record a baseline: {remedies.record}", width)
     return lines

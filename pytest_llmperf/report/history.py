@@ -177,7 +177,7 @@ def _between(event: Event) -> str:
     if cause.why_not:
         return f"{text}: {cause.why_not}"
     if not cause.commits:
-        return f"{text}: no commit of the later one is missing in the earlier one"
+        return f"{text}: the later session has no commit that the earlier one lacks"
     subject = f", {cause.subject}" if cause.subject else ""
     return f"{text}: {count(cause.commits, 'commit')}{subject}"
 

@@ -74,7 +74,7 @@ def _test(name: str, test: TestRecord, width: int) -> Iterator[str]:
     yield from (f"  {line}" for line in wrap_node_id(name, width - 2))
     yield from wrap_words(test.summary, width, "      ", "    ")
     for reason in test.invalid:
-        yield from wrap_words(f"may not judge: {reason}", width, "      ", "    ")
+        yield from wrap_words(f"can't be used as a baseline: {reason}", width, "      ", "    ")
     rows = []
     for metric_name, stored in test.metrics.items():
         metric = get_metric(metric_name)

@@ -171,7 +171,7 @@ def test_what_the_text_says_beside_the_verdicts_is_said_too(
     project.record(11, 1.10, tests=(CHAT,))
     project.commit()
     top, folded = (html.unescape(re.sub("<.*?>", "", part)) for part in said().split("<details>"))
-    assert "decide most sharply: pytest -m perf --llmperf-against 'HEAD~1'." in top
+    assert "measure both sides in one session: pytest -m perf --llmperf-against 'HEAD~1'." in top
     effect = r"\d+\.\d% slower \[\d+\.\d% to \d+\.\d%\], more than"
     assert re.search(f"regressed: tokens/s: {effect}", top)
     assert "- chance of a false regressed verdict: at most 1% per comparison\n" in folded

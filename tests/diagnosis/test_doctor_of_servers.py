@@ -126,7 +126,7 @@ def test_a_server_without_counters_says_how_to_publish_them(
     text = said(capsys)
     assert status == 0
     assert found["server"]["now"] is None
-    assert text.startswith("nothing found that makes it slow")
+    assert text.startswith("no cause of slowness found")
     assert "counters none: the server does not publish /metrics (llama-server needs" in text
     # The server does not say how many requests it computes at once.
     assert found["server"]["load"]["concurrency"] == 8

@@ -84,7 +84,7 @@ def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_to
     early = RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
     text = "\n".join(render(replace(checkup, together=early), loaded, 200))
     assert (
-        "all that helps together: not decided, the time was up: decode 25.9% faster in 1 pair"
+        "all helpful changes together: not decided, the time was up: decode 25.9% faster in 1 pair"
         in text
     )
 
@@ -147,7 +147,7 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
         "0.1% slower [1.0% faster to 1.2% slower] in 5 pairs of processes\n"
     ) in text
     assert "   change   close process 4242 (\\x1b[2Jstress)\n" in text
-    assert "all that helps together: decode 29.5% faster" in text
+    assert "all helpful changes together: decode 29.5% faster" in text
     assert (
         "tried n_batch: 512, n_ubatch: 512: no measurable effect; decode 0.1% slower "
         "[1.0% faster to 1.2% slower]"

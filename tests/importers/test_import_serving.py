@@ -116,7 +116,7 @@ def test_failed_requests_make_a_run_invalid(llmperf: Command, tmp_path: Path) ->
     done = llmperf("import", file, "--dir", "base")
     (test,) = stored()[0].tests.values()
     assert test.invalid == ("10 of 16 requests failed",)
-    assert "may not judge: 10 of 16 requests failed" in done.words
+    assert "can't be used as a baseline: 10 of 16 requests failed" in done.words
 
 
 def test_lines_of_one_file_are_runs_of_their_own(llmperf: Command) -> None:

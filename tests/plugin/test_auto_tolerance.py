@@ -116,7 +116,7 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
         "test_marked first_token": (0.02, 0.015),
         **fixed,
     }
-    why = f"tolerance auto: 2%, because {file} of 2026-11-01 holds 1.5% in 5 min"
+    why = f"tolerance auto: 2%, from {file} (2026-11-01): sessions of 5 min can hold 1.5%"
     assert f"{why}; it is at least 2%" in said(result)
     assert NONE not in said(result)
     expected = {
@@ -138,7 +138,7 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
     # A session with a budget of a minute, and a tolerance that stored sessions hold too.
     result = two.perf("-k", "test_x", "--llmperf-set", "perf.budget=1m")
     assert tolerances(two) == {"test_x end_to_end": (0.115, 0.115)}
-    assert "tolerance auto: 11.5%, because" in said(result)
+    assert "tolerance auto: 11.5%, from" in said(result)
 
 
 def test_a_calibration_of_other_settings_gives_no_tolerance(two):

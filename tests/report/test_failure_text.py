@@ -15,7 +15,7 @@ from pytest_llmperf.report.failure import accept_command, failure_text, record_c
 from pytest_llmperf.session.result import DiagnosedCause, TestResult
 
 ONE_METRIC = """\
-the machine was disturbed (busy_cores): the table below says by what
+the machine was disturbed (busy_cores): the table below shows the cause
 
 regressed: first token: 45.8% slower [33.2% to 59.5%], more than sessions differ (by chance \
 once \
@@ -106,7 +106,7 @@ def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> No
 def test_what_the_session_lists_of_the_machine_an_invalid_test_names_only() -> None:
     busy = one(invalid=("process 4242 (stress) used 2 cores (busy_cores) (and 1 more like it)",))
     text = failure_text(busy, disturbed=("stolen_cores", "busy_cores"))
-    lead = "invalid: end to end: the machine was disturbed (busy_cores): the table below says"
+    lead = "invalid: end to end: the machine was disturbed (busy_cores): the table below shows"
     assert text.startswith(lead)
     assert "stress" not in text
     assert "stolen_cores" not in text

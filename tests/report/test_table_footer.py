@@ -48,8 +48,10 @@ def test_what_fails_for_another_metric_did_not_pass_with_a_warning() -> None:
 
 def test_suspects_are_told_how_they_can_be_decided() -> None:
     lines = full_table(session(short_answer(sessions=1)), 80)
-    index = lines.index("stored sessions alone don't decide 3 suspect checks; what would:")
-    assert lines[index + 1] == "  - about 3 more recorded sessions would, if alike"
+    index = lines.index("stored sessions alone don't decide 3 suspect checks. To decide them:")
+    assert (
+        lines[index + 1] == "  - record about 3 more sessions: enough if similar to the stored ones"
+    )
     assert lines[index + 3] == "    pytest -m perf --llmperf-against-config OTHER.yaml"
 
 
@@ -85,20 +87,20 @@ def test_a_stall_rate_without_a_limit_is_not_sent_to_record_a_baseline() -> None
     test = TestResult("t.py::t", (row("stall_rate", 0.0, 0.0, 0.0),))
     shown = text(session(test), 80)
     assert "a stall rate is compared with a limit" in shown
-    assert "to record one" not in shown
+    assert "to record a baseline" not in shown
 
 
 def test_no_baseline_is_explained_once_with_the_command_that_records_one() -> None:
     shown = text(session(new_test(), new_test()), 80)
     assert shown.count("no earlier session on this machine holds this test") == 1
     assert "no baseline for 2 tests" in shown
-    assert "\nto record one: pytest -m perf --llmperf-record" in shown
+    assert "\nto record a baseline: pytest -m perf --llmperf-record" in shown
 
 
 def test_a_recording_session_says_where_and_does_not_ask_to_record() -> None:
     shown = text(session(new_test(), recorded_to=SOURCE), 120)
     assert f"recorded to {SOURCE}" in shown
-    assert "to record one" not in shown
+    assert "to record a baseline" not in shown
 
 
 def test_baseline_files_are_named_whole() -> None:
@@ -166,10 +168,10 @@ def test_a_calibrated_tolerance_names_its_calibration_and_figure() -> None:
 
     rows = (judged("first_token", 0.02, 0.01), judged("end_to_end", 0.05, None))
     shown = text(session(TestResult("t.py::t", rows, pairs=6)), 200)
-    because = "because calibrations/a.json of 2026-11-01"
-    assert f"tolerance auto: 2% to 5%, {because} holds 1% in 1 min; it is at least 2%" in shown
+    source = "from calibrations/a.json (2026-11-01): sessions of 1 min can hold"
+    assert f"tolerance auto: 2% to 5%, {source} 1%; it is at least 2%" in shown
     shown = text(session(TestResult("t.py::t", rows[1:], pairs=6)), 200)
-    assert shown.endswith(f"tolerance auto: 5%, {because} holds none in 1 min")
+    assert shown.endswith(f"tolerance auto: 5%, {source} none")
 
 
 def test_tests_that_were_not_measured_are_counted() -> None:

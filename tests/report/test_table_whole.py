@@ -157,7 +157,7 @@ tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]
 
 1 test, 2 checks: 2 no baseline; 58 s of measuring, 90% inside generation
 no baseline for 1 test: no earlier session on this machine holds this test
-to record one: pytest -m perf --llmperf-record
+to record a baseline: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
 
@@ -199,7 +199,7 @@ compared with 10 stored sessions of 1x-rtx-4090-24gib_cuda; tolerance 5%
 chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-to record one: pytest -m perf --llmperf-record
+to record a baseline: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
 
@@ -271,7 +271,7 @@ baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda,
     20261101T101500Z_628fedd01234.json to 20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-to record one: pytest -m perf --llmperf-record
+to record a baseline: pytest -m perf --llmperf-record
 """
 
 REGRESSED_120_V = """\
@@ -327,7 +327,7 @@ baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda, 20261101T101500Z
     20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-to record one: pytest -m perf --llmperf-record
+to record a baseline: pytest -m perf --llmperf-record
 """
 
 REGRESSED_80_Q = """\
@@ -358,7 +358,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
 chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-to record one: pytest -m perf --llmperf-record
+to record a baseline: pytest -m perf --llmperf-record
 """
 
 COMPARED_80 = """\
@@ -418,8 +418,8 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
 1 test, 3 checks: 3 inconclusive; 58 s of measuring, 90% inside generation
 compared with 1 stored session of 1x-rtx-4090-24gib_cuda; tolerance 5%
 3 inconclusive checks passed with a warning; --llmperf-strict fails them
-stored sessions alone don't decide 3 suspect checks; what would:
-  - about 3 more recorded sessions would, if alike
+stored sessions alone don't decide 3 suspect checks. To decide them:
+  - record about 3 more sessions: enough if similar to the stored ones
   - where a configuration changed, the old and the new one in one session:
     pytest -m perf --llmperf-against-config OTHER.yaml
 -v shows intervals, evidence and the metrics that are not gated

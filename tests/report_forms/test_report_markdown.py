@@ -247,7 +247,7 @@ def test_a_comparison_says_what_is_about_all_of_its_tests_once(real: dict[str, A
     command = "pytest -m perf --llmperf-against 'main~1'"
     fields = {"remarks": ["2 checks of `x`"], "command": command, "added": ["t.py::new"]}
     text = Reader(page(comparison(variant(real, *tests), **fields))).text
-    assert f"Both sides in one session decide most sharply: {command}." in text
+    assert f"For the sharpest answer, measure both sides in one session: {command}." in text
     assert "1 test added." in text
     assert "added: t.py::new" in text
     assert "2 checks of `x`" in text

@@ -135,7 +135,8 @@ def _introduction(session: ReportedSession) -> Iterator[str]:
         if sides.added:
             yield f"{count(len(sides.added), 'test')} {ADDED}."
         if sides.command is not None:
-            yield f"Both sides in one session decide most sharply: {code(sides.command)}."
+            sharper = "For the sharpest answer, measure both sides in one session"
+            yield f"{sharper}: {code(sides.command)}."
     elif facts.against is not None:
         commit = f" ({facts.base_commit[:12]})" if facts.base_commit else ""
         yield f"Compared with {code(clipped(facts.against + commit))}, run in the same session."

@@ -38,11 +38,12 @@ def unmeasured_section(test: UnmeasuredTest, number: int) -> str:
     """Return the section of a test that ran but was not measured."""
     kind = kind_of(test)
     where = "" if test.location is None else f"{test.location.file}:{test.location.line}"
+    happened = "failed" if test.failed else f"was {test.outcome}"
     return (
         f'<details class="test" id="u{number}" data-v="{kind}"{" open" if test.failed else ""}>'
         f'<summary>{badge(kind)} <span class="name">{text(test.nodeid)}</span> '
         f'<span class="why">{text(test.reason)}</span></summary><div class="body">'
-        f"<p>Its body was {text(test.outcome)}, so nothing is known of its speed. {text(where)}"
+        f"<p>The test {text(happened)}, so its speed is unknown. {text(where)}"
         "</p></div></details>\n"
     )
 
