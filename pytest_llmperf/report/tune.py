@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent
@@ -41,14 +40,11 @@ def render(result: TuneResult, width: int = 80) -> list[str]:
     lines += _gains(result, width)
     lines += _front(result, width)
     if result.winner is not None:
-        lines += ["", "settings to use", *map(printable, settings_yaml(_changed(result), result))]
+        settings = settings_yaml(result.winner.changed, result)
+        lines += ["", "settings to use", *map(printable, settings)]
     for note in result.notes:
         lines += wrap_words(note, width, first="note: ")
     return lines
-
-
-def _changed(result: TuneResult) -> dict[str, object]:
-    return dict(result.winner.changed) if result.winner is not None else {}
 
 
 def _time(result: TuneResult) -> str:
@@ -60,19 +56,17 @@ def _targets(result: TuneResult, width: int) -> list[str]:
     if not result.targets:
         return []
     several, has_winner = several_tests(result.targets), result.winner is not None
-    header = ["metric", "target", "now", "new", "status"]
+    header = ["metric", "target", "now", *(["new"] if has_winner else []), "status"]
     rows = [
         [
             label(target.metric, target.test, several),
             target_text(target),
             quantity(target.metric, target.value_before),
-            quantity(target.metric, target.value_after),
+            *([quantity(target.metric, target.value_after)] if has_winner else []),
             status_text(target, found=has_winner),
         ]
         for target in result.targets
     ]
-    if not has_winner:
-        header, rows = _without(3, header, rows)
     return ["", "targets", *table_or_lines(header, rows, width)]
 
 
@@ -114,10 +108,3 @@ def _front(result: TuneResult, width: int) -> list[str]:
         for number, settings, values in points
     ]
     return ["", "no other point is better in all of these", *table_or_lines(header, rows, width)]
-
-
-def _without(
-    column: int, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[list[str], list[list[str]]]:
-    kept = [[cell for at, cell in enumerate(row) if at != column] for row in (header, *rows)]
-    return kept[0], kept[1:]
