@@ -132,40 +132,24 @@ def _wrong_part(generation: Generation) -> str | None:
     if not isinstance(timeline, Timeline):
         return f"timeline: expected a Timeline, got {describe_object(timeline)}"
     reasons, modes = get_args(FinishReason), get_args(CacheMode)
+    prompt, times, tokens = whole.prompt_token_ids, timeline.token_times, timeline.tokens
     counts = (
         timeline.prompt_tokens,
         timeline.prompt_tokens_evaluated,
         timeline.prompt_tokens_cached,
     )
+    counts_fit = _all_are(int, [number for number in counts if number is not None])
+    tokens_fit = tokens is None or _all_are(int, [tokens])
+    ids = "a tuple of integers"
     parts = (
         ("text", whole.text, isinstance(whole.text, str), "text"),
-        ("token_ids", whole.token_ids, _all_are(int, whole.token_ids), "a tuple of integers"),
-        (
-            "prompt_token_ids",
-            whole.prompt_token_ids,
-            _all_are(int, whole.prompt_token_ids),
-            "a tuple of integers",
-        ),
+        ("token_ids", whole.token_ids, _all_are(int, whole.token_ids), ids),
+        ("prompt_token_ids", prompt, _all_are(int, prompt), ids),
         ("finish_reason", whole.finish_reason, whole.finish_reason in reasons, _one_of(reasons)),
         ("cache", whole.cache, whole.cache in modes, _one_of(modes)),
-        (
-            "token_times",
-            timeline.token_times,
-            _all_are(float, timeline.token_times),
-            "a tuple of seconds",
-        ),
-        (
-            "the timeline's counts of prompt tokens",
-            counts,
-            _all_are(int, [number for number in counts if number is not None]),
-            "integers or None",
-        ),
-        (
-            "the timeline's tokens",
-            timeline.tokens,
-            timeline.tokens is None or _all_are(int, [timeline.tokens]),
-            "an integer or None",
-        ),
+        ("token_times", times, _all_are(float, times), "a tuple of seconds"),
+        ("the timeline's counts of prompt tokens", counts, counts_fit, "integers or None"),
+        ("the timeline's tokens", tokens, tokens_fit, "an integer or None"),
     )
     for name, value, fits, expected in parts:
         if not fits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _MIB = 1024 * 1024
@@ -36,83 +36,65 @@ _SHORT = (
     ),
 )
 #: llama.cpp's message about settings that this machine can't meet -> what to set instead.
-_SETTINGS = (
-    (
-        re.compile(r"invalid value for main_gpu: (\d+) \(available devices: (\d+)\)"),
-        "llm.main_gpu is {0}, and the number of GPUs is {1}: 0 is the first",
+_SETTINGS = {
+    r"invalid value for main_gpu: (\d+) \(available devices: (\d+)\)": (
+        "llm.main_gpu is {0}, and the number of GPUs is {1}: 0 is the first"
     ),
-    (
-        re.compile(r"device (\S+) does not support split buffers"),
-        "{0} can't share rows with other GPUs: set llm.split_mode: layer",
+    r"device (\S+) does not support split buffers": (
+        "{0} can't share rows with other GPUs: set llm.split_mode: layer"
     ),
-    (
-        re.compile(r"K cache type (\S+) with block size \d+ does not divide"),
-        "the model's heads do not fill whole blocks of {0}: set llm.type_k to null",
+    r"K cache type (\S+) with block size \d+ does not divide": (
+        "the model's heads do not fill whole blocks of {0}: set llm.type_k to null"
     ),
-    (
-        re.compile(r"V cache type (\S+) with block size \d+ does not divide"),
-        "the model's heads do not fill whole blocks of {0}: set llm.type_v to null",
+    r"V cache type (\S+) with block size \d+ does not divide": (
+        "the model's heads do not fill whole blocks of {0}: set llm.type_v to null"
     ),
-    (
-        re.compile(r"does not support different K \(\S+\) and V \(\S+\) cache types"),
+    r"does not support different K \(\S+\) and V \(\S+\) cache types": (
         "this model keeps keys and values in one type: set llm.type_k and llm.type_v to the same "
-        "type",
+        "type"
     ),
-    (
-        re.compile(r"llama_adapter_lora_init\S*: failed to (.*)"),
+    r"llama_adapter_lora_init\S*: failed to (.*)": (
         "llm.extra.lora_path: llama.cpp failed to {0}; name an adapter that is there "
-        "and was made for this model",
+        "and was made for this model"
     ),
-)
+}
 _NEWER = "a newer llama-cpp-python may"
 #: llama.cpp's message about files it can't read -> what they are, and what to do.
-_FILES = (
-    (
-        re.compile(r"GGUF file is version (\d+) but"),
-        f"the file is of GGUF version {{0}}, which this llama.cpp can't read; {_NEWER}",
+_FILES = {
+    r"GGUF file is version (\d+) but": (
+        f"the file is of GGUF version {{0}}, which this llama.cpp can't read; {_NEWER}"
     ),
-    (
-        re.compile(r"mismatch between the host and model endianness"),
+    r"mismatch between the host and model endianness": (
         "the file is in the other byte order; take one for this machine, or convert it with "
-        "gguf-convert-endian of the package gguf",
+        "gguf-convert-endian of the package gguf"
     ),
-    (
-        re.compile(r"(?:unknown|unsupported) model architecture: '(.*?)'"),
-        f"this llama.cpp does not know the model's architecture, '{{0}}'; {_NEWER}",
+    r"(?:unknown|unsupported) model architecture: '(.*?)'": (
+        f"this llama.cpp does not know the model's architecture, '{{0}}'; {_NEWER}"
     ),
-    (
-        re.compile(r"CLIP cannot be used as main model"),
+    r"CLIP cannot be used as main model": (
         "this file is the part of a model that reads images or sound (mmproj); name the language "
-        "model's own file in llm.model_path",
+        "model's own file in llm.model_path"
     ),
-    (
-        re.compile(r"unknown (?:pre-)?tokenizer(?: type)?: '(.*?)'"),
-        f"this llama.cpp does not know the model's tokenizer, '{{0}}'; {_NEWER}",
+    r"unknown (?:pre-)?tokenizer(?: type)?: '(.*?)'": (
+        f"this llama.cpp does not know the model's tokenizer, '{{0}}'; {_NEWER}"
     ),
-    (
-        re.compile(r"has invalid ggml type (\d+)"),
-        f"a tensor is of type {{0}}, a quantization that this llama.cpp does not know; {_NEWER}",
+    r"has invalid ggml type (\d+)": (
+        f"a tensor is of type {{0}}, a quantization that this llama.cpp does not know; {_NEWER}"
     ),
-    (
-        re.compile(r"invalid split file name"),
+    r"invalid split file name": (
         "the parts of a split model must keep the names that gguf-split gave them, such as "
-        "name-00001-of-00003.gguf",
+        "name-00001-of-00003.gguf"
     ),
-    (
-        re.compile(r"failed to load GGUF split from (.*)"),
-        "a part of the model, {0}, is missing or damaged",
-    ),
-    (
-        re.compile(r"tensor '(\S+)' (?:not found|has wrong shape)|missing tensor '(\S+)'"),
+    r"failed to load GGUF split from (.*)": "a part of the model, {0}, is missing or damaged",
+    r"tensor '(\S+)' (?:not found|has wrong shape)|missing tensor '(\S+)'": (
         "the file and this llama.cpp do not agree on the tensor {0}: the file was converted by "
-        f"another version ({_NEWER} read it), or llm.extra.kv_overrides misdescribes it",
+        f"another version ({_NEWER} read it), or llm.extra.kv_overrides misdescribes it"
     ),
-    (
-        re.compile(r"not within the file bounds|failed to read (?:key-value|tensor|header)"),
+    r"not within the file bounds|failed to read (?:key-value|tensor|header)": (
         "the file is truncated or damaged: compare its size or SHA-256 with the source, and "
-        "download it again",
+        "download it again"
     ),
-)
+}
 #: Errors of llama-cpp-python for an argument that it can't pass on.
 _ARGUMENT = (TypeError, AttributeError, KeyError, OverflowError, ctypes.ArgumentError)
 _CONTEXT = re.compile(r"failed to initialize the context: (.*)")
@@ -154,11 +136,11 @@ def load_hint(
     )
 
 
-def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> str:
+def _known(hints: Mapping[str, str], log: Sequence[str]) -> str:
     """Return the first hint whose pattern is in the log, filled in; "" if none is."""
     text = "\n".join(log)
-    for pattern, hint in hints:
-        if match := pattern.search(text):
+    for pattern, hint in hints.items():
+        if match := re.search(pattern, text):
             return hint.format(*filter(None, match.groups()))
     return ""
 
