@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pytest_llmperf.kernel_files import number_of, text_of
+from pytest_llmperf.kernel_files import read_number, read_text
 
 _ROOT = Path("/")
 #: More threads than this rarely help: decoding is bound by memory.
@@ -59,7 +59,7 @@ def control_groups(
     """
     mounts = root / "sys" / "fs" / "cgroup"
     process = "self" if pid is None else str(pid)
-    for line in text_of(root / "proc" / process / "cgroup").splitlines():
+    for line in read_text(root / "proc" / process / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
@@ -82,13 +82,16 @@ def _ancestors(mount: Path, group: str) -> list[Path]:
 
 
 def _quota_v2(folder: Path) -> Iterator[float]:
-    fields = text_of(folder / "cpu.max").split()
+    fields = read_text(folder / "cpu.max").split()
     if len(fields) == 2 and all(field.isdigit() for field in fields) and int(fields[1]) > 0:
         yield int(fields[0]) / int(fields[1])
 
 
 def _quota_v1(folder: Path) -> Iterator[float]:
-    # Without a limit the file holds -1, which number_of does not accept.
-    quota, period = number_of(folder / "cpu.cfs_quota_us"), number_of(folder / "cpu.cfs_period_us")
+    # Without a limit the file holds -1, which read_number does not accept.
+    quota, period = (
+        read_number(folder / "cpu.cfs_quota_us"),
+        read_number(folder / "cpu.cfs_period_us"),
+    )
     if quota is not None and period:
         yield quota / period

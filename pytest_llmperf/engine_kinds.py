@@ -19,7 +19,7 @@ from pytest_llmperf.entry_points import (
     EntryPointError,
     broken,
     installed,
-    load_only,
+    load_unique,
     package_of,
 )
 
@@ -202,7 +202,7 @@ class EngineKind:
             raise self._fault("refused_options", f"expected a dict, got {refused!r}")
         return refused
 
-    def answers_with(self, config: Mapping[str, Any]) -> str:
+    def identity_without_model(self, config: Mapping[str, Any]) -> str:
         """Return the identity of this configuration's engine if it has no model file.
 
         Raises:
@@ -263,7 +263,7 @@ def _engine_kind(name: str, _path: tuple[str, ...]) -> EngineKind:
     if named is None:
         raise EngineKindError(_unknown(name, entry_points))
     try:
-        kind = load_only(named, "engine")
+        kind = load_unique(named, "engine")
         if not isinstance(kind, EngineKind):
             raise broken(named[0], "engine", f"expected an EngineKind, got {type(kind).__name__}")
         if kind.name != name:

@@ -38,19 +38,19 @@ def package_of(entry_point: EntryPoint) -> str:
     return str(package.name)
 
 
-def load_only(found: tuple[EntryPoint, ...], kind: str) -> Any:
+def load_unique(entry_points: tuple[EntryPoint, ...], kind: str) -> Any:
     """Import and return the object behind the entry points of one name.
 
     Args:
-        found: all entry points of one name and group, at least one.
+        entry_points: all entry points of one name and group, at least one.
         kind: its noun in errors: ``engine`` or ``metric``.
 
     Raises:
         EntryPointError: several packages provide it, or its import fails.
     """
-    first = found[0]
-    if len(found) > 1:
-        packages = " and ".join(sorted(map(package_of, found)))
+    first = entry_points[0]
+    if len(entry_points) > 1:
+        packages = " and ".join(sorted(map(package_of, entry_points)))
         raise EntryPointError(
             f"the packages {packages} both provide the {kind} {first.name!r}; uninstall one of them"
         )

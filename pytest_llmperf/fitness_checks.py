@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 #: Origin of a problem. A problem of the ``machine`` or the ``measurement`` may be invalid; an
 #: effect of the ``configuration`` (or the commit) is judged, and named as the cause.
-Doing = Literal["machine", "measurement", "configuration"]
+Origin = Literal["machine", "measurement", "configuration"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class FitnessCheck:
     Attributes:
         name: its name in configuration, findings and files.
         severity: maximum severity by default; a finding may be less severe.
-        doing: origin of the problem.
-        what: its meaning in one line.
+        origin: origin of the problem.
+        meaning: one line for the docs and the JSON schema.
         hits_both: two processes that alternate within a fraction of a second are hit alike, so
             the difference between them stays valid.
         needs_both: it voids a pair only if found on both sides; on one side alone it is a
@@ -36,8 +36,8 @@ class FitnessCheck:
 
     name: str
     severity: Severity
-    doing: Doing
-    what: str
+    origin: Origin
+    meaning: str
     hits_both: bool = False
     needs_both: bool = False
 
@@ -195,10 +195,12 @@ CHECKS: dict[str, FitnessCheck] = {
 def disturbs(name: str, severity: str) -> bool:
     """Whether a finding is a disturbance by the machine, which reports list before any speed."""
     check = CHECKS.get(name)
-    return severity != "note" and (check is None or check.doing == "machine")
+    return severity != "note" and (check is None or check.origin == "machine")
 
 
-def applied(name: str, found: Severity, configured: Mapping[str, Severity]) -> Severity:
+def configured_severity(
+    name: str, severity: Severity, configured: Mapping[str, Severity]
+) -> Severity:
     """Return the severity of a finding with the settings of ``perf.fitness``.
 
     The configured severity replaces the check's maximum; a finding below the default maximum
@@ -206,8 +208,8 @@ def applied(name: str, found: Severity, configured: Mapping[str, Severity]) -> S
     """
     asked = configured.get(name)
     if asked is None:
-        return found
+        return severity
     check = CHECKS.get(name)
-    if check is None or found == check.severity:
+    if check is None or severity == check.severity:
         return asked
-    return min(found, asked, key=SEVERITIES.index)
+    return min(severity, asked, key=SEVERITIES.index)

@@ -14,7 +14,7 @@ from pathlib import Path
 _STAT_BYTES = 4096
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return a file's text."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -22,16 +22,16 @@ def text_of(path: Path) -> str:
         return ""
 
 
-def number_of(path: Path) -> int | None:
+def read_number(path: Path) -> int | None:
     """Return the number that a file holds; None if it holds none."""
-    text = text_of(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.isdecimal() else None
 
 
-def numbers_of(path: Path, separator: str | None = None) -> dict[str, int]:
+def read_numbers(path: Path, separator: str | None = None) -> dict[str, int]:
     """Return the numbers of a file of ``name number`` lines, by name."""
     numbers = {}
-    for line in text_of(path).splitlines():
+    for line in read_text(path).splitlines():
         words = line.split(separator)
         if len(words) > 1 and words[1].strip().isdecimal():
             numbers[words[0].strip()] = int(words[1])

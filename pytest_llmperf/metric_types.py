@@ -88,7 +88,7 @@ class Metric:
         """
         return math.log(max(value, self.resolution or 0.0))
 
-    def badness(self, value: float) -> float:
+    def signed_log(self, value: float) -> float:
         """Return the logarithm of a value, signed so that more is worse.
 
         Raises:

@@ -21,7 +21,7 @@ from numbers import Real
 from types import CodeType
 from typing import Any, TypeVar
 
-from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_only, package_of
+from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_unique, package_of
 from pytest_llmperf.metric_types import LARGEST as LARGEST
 from pytest_llmperf.metric_types import SMALLEST as SMALLEST
 from pytest_llmperf.metric_types import Direction as Direction
@@ -247,7 +247,7 @@ def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
     """Load a package's metric, or return its error; cached."""
     providers = installed(GROUP)[name]
     try:
-        metric = load_only(providers, "metric")
+        metric = load_unique(providers, "metric")
     except EntryPointError as error:
         return error
     if not isinstance(metric, Metric):
@@ -312,7 +312,7 @@ def compute_all(run: Run, problems: dict[str, str] | None = None) -> dict[str, f
     A registered metric whose formula fails is left out, and the reason is put into ``problems``.
     Times while other processes had their turns do not count.
     """
-    return dict(_defined(run.own(), {} if problems is None else problems))
+    return dict(_defined(run.without_pauses(), {} if problems is None else problems))
 
 
 def _defined(run: Run, problems: dict[str, str]) -> Iterator[tuple[str, float]]:

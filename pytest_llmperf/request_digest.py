@@ -169,10 +169,10 @@ def _where(a: RequestDigest, b: RequestDigest) -> str:
     return f", different from about {b.unit} {alike * step + 1} on"
 
 
-def _marks_at(one: RequestDigest, step: int) -> str:
+def _marks_at(digest: RequestDigest, step: int) -> str:
     """Return the marks at a distance of ``step`` units."""
-    stride = step // one.step
-    return one.marks[stride - 1 :: stride]
+    stride = step // digest.step
+    return digest.marks[stride - 1 :: stride]
 
 
 def _sizes(a: RequestDigest, b: RequestDigest, name: str) -> str:

@@ -26,7 +26,7 @@ class Run(Sequence[Timeline]):
         timelines: timelines of its requests, in the workload's order.
         schedule: due and send times of its requests, in the same order.
         window: start of the first request and end of the last answer, seconds on the timelines'
-            clock; the window of ``own()`` has no pauses between turns.
+            clock; the window of ``without_pauses()`` has no pauses between turns.
         sent: number of requests of a load, those without a complete answer included; None if the
             requests were sent one at a time.
         good: number of a load's answers within the test's own limits; None if it has none.
@@ -53,7 +53,7 @@ class Run(Sequence[Timeline]):
         """Length of the window."""
         return self.window[1] - self.window[0]
 
-    def own(self) -> Run:
+    def without_pauses(self) -> Run:
         """Return the run of the engine's own turns, without the pauses between them."""
         pauses = [pause for timeline in self.timelines for pause in timeline.pauses]
         if not pauses:
@@ -61,7 +61,7 @@ class Run(Sequence[Timeline]):
         begin, end = self.window
         return replace(
             self,
-            timelines=tuple(timeline.own() for timeline in self.timelines),
+            timelines=tuple(timeline.without_pauses() for timeline in self.timelines),
             window=(begin, end - sum(b - a for a, b in pauses)),
         )
 

@@ -7,6 +7,6 @@ import re
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
-def holds_a_key(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """Whether a header or argument of this name usually holds a key, such as ``api-key``."""
     return _SECRET.search(name) is not None

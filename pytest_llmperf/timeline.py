@@ -55,7 +55,7 @@ class Timeline:
         return len(self.token_times) if self.tokens is None else self.tokens
 
     @property
-    def hides_cache(self) -> bool:
+    def cached_share_unknown(self) -> bool:
         """Whether the prompt's length is known, but not how much of it came from a cache."""
         parts = (self.prompt_tokens_evaluated, self.prompt_tokens_cached)
         return self.prompt_tokens is not None and parts == (None, None)
@@ -64,7 +64,7 @@ class Timeline:
         """Return inter-token (or inter-chunk) latencies in seconds, length n - 1."""
         return tuple(b - a for a, b in pairwise(self.token_times))
 
-    def own(self) -> Timeline:
+    def without_pauses(self) -> Timeline:
         """Return the timeline of the engine's own turns: later times are reduced by the pauses."""
         if not self.pauses:
             return self
@@ -89,12 +89,12 @@ class Timeline:
 
     def decode_turns(self) -> tuple[float, ...]:
         """Return seconds per decode step in each turn after the first token, in order."""
-        times, last = self.own().token_times, len(self.token_times) - 1
+        times, last = self.without_pauses().token_times, len(self.token_times) - 1
         before = (bisect_right(self.token_times, begin) - 1 for begin, _ in self.pauses)
         edges = sorted({0, last, *(token for token in before if token > 0)}) if last > 0 else []
         return tuple((times[b] - times[a]) / (b - a) for a, b in pairwise(edges))
 
-    def flaw(self, longest: float) -> str | None:
+    def clock_error(self, longest: float) -> str | None:
         """Return a description of a time that no working clock can have read, or None.
 
         Args:

@@ -184,7 +184,7 @@ def fitness() -> list[str]:
     rows: list[tuple[str, ...]] = []
     for name, check in CHECKS.items():
         text = CHECK_TEXTS[name]
-        rows.append((f"`{name}`", sentence(check.what), check.doing, check.severity, text.found,
+        rows.append((f"`{name}`", sentence(check.meaning), check.origin, check.severity, text.found,
                      text.source))  # fmt: skip
     return table(("check", "meaning", "caused by", "severity", "found when", "read from"), rows)
 

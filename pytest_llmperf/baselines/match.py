@@ -15,7 +15,7 @@ from pytest_llmperf.machine.fingerprint import (
     info_differences,
     same_hardware,
 )
-from pytest_llmperf.secret_headers import holds_a_key
+from pytest_llmperf.secret_headers import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -231,7 +231,9 @@ def _shown_extra(extra: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         f"{_EXTRA}{name}": value
         for name, value in (extra or {}).items()
-        if isinstance(value, bool | int | float) and math.isfinite(value) and not holds_a_key(name)
+        if isinstance(value, bool | int | float)
+        and math.isfinite(value)
+        and not is_secret_name(name)
     }
 
 

@@ -53,16 +53,16 @@ def noise_of(
     """
     metric = get_metric(name)
     bases = [
-        [metric.badness(value) for value in process_medians(base, metric.resolution)]
+        [metric.signed_log(value) for value in process_medians(base, metric.resolution)]
         for _, base, _ in sides
     ]
     pair_differences = [
         differences(metric, candidate, base) if measured is None else measured
         for candidate, base, measured in sides
     ]
-    rows = [[metric.badness(value) for value in row] for _, base, _ in sides for row in base]
+    rows = [[metric.signed_log(value) for value in row] for _, base, _ in sides for row in base]
     levels = [median(values) for values in bases]
-    session_levels = [metric.badness(value) for value in earlier]
+    session_levels = [metric.signed_log(value) for value in earlier]
     if session_levels:
         session_levels.append(median(levels))
     return Noise(

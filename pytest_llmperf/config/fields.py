@@ -144,10 +144,10 @@ def plain_json_problem(value: Any) -> str:
 
 def problems(
     title: str,
-    found: Sequence[tuple[str | tuple[str, ...], str, Any]],
+    wrong: Sequence[tuple[str | tuple[str, ...], str, Any]],
     section: tuple[str, ...] = (),
 ) -> ValidationError:
-    """Return one error for all ``found``: (key or path in the section, message, value)."""
+    """Return one error for all that is ``wrong``: (key or path in the section, message, value)."""
     return ValidationError.from_exception_data(
         title,
         [
@@ -157,7 +157,7 @@ def problems(
                 loc=(*section, *((key,) if isinstance(key, str) else key)),
                 input=value,
             )
-            for key, text, value in found
+            for key, text, value in wrong
         ],
     )
 
@@ -216,7 +216,7 @@ def check_severities(
 
 def allowed_severities(check: FitnessCheck) -> tuple[str, ...]:
     """Return the allowed severities of a check; the configuration's effects are always judged."""
-    return tuple(s for s in SEVERITIES if s != "invalid" or check.doing != "configuration")
+    return tuple(s for s in SEVERITIES if s != "invalid" or check.origin != "configuration")
 
 
 def _unknown_check(name: object) -> str:

@@ -55,7 +55,7 @@ def build_schema() -> dict[str, Any]:
     fitness["additionalProperties"] = False
     fitness["properties"] = {
         check.name: {
-            "description": f"{check.what} (default: {check.severity})",
+            "description": f"{check.meaning} (default: {check.severity})",
             "enum": [*allowed_severities(check), None],
         }
         for check in CHECKS.values()

@@ -322,7 +322,7 @@ def read_llm(section: object) -> LlmConfig:
     return _schema_of(kind).model_validate(dict(section))
 
 
-def misplaced(key: str, engine: str) -> str:
+def misplaced_key_message(key: str, engine: str) -> str:
     """Return the message for a key that only other engines have; empty if no engine has it."""
     if key not in LLM_FIELDS:
         return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_llmperf.config.complaints import complaints
+from pytest_llmperf.config.error_messages import error_messages
 from pytest_llmperf.config.errors import ConfigError, Problem
 from pytest_llmperf.config.layers import Layers
 from pytest_llmperf.config.llm_section import LlmConfig, ThreadSettings
@@ -98,7 +98,7 @@ def validated(layers: Layers) -> tuple[Config, list[Problem]]:
         return Config.model_validate(layers.tree), []
     except ValidationError as error:
         problems = []
-        for path, text in complaints(error, layers.tree):
+        for path, text in error_messages(error, layers.tree):
             origin = layers.origin(path)
             key = "" if origin.names_key else ".".join(map(str, path))
             problems.append(Problem(origin.where, text, key, origin.order))

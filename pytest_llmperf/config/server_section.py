@@ -27,7 +27,7 @@ from pytest_llmperf.config.fields import (
 )
 from pytest_llmperf.config.section import Part, Problem
 from pytest_llmperf.config.server_arguments import key_problem
-from pytest_llmperf.secret_headers import holds_a_key
+from pytest_llmperf.secret_headers import is_secret_name
 
 _PORT = "{port}"
 #: Names of HTTP headers (RFC 9110, section 5.6.2).
@@ -238,7 +238,7 @@ def _headers_problems(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
         if _HEADER.fullmatch(name) is None:
             yield name, "no HTTP header can have this name"
-        elif holds_a_key(name):
+        elif is_secret_name(name):
             yield (
                 name,
                 (

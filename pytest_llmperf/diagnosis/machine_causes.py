@@ -137,7 +137,7 @@ def _unfit_machine(situation: Situation) -> CauseEvidence | None:
         for finding in situation.findings
         if finding.name not in with_rules
         and finding.severity != "note"
-        and (finding.name not in CHECKS or CHECKS[finding.name].doing == "machine")
+        and (finding.name not in CHECKS or CHECKS[finding.name].origin == "machine")
     ]
     if not others:
         return None

@@ -111,7 +111,7 @@ class Bench:
         Findings that would void a load for a verdict are only remarks here.
         """
         plan = self._plan(1, 1, budget)
-        remarks = [name for name, check in CHECKS.items() if check.doing == "measurement"]
+        remarks = [name for name, check in CHECKS.items() if check.origin == "measurement"]
         fitness = {**self._severities, **dict.fromkeys(remarks, "warn")}
         plan = replace(
             plan,

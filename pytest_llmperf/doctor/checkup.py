@@ -227,7 +227,7 @@ class Doctor:
         checkup.notes += [
             f"under load: {finding.text}"
             for finding in findings
-            if finding.name in CHECKS and CHECKS[finding.name].doing == "measurement"
+            if finding.name in CHECKS and CHECKS[finding.name].origin == "measurement"
         ]
         checkup.situation = replace(
             checkup.situation,

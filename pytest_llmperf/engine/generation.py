@@ -86,16 +86,16 @@ def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Ge
     """
     try:
         generation = Generation.from_wire(data)
-        flaw = generation.timeline.flaw(seconds)
+        clock_error = generation.timeline.clock_error(seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(
             f"the answer of {engine} can't be read ({type(error).__name__}: {error}): something in "
             "its process writes to descriptors that it did not open, or changed the plugin's own "
             "modules there; remove that"
         ) from error
-    if flaw is not None:
+    if clock_error is not None:
         raise EngineError(
-            f"the times of {engine} can't be right: {flaw}. Something replaced or set the clock of "
+            f"the times of {engine} can't be right: {clock_error}. Something replaced or set the clock of "
             "its process; remove it, and measure again"
         )
     return generation

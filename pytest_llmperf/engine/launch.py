@@ -72,7 +72,7 @@ class LaunchSpec:
             named: dict[str, Any] = {"engine": self.engine}
             if self.kind.needs != "model" and not self.kind.names_model:
                 # Baselines are chosen by this name, which is known before an engine starts.
-                named["model_name"] = self.kind.answers_with(self.config)
+                named["model_name"] = self.kind.identity_without_model(self.config)
             return EngineInfo.from_wire({**result, **named})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineLoadError(

@@ -150,7 +150,7 @@ def differences(metric: Metric, candidate: Samples, base: Samples) -> tuple[floa
         ValueError: a sample that the metric can't have.
     """
     medians = (_medians(side, metric.resolution) for side in (candidate, base))
-    return tuple(metric.badness(a) - metric.badness(b) for a, b in zip(*medians, strict=True))
+    return tuple(metric.signed_log(a) - metric.signed_log(b) for a, b in zip(*medians, strict=True))
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:
@@ -167,6 +167,6 @@ def target_differences(evidence: Evidence) -> tuple[float, ...]:
     if metric.resolution is not None:
         # A measured zero must lie clearly below the limit.
         metric = replace(metric, resolution=min(metric.resolution, limit / 2.0))
-    edge = metric.badness(limit)
+    edge = metric.signed_log(limit)
     medians = _medians(evidence.samples, metric.resolution)
-    return tuple(metric.badness(value) - edge for value in medians)
+    return tuple(metric.signed_log(value) - edge for value in medians)

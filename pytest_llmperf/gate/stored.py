@@ -57,7 +57,7 @@ def screen(evidence: Evidence) -> Screened | None:
     view, metric = evidence.baseline, evidence.check.metric
     if view is None or not is_comparable(view) or not evidence.samples:
         return None
-    now = metric.badness(session_level(metric, judged_samples(evidence)))
+    now = metric.signed_log(session_level(metric, judged_samples(evidence)))
     best = _judged_fastest(evidence)
     return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
 
@@ -161,7 +161,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
 def _levels(evidence: Evidence) -> tuple[float, ...]:
     view, metric = evidence.baseline, evidence.check.metric
     assert view is not None
-    return tuple(metric.badness(session_level(metric, session)) for session in view.sessions)
+    return tuple(metric.signed_log(session_level(metric, session)) for session in view.sessions)
 
 
 @lru_cache(maxsize=1024)
@@ -186,9 +186,9 @@ def creep(evidence: Evidence) -> Screened | None:
         return None
     if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         return None
-    anchor = tuple(metric.badness(session_level(metric, session)) for session in view.anchor)
-    later = [metric.badness(session_level(metric, session)) for session in _since_anchor(view)]
-    now = metric.badness(session_level(metric, judged_samples(evidence)))
+    anchor = tuple(metric.signed_log(session_level(metric, session)) for session in view.anchor)
+    later = [metric.signed_log(session_level(metric, session)) for session in _since_anchor(view)]
+    now = metric.signed_log(session_level(metric, judged_samples(evidence)))
     lead = _judged_fastest(evidence) - now
     return _crept(anchor, (*later, now)[-RECENT:], lead, evidence.check.tolerance)
 
@@ -235,7 +235,7 @@ def _judged_fastest(evidence: Evidence) -> float:
 def _fastest(evidence: Evidence, samples: Samples) -> float:
     """Return the level of a session's fastest process, on the log scale."""
     metric = evidence.check.metric
-    return min(metric.badness(session_level(metric, (process,))) for process in samples)
+    return min(metric.signed_log(session_level(metric, (process,))) for process in samples)
 
 
 def _extra(evidence: Evidence) -> float:
@@ -253,4 +253,4 @@ def _extra(evidence: Evidence) -> float:
 
 def _spread(evidence: Evidence, session: tuple[tuple[float, ...], ...]) -> float:
     metric = evidence.check.metric
-    return variance(metric.badness(session_level(metric, (process,))) for process in session)
+    return variance(metric.signed_log(session_level(metric, (process,))) for process in session)

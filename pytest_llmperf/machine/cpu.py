@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.kernel_files import text_of
+from pytest_llmperf.kernel_files import read_text
 
 #: Instruction sets that llama.cpp's kernels choose between; a hypervisor can hide any of them.
 _DECISIVE = (
@@ -89,7 +89,7 @@ def read_cpu() -> Cpu:
     """Describe this machine's CPU; unknown values stay empty."""
     system = platform.system()
     if system == "Linux":
-        cpu = parse_cpuinfo(text_of(Path("/proc/cpuinfo")))
+        cpu = parse_cpuinfo(read_text(Path("/proc/cpuinfo")))
         return cpu if cpu.name else Cpu(platform.processor() or platform.machine())
     if system == "Darwin":
         brand = _sysctl("machdep.cpu.brand_string")
@@ -159,4 +159,6 @@ def clock_facts() -> Mapping[str, str]:
     """Return the frequency governor and the highest clock (Linux; empty if hidden)."""
     folder = Path("/sys/devices/system/cpu/cpu0/cpufreq")
     files = {"governor": "scaling_governor", "max clock kHz": "cpuinfo_max_freq"}
-    return {item: text for item, file in files.items() if (text := text_of(folder / file).strip())}
+    return {
+        item: text for item, file in files.items() if (text := read_text(folder / file).strip())
+    }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, TypeVar
 
-from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
+from pytest_llmperf.fitness_checks import SEVERITIES, Severity, configured_severity
 from pytest_llmperf.machine.host import HostReport
 from pytest_llmperf.machine.load import BusyReport
 from pytest_llmperf.text import count
@@ -105,7 +105,7 @@ def with_severities(
 ) -> list[FitnessFinding]:
     """Apply the severities of ``perf.fitness`` to findings, worst first."""
     return worst_first(
-        replace(finding, severity=applied(finding.name, finding.severity, configured))
+        replace(finding, severity=configured_severity(finding.name, finding.severity, configured))
         for finding in findings
     )
 

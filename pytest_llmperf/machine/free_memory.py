@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.cpus import control_groups
-from pytest_llmperf.kernel_files import number_of, numbers_of
+from pytest_llmperf.kernel_files import read_number, read_numbers
 
 if TYPE_CHECKING:
     import psutil
@@ -62,10 +62,10 @@ def group_limits(root: Path) -> Iterator[tuple[int, int]]:
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
-            maximum, now = number_of(folder / limit), number_of(folder / used)
+            maximum, now = read_number(folder / limit), read_number(folder / used)
             if maximum is not None and now is not None and maximum < _NO_LIMIT:
                 # Cached files (such as the model) are evicted when memory is needed.
-                cached = numbers_of(folder / "memory.stat").get(cache, 0)
+                cached = read_numbers(folder / "memory.stat").get(cache, 0)
                 yield maximum, maximum - now + cached
 
 
@@ -111,5 +111,5 @@ def _with_children(pids: Iterable[int]) -> list[psutil.Process]:
 
 
 def _peak(process: psutil.Process) -> int:
-    kept = numbers_of(Path(f"/proc/{process.pid}/status")).get("VmHWM:")
+    kept = read_numbers(Path(f"/proc/{process.pid}/status")).get("VmHWM:")
     return kept << 10 if kept else int(process.memory_info().rss)

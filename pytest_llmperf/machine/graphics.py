@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_llmperf.gpu_builds import VISIBLE_DEVICES
-from pytest_llmperf.kernel_files import number_of, text_of
+from pytest_llmperf.kernel_files import read_number, read_text
 
 Vendor = Literal["nvidia", "amd"]
 
@@ -70,7 +70,7 @@ def _nvidia(root: Path) -> Iterator[GraphicsCard]:
     names = [
         match[1].strip()
         for folder in _listed(root / "proc" / "driver" / "nvidia" / "gpus")
-        if (match := re.search(r"^Model:\s*(.+)$", text_of(folder / "information"), re.MULTILINE))
+        if (match := re.search(r"^Model:\s*(.+)$", read_text(folder / "information"), re.MULTILINE))
     ]
     for number, node in enumerate(numbered):
         name = names[number] if number < len(names) else "NVIDIA GPU"
@@ -83,9 +83,9 @@ def _nvidia(root: Path) -> Iterator[GraphicsCard]:
 
 def _amd(root: Path) -> Iterator[GraphicsCard]:
     for node in _render_nodes(root, _AMD):
-        memory = number_of(node / "device" / "mem_info_vram_total")
+        memory = read_number(node / "device" / "mem_info_vram_total")
         if memory is not None and memory >= _OWN_MEMORY:
-            name = text_of(node / "device" / "product_name").strip() or "AMD GPU"
+            name = read_text(node / "device" / "product_name").strip() or "AMD GPU"
             yield GraphicsCard("amd", name, f"/dev/dri/{node.name}")
 
 
@@ -93,7 +93,8 @@ def _render_nodes(root: Path, vendor: str) -> list[Path]:
     return [
         node
         for node in _listed(root / "sys" / "class" / "drm")
-        if node.name.startswith("renderD") and text_of(node / "device" / "vendor").strip() == vendor
+        if node.name.startswith("renderD")
+        and read_text(node / "device" / "vendor").strip() == vendor
     ]
 
 

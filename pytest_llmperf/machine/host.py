@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.cpus import allowed_cpus, control_groups
-from pytest_llmperf.kernel_files import number_of, numbers_of, text_of
+from pytest_llmperf.kernel_files import read_number, read_numbers, read_text
 from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
@@ -176,7 +176,7 @@ def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
     files = [root / "proc" / "pressure" / "memory"]
     files += [folder / "memory.pressure" for _, folder in groups]
     for file in files:
-        for line in text_of(file).splitlines():
+        for line in read_text(file).splitlines():
             kind, _, rest = line.partition(" ")
             total = rest.rpartition("total=")[2]
             if f"{kind}_us" in waited and total.isdigit():
@@ -188,7 +188,7 @@ def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
     """Return the number and total time of stops by quotas, for each cgroup."""
     stops: Readings = {"stops": {}, "stopped_us": {}}
     for version, folder in groups:
-        stat = numbers_of(folder / "cpu.stat")
+        stat = read_numbers(folder / "cpu.stat")
         time_us = stat.get("throttled_usec")
         if version == 1 and "throttled_time" in stat:
             time_us = stat["throttled_time"] // 1000
@@ -205,9 +205,9 @@ def _heat(root: Path, cpus: Iterable[int]) -> Readings:
         folder = _cpu(root, cpu) / "thermal_throttle"
         for scope in ("core", "package"):
             source = f"{folder}/{scope}"
-            if (count := number_of(folder / f"{scope}_throttle_count")) is not None:
+            if (count := read_number(folder / f"{scope}_throttle_count")) is not None:
                 reductions["heat_events"][source] = count
-            if (ms := number_of(folder / f"{scope}_throttle_total_time_ms")) is not None:
+            if (ms := read_number(folder / f"{scope}_throttle_total_time_ms")) is not None:
                 reductions["heat_ms"][source] = ms
     return reductions
 
@@ -217,7 +217,7 @@ def available_bytes(root: Path = _ROOT) -> int | None:
 
     The smallest of the system's and what the limits of this process's control groups leave.
     """
-    free = numbers_of(root / "proc" / "meminfo").get("MemAvailable:")
+    free = read_numbers(root / "proc" / "meminfo").get("MemAvailable:")
     if free is None:
         return None
     return max(0, min((free * 1024, *(left for _, left in group_limits(root)))))
@@ -231,7 +231,7 @@ def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
     if len(cpus) > _MAX_CLOCKS:
         return []
     files = (_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq" for cpu in cpus)
-    return [khz / 1000 for file in files if (khz := number_of(file)) is not None]
+    return [khz / 1000 for file in files if (khz := read_number(file)) is not None]
 
 
 def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
@@ -239,10 +239,10 @@ def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
     distinct: dict[Governor, None] = {}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "cpufreq"
-        name = text_of(folder / "scaling_governor").strip()
+        name = read_text(folder / "scaling_governor").strip()
         if name:
-            driver = text_of(folder / "scaling_driver").strip()
-            preference = text_of(folder / "energy_performance_preference").strip()
+            driver = read_text(folder / "scaling_driver").strip()
+            preference = read_text(folder / "energy_performance_preference").strip()
             distinct[Governor(driver, name, preference)] = None
     return tuple(distinct)
 
@@ -250,11 +250,11 @@ def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
 def faults_of(pid: int, root: Path = _ROOT) -> tuple[int | None, int | None]:
     """Return the major page faults of a process and the bytes it read from disk."""
     folder = root / "proc" / str(pid)
-    stat = text_of(folder / "stat")
+    stat = read_text(folder / "stat")
     # The name is in parentheses and may contain any character.
     fields = stat[stat.rfind(")") + 2 :].split()
     faults = int(fields[9]) if len(fields) > 9 and fields[9].isdigit() else None
-    read = numbers_of(folder / "io", ":").get("read_bytes")
+    read = read_numbers(folder / "io", ":").get("read_bytes")
     return faults, read
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.kernel_files import numbers_of, process_stats
+from pytest_llmperf.kernel_files import process_stats, read_numbers
 
 #: Pid and start time. Pids are reused; together with the start time they are unique.
 ProcessKey = tuple[int, float]
@@ -143,7 +143,7 @@ def descendants(root: int, seen: dict[ProcessKey, ProcessTimes]) -> set[ProcessK
 
 def swapped_in_bytes() -> int:
     """Return the bytes read back from swap since boot (Linux; 0 elsewhere)."""
-    pages = numbers_of(Path("/proc/vmstat")).get("pswpin")
+    pages = read_numbers(Path("/proc/vmstat")).get("pswpin")
     return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 

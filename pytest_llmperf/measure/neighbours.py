@@ -103,8 +103,8 @@ def pair_difference(
     medians = process_medians(rows, metric.resolution)
     if kind == 1:
         neighbours = zip(*rows, strict=True)
-        return median(metric.badness(a) - metric.badness(b) for a, b in neighbours)
-    return metric.badness(medians[0]) - metric.badness(medians[1])
+        return median(metric.signed_log(a) - metric.signed_log(b) for a, b in neighbours)
+    return metric.signed_log(medians[0]) - metric.signed_log(medians[1])
 
 
 def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples, shape: Shape) -> float:
@@ -112,7 +112,9 @@ def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples, shape: 
         return _compared(_logs(candidate.decode), _logs(base.decode), shape).difference
     if metric.name == WHOLE:
         return _end_to_end(candidate, base, shape)
-    own, other = (list(map(metric.badness, side.values[metric.name])) for side in (candidate, base))
+    own, other = (
+        list(map(metric.signed_log, side.values[metric.name])) for side in (candidate, base)
+    )
     return _compared(own, other, alike=True).difference
 
 

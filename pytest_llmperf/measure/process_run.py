@@ -134,7 +134,7 @@ class ProcessRun:
         self.watch.turned(run)
         self._decode_turns += (s for timeline in run.timelines for s in timeline.decode_turns())
         if part != "decode":
-            own = run.own().timelines
+            own = run.without_pauses().timelines
             self._first_tokens.append(sum(t.token_times[0] - t.t_start for t in own))
         self._look()
 
@@ -254,7 +254,7 @@ class ProcessRun:
         """
         findings: list[FitnessFinding] = []
         kind = self._process.client.kind
-        hides = any(timeline.hides_cache for run in self._counted for timeline in run)
+        hides = any(timeline.cached_share_unknown for run in self._counted for timeline in run)
         if share is None and hides and not kind.resets:
             findings.append(unknown_use("note", metrics_asked=self._counters.are_read))
         if use is not None and not kind.restarts:
@@ -331,7 +331,7 @@ class ProcessRun:
         """
         timeline = generation.timeline
         if timeline.token_times:
-            own = timeline.own()
+            own = timeline.without_pauses()
             self.generating_seconds += own.token_times[-1] - own.t_start
         if self._process.slot.side == BASE and (other := recorded.other_work(generation)):
             # The machine did not cause this, so repeating would not help.

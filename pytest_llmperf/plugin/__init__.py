@@ -19,10 +19,10 @@ from pytest_llmperf.plugin.options import add_options
 from pytest_llmperf.plugin.selection import (
     asks_for_gpu,
     imply_perf,
-    is_asked_for,
     is_perf,
+    is_requested,
     named_markers,
-    note_collected,
+    remember_collected,
     uses_engine,
 )
 from pytest_llmperf.plugin.settings import current_settings, header_lines
@@ -32,8 +32,8 @@ __all__ = ["_sweep_parameter", "llm_engine"]
 #: Name under which the hooks of a recording session are registered.
 RECORDING = "llmperf-recording-session"
 #: Numbers of perf tests left out, and of tests whose markers only share our markers' names.
-_LEFT_OUT = pytest.StashKey[int]()
-_ORDINARY = pytest.StashKey[int]()
+_LEFT_OUT_COUNT = pytest.StashKey[int]()
+_LOOKALIKE_COUNT = pytest.StashKey[int]()
 #: Collected tests that use the engine, also those that ``-m`` deselects.
 _ENGINE_TESTS = pytest.StashKey[list[pytest.Item]]()
 
@@ -81,7 +81,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Before tests are selected, add the marker ``perf`` and keywords for a cell's settings."""
     imply_perf(item)
     if item.config.getoption("llmperf_against") is not None:
-        note_collected(item)
+        remember_collected(item)
     if uses_engine(item):
         item.config.stash.setdefault(_ENGINE_TESTS, []).append(item)
     if item.get_closest_marker("perf_sweep") is not None:
@@ -112,21 +112,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if recording is not None:
         recording.select_wanted(items)
         return
-    named = _named(config)
-    if named and (engine_tests := config.stash.get(_ENGINE_TESTS, [])):
+    requested_markers = _named(config)
+    if requested_markers and (engine_tests := config.stash.get(_ENGINE_TESTS, [])):
         from pytest_llmperf.plugin.misspelled_markers import refuse_misspelled_markers
 
         refuse_misspelled_markers(config, engine_tests)
     perf = [item for item in items if is_perf(item)]
-    left_out = [item for item in perf if not is_asked_for(item, named)]
+    left_out = [item for item in perf if not is_requested(item, requested_markers)]
     if left_out:
-        perf = [item for item in perf if is_asked_for(item, named)]
+        perf = [item for item in perf if is_requested(item, requested_markers)]
         gone = {*left_out}
         items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left_out)
-        config.stash[_LEFT_OUT] = len(left_out)
+        config.stash[_LEFT_OUT_COUNT] = len(left_out)
     if perf:
-        config.stash[_ORDINARY] = sum(is_asked_for(item, named) for item in items) - len(perf)
+        config.stash[_LOOKALIKE_COUNT] = sum(
+            is_requested(item, requested_markers) for item in items
+        ) - len(perf)
     on_gpu = [item for item in items if asks_for_gpu(item)]
     if not perf and not on_gpu:
         return
@@ -166,10 +168,10 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Report how many perf tests were left out, and which tests only look like perf tests."""
     lines = []
-    if count := config.stash.get(_LEFT_OUT, 0):
+    if count := config.stash.get(_LEFT_OUT_COUNT, 0):
         plural = "s" if count != 1 else ""
         lines.append(f"llmperf: {count} perf test{plural} left out; run: pytest -m perf")
-    if count := config.stash.get(_ORDINARY, 0):
+    if count := config.stash.get(_LOOKALIKE_COUNT, 0):
         tests = "1 test has" if count == 1 else f"{count} tests have"
         lines.append(
             f"llmperf: {tests} a marker of that name without using llm_engine; not measured"

@@ -53,7 +53,7 @@ def publish(
         for duration in durations:
             benchmark.update(duration)
         session.benchmarks.append(benchmark)
-    if not _is_asked_for(config):
+    if not _is_requested(config):
         config.pluginmanager.register(_NotInTable({held_test.item.nodeid for held_test in held}))
 
 
@@ -76,7 +76,7 @@ class _NotInTable:
         return [(name, group) for name, group in left if group]
 
 
-def _is_asked_for(config: pytest.Config) -> bool:
+def _is_requested(config: pytest.Config) -> bool:
     """Whether a pytest-benchmark option was given: as argument, ``addopts`` or PYTEST_ADDOPTS."""
     given = [
         *map(str, config.invocation_params.args),

@@ -24,13 +24,13 @@ _KEPT = (
 _COMPARED = ("--llmperf-against", "--llmperf-baselines-from", "--llmperf-confirm")
 
 
-def command_stem(config: pytest.Config, *, again: bool = False) -> str:
+def command_stem(config: pytest.Config, *, with_comparison: bool = False) -> str:
     """Return the command that runs perf tests as this session did, without naming tests.
 
-    ``again``: keep the options that decide what to compare with, too. Environment variables are
-    left to the user's shell.
+    ``with_comparison``: keep the options that decide what to compare with, too. Environment
+    variables are left to the user's shell.
     """
-    options = (*_KEPT, *_COMPARED) if again else _KEPT
+    options = (*_KEPT, *_COMPARED) if with_comparison else _KEPT
     kept = _kept(config.invocation_params.args, options)
     return " ".join([_program(), "-m perf", *map(shlex.quote, kept)])
 

@@ -15,7 +15,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
-from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
+from pytest_llmperf.plugin.selection import is_perf, is_requested, named_markers
 from pytest_llmperf.plugin.settings import Settings, settings_of
 from pytest_llmperf.plugin.sweeps import SweepGuard, read_cells
 from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
@@ -41,8 +41,8 @@ class RecordingSession:
 
     def select_wanted(self, items: list[pytest.Item]) -> None:
         """Note all perf tests, and deselect unwanted ones."""
-        named = named_markers(self._config.option.markexpr or "")
-        perf = [item for item in items if is_perf(item) and is_asked_for(item, named)]
+        requested_markers = named_markers(self._config.option.markexpr or "")
+        perf = [item for item in items if is_perf(item) and is_requested(item, requested_markers)]
         self._collected = tuple(item.nodeid for item in perf)
         wanted = set(self._request.wanted)
         items[:] = [item for item in perf if item.nodeid in wanted]

@@ -45,7 +45,7 @@ def write_reports(
 
 def _with_commands(config: pytest.Config, result: SessionResult) -> SessionResult:
     """Return the result with the commands that run the session, and each of its tests, again."""
-    stem = command_stem(config, again=True)
+    stem = command_stem(config, with_comparison=True)
     tests = [
         replace(test, command=rerun_command(as_argument(config, test.nodeid), stem))
         for test in result.tests

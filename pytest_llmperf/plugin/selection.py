@@ -60,13 +60,13 @@ def asks_for_gpu(item: pytest.Item) -> bool:
     return ours or (bool(marks) and uses_engine(item))
 
 
-def note_collected(item: pytest.Item) -> None:
+def remember_collected(item: pytest.Item) -> None:
     """Remember a test before tests are deselected, for a session that looks for removed tests."""
     item.config.stash.setdefault(_COLLECTED, {})[item.nodeid] = is_perf(item)
 
 
 def collected_tests(config: pytest.Config) -> dict[str, bool] | None:
-    """Return the tests that were noted; None if none were."""
+    """Return the tests that were remembered; None if none were."""
     return config.stash.get(_COLLECTED, None)
 
 
@@ -76,13 +76,13 @@ def imply_perf(item: pytest.Item) -> None:
         item.add_marker("perf")
 
 
-def is_asked_for(item: pytest.Item, named: frozenset[str]) -> bool:
-    """Whether ``-m`` selects a perf test by one of its markers; ``named``: by ``named_markers``.
+def is_requested(item: pytest.Item, requested_markers: frozenset[str]) -> bool:
+    """Whether ``-m`` selects a perf test by one of its markers, ``requested_markers``.
 
     A test that ``-m`` selects for another reason (``-m smoke``, ``-m "not slow"``) must not
     start a session that measures.
     """
-    return any(mark.name in named for mark in item.iter_markers())
+    return any(mark.name in requested_markers for mark in item.iter_markers())
 
 
 def named_markers(expression: str) -> frozenset[str]:

@@ -29,7 +29,7 @@ from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required
 from pytest_llmperf.plugin.selection import collected_tests, is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
-from pytest_llmperf.plugin.sweeps import SweepGuard, one_per_test, read_cells
+from pytest_llmperf.plugin.sweeps import SweepGuard, read_cells, unique_problems
 from pytest_llmperf.plugin.tuning import TuningError, TuningRun, tuning_run
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
@@ -84,7 +84,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     setup = None if collect_only else settings_of(config).setup
     cells, wrong_cells = read_cells(items, loaded.config.llm, setup)
-    errors += one_per_test(wrong_cells)
+    errors += unique_problems(wrong_cells)
     if errors:
         raise usage_error("\n".join(errors))
     if collect_only:
@@ -298,22 +298,22 @@ class PerfSession:
                 "its own way; switch that off for perf tests (-p no:NAME)"
             )
 
-    def _recorded(self, one: HeldTest) -> RecordedTest:
+    def _recorded(self, held: HeldTest) -> RecordedTest:
         """Return what was recorded of a test, and what its markers ask for."""
-        budget, _ = read_budget(one.item)
-        nodeid = one.item.nodeid
+        budget, _ = read_budget(held.item)
+        nodeid = held.item.nodeid
         cell = settings_of(self._config).cells.get(nodeid)
         if cell is not None:
-            cell = replace(cell, info=one.info)
+            cell = replace(cell, info=held.info)
         return RecordedTest(
             nodeid,
-            one.workload,
-            one.seconds,
+            held.workload,
+            held.seconds,
             self._checks[nodeid],
             budget,
             self._quality.get(nodeid),
             cell,
-            one.location,
+            held.location,
         )
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:

@@ -75,7 +75,7 @@ def read_cells(
         llm: the session's engine settings.
         setup: the session's engine; None checks the values only, and returns no cells.
     """
-    from pytest_llmperf.config.on_top import (
+    from pytest_llmperf.config.cell_settings import (
         ImpossibleSettingsError,
         WrongSettingError,
         check_name,
@@ -103,7 +103,7 @@ def read_cells(
     return cells, wrong
 
 
-def one_per_test(wrong: Mapping[str, str]) -> list[str]:
+def unique_problems(wrong: Mapping[str, str]) -> list[str]:
     """Return the problems, each only once for all cells of a sweep."""
     texts = {f"{nodeid.partition('[')[0]}: {text}": None for nodeid, text in wrong.items()}
     return list(texts)

@@ -39,7 +39,7 @@ def log_verdicts(
             disturbed=disturbed,
             policy=policy,
             command=command_stem(config),
-            repeat_command=command_stem(config, again=True),
+            repeat_command=command_stem(config, with_comparison=True),
             against=result.against,
             test_argument=as_argument(config, test.nodeid),
         )

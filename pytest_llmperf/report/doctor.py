@@ -116,9 +116,11 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     if isinstance(llm, TargetSettings):
         yield "engine", f"application {llm.target}"
     elif checkup.server is not None:
-        yield from server_facts(checkup.server, info, llm.kind.answers_with(llm.resolved()))
+        yield from server_facts(
+            checkup.server, info, llm.kind.identity_without_model(llm.resolved())
+        )
     elif not isinstance(llm, ModelSettings):
-        yield "engine", f"{llm.engine}: {llm.kind.answers_with(llm.resolved())}"
+        yield "engine", f"{llm.engine}: {llm.kind.identity_without_model(llm.resolved())}"
     elif info is None:
         file_size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
         yield "model", f"{llm.model_path}{file_size}; n_ctx: {n_ctx}"

@@ -107,7 +107,7 @@ def _warnings(test: TestResult) -> list[str]:
     warned = [
         str(entry)
         for entry in test.fitness
-        if entry.severity == "warn" and entry.doing == "measurement"
+        if entry.severity == "warn" and entry.origin == "measurement"
     ]
     return [text for text in test.findings if text.endswith(tuple(warned))]
 

@@ -87,11 +87,11 @@ def _fastest(tests: Sequence[TestResult], name: str) -> TestResult | None:
 
 
 def _values(tests: Sequence[TestResult], name: str) -> Iterator[tuple[int, float]]:
-    """Yield each test's index and the badness of its value: the smallest is the best."""
+    """Yield each test's index and the signed log of its value: the smallest is the best."""
     for number, test in enumerate(tests):
         row = _row(test, name)
         if row is not None and row.summary is not None:
-            yield number, row.check.metric.badness(row.summary.value)
+            yield number, row.check.metric.signed_log(row.summary.value)
 
 
 def _row(test: TestResult, name: str) -> CheckResult | None:

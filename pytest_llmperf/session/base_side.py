@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmperf.config.load import load_config
-from pytest_llmperf.config.on_top import (
+from pytest_llmperf.config.cell_settings import (
     ImpossibleSettingsError,
     WrongSettingError,
     with_settings,
 )
+from pytest_llmperf.config.load import load_config
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.request_digest import ADVICE, difference

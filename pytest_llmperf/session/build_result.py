@@ -215,7 +215,7 @@ def _findings(samples: TestSamples, unit: str) -> list[str]:
     lines += [
         f"in {count(len(entry.processes), unit)}: {entry}"
         for entry in fitness_entries_of(samples)
-        if entry.doing == "measurement" and entry.severity == "warn"
+        if entry.origin == "measurement" and entry.severity == "warn"
     ]
     return lines
 

@@ -25,10 +25,10 @@ class FitnessEntry(FitnessFinding):
     tests: tuple[str, ...] = ()
 
     @property
-    def doing(self) -> str:
+    def origin(self) -> str:
         """Its origin: the machine, the measurement or the configuration."""
         check = CHECKS.get(self.name)
-        return check.doing if check is not None else "machine"
+        return check.origin if check is not None else "machine"
 
     def to_json(self, where: str) -> dict[str, Any]:
         """Return plain JSON types; ``where`` is ``processes`` or ``tests``."""

@@ -191,7 +191,7 @@ def worth_waiting_for(findings: Sequence[FitnessFinding]) -> list[FitnessFinding
     return [
         finding
         for finding in findings
-        if finding.severity == "invalid" and CHECKS[finding.name].doing == "machine"
+        if finding.severity == "invalid" and CHECKS[finding.name].origin == "machine"
     ]
 
 

@@ -67,7 +67,7 @@ class EngineSetup:
         """SHA-256 over the model's files; without files a name, such as the callable's."""
         if self.model is not None:
             return self.model.sha256()
-        return self.llm.kind.answers_with(self.llm.resolved())
+        return self.llm.kind.identity_without_model(self.llm.resolved())
 
     @property
     def placement_unknown(self) -> str:
@@ -97,15 +97,15 @@ class EngineSetup:
         """Return this setup with the settings of a sweep's cell, for the same model.
 
         Args:
-            settings: see ``config/on_top.py``.
+            settings: see ``config/cell_settings.py``.
             set_by: the source of the settings, for messages.
 
         Raises:
             WrongSettingError: a value that the setting, or the installed engine, can't have.
             ImpossibleSettingsError: values that contradict each other.
         """
+        from pytest_llmperf.config.cell_settings import WrongSettingError, with_settings
         from pytest_llmperf.config.model_files import ModelFiles
-        from pytest_llmperf.config.on_top import WrongSettingError, with_settings
 
         llm = with_settings(self.llm, settings)
         if refused := llm.kind.refused(llm.extra):
@@ -234,7 +234,7 @@ def _model_words(kind: EngineKind, settings: Mapping[str, Any]) -> str:
     from pytest_llmperf.config.embedded import EMBEDDED
 
     if kind.needs != "model":
-        return kind.answers_with(settings) if kind.names_model else kind.title(settings)
+        return kind.identity_without_model(settings) if kind.names_model else kind.title(settings)
     path = str(settings["model_path"])
     embedded = EMBEDDED.get(path)
     return embedded.file_name if embedded else PurePath(path).name
@@ -246,11 +246,11 @@ def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetu
     Raises:
         ConfigError: a value is wrong or does not fit the others, or there is no such model.
     """
-    from pytest_llmperf.config import on_top
+    from pytest_llmperf.config import cell_settings
 
     try:
-        llm = on_top.with_settings(setup.llm, settings)
-    except (on_top.WrongSettingError, on_top.ImpossibleSettingsError) as error:
+        llm = cell_settings.with_settings(setup.llm, settings)
+    except (cell_settings.WrongSettingError, cell_settings.ImpossibleSettingsError) as error:
         lines = str(error).splitlines()
         raise ConfigError(Problem("a changed setting of llm", line) for line in lines) from None
     loaded = replace(setup.loaded, config=setup.loaded.config.model_copy(update={"llm": llm}))
@@ -269,7 +269,7 @@ def _check_kind(llm: LlmConfig) -> None:
         return
     replication_unit(llm.kind)
     if llm.kind.needs != "model":
-        llm.kind.answers_with(llm.resolved())
+        llm.kind.identity_without_model(llm.resolved())
     _ = llm.kind.backend_name
 
 

@@ -80,7 +80,7 @@ def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     by_test = {}
     for test in trial.tests:
         own = trial.measurement.tests[test.nodeid].of_this_session().of_side(CANDIDATE)
-        configured = [e for e in trial.fitness[test.nodeid] if e.doing == "configuration"]
+        configured = [e for e in trial.fitness[test.nodeid] if e.origin == "configuration"]
         by_test[test.nodeid] = (*fitness_entries_of(own), *configured)
     return session_entries(by_test)
 

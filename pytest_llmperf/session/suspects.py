@@ -52,7 +52,7 @@ class Suspect:
 
         def level(stored: StoredRecord) -> float:
             metric = stored.record.tests[nodeid].metrics[check.metric.name]
-            return check.metric.badness(session_level(check.metric, metric.samples))
+            return check.metric.signed_log(session_level(check.metric, metric.samples))
 
         middle = median(map(level, self.sessions))
         return [stored for stored in reversed(self.sessions) if level(stored) <= middle]

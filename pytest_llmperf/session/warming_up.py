@@ -39,7 +39,7 @@ def warming_up(metric: Metric, blocks: Samples, tolerance: float) -> str:
     if metric.kind != "value" or len(blocks) < 2:
         return ""
     levels = process_medians(blocks, metric.resolution)
-    if falling_p([metric.badness(level) for level in levels]) > _CHANCE:
+    if falling_p([metric.signed_log(level) for level in levels]) > _CHANCE:
         return ""
     half = len(levels) // 2
     first, last = median(levels[:half]), median(levels[-half:])

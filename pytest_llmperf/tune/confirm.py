@@ -300,9 +300,9 @@ def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _J
     rows = samples.values(goal.of.name, side)
     if not rows:
         return "unknown", None
-    edge = goal.of.badness(goal.limit)
+    edge = goal.of.signed_log(goal.limit)
     values = [median(row) for row in rows]
-    state = running(tuple(goal.of.badness(value) - edge for value in values), 0.0, goal.of)
+    state = running(tuple(goal.of.signed_log(value) - edge for value in values), 0.0, goal.of)
     if state.look is not None and is_worse(state, 0.0, share):
         return "missed", median(values)
     return ("met" if is_fine(state, 0.0) else "unknown"), median(values)

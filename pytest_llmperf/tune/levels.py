@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def log_levels(rows: Sequence[Level | MetricChange]) -> Levels:
-    """Return levels from a first look or a race on the log scale of ``badness``."""
+    """Return levels from a first look or a race on the log scale of ``signed_log``."""
     return {
-        (row.test, row.metric): METRICS[row.metric].badness(row.value)
+        (row.test, row.metric): METRICS[row.metric].signed_log(row.value)
         for row in rows
         if row.value is not None and row.metric in METRICS
     }

@@ -54,7 +54,7 @@ class Goal:
         return self.of.unit is self.metric.unit
 
     def cost(self, log_level: float) -> float:
-        """Return the cost of a level on the log scale of ``badness``; smaller is better."""
+        """Return the cost of a level on the log scale of ``signed_log``; smaller is better."""
         over = self._over(log_level)
         if over is None:
             return log_level
@@ -73,10 +73,10 @@ class Goal:
         """Return the distance from the limit; None if none is set in the compared metric's unit."""
         if self.limit is None or not self.limits_metric:
             return None
-        return log_level - self.of.badness(self.limit)
+        return log_level - self.of.signed_log(self.limit)
 
 
-#: Levels on the log scale of ``badness``, by test and metric.
+#: Levels on the log scale of ``signed_log``, by test and metric.
 Levels = Mapping[tuple[str, str], float]
 
 
@@ -140,9 +140,9 @@ def _difference(goals: Sequence[Goal], levels: Sequence[float], changes: Sequenc
 
 
 def base_level(samples: TestSamples, metric: Metric) -> float:
-    """Return the base side's level on the log scale of ``badness``; 0 without values."""
+    """Return the base side's level on the log scale of ``signed_log``; 0 without values."""
     rows = samples.values(metric.name, BASE)
-    return metric.badness(median(median(row) for row in rows)) if rows else 0.0
+    return metric.signed_log(median(median(row) for row in rows)) if rows else 0.0
 
 
 def objective_of(tests: Sequence[RecordedTest], targets: Mapping[str, float]) -> Objective:

@@ -48,7 +48,7 @@ _Row = Mapping[tuple[str, str], float]
 def _row(levels: Sequence[Level]) -> _Row:
     """Return the cost of each level."""
     return {
-        (level.test, level.metric): METRICS[level.metric].badness(level.value)
+        (level.test, level.metric): METRICS[level.metric].signed_log(level.value)
         if level.metric in METRICS
         else level.value
         for level in levels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.config.on_top import WrongSettingError, with_settings
+from pytest_llmperf.config.cell_settings import WrongSettingError, with_settings
 from pytest_llmperf.config.server_section import ServerPart
 from pytest_llmperf.config.tune_section import EXTRA
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pytest_llmperf.config.cell_settings import WrongSettingError, check_name, with_settings
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.config.load import load_config
-from pytest_llmperf.config.on_top import WrongSettingError, check_name, with_settings
 from pytest_llmperf.config.server_arguments import started_command
 
 START = "llama-server -m model.gguf --port {port}"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.config.cell_settings import WrongSettingError, check_name, with_settings
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.config.llm_section import ServerConfig, read_llm
 from pytest_llmperf.config.load import load_config
-from pytest_llmperf.config.on_top import WrongSettingError, check_name, with_settings
 
 START = "llama-server -m model.gguf --port {port}"
 

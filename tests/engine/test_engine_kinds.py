@@ -175,5 +175,5 @@ def test_every_default_claims_the_least() -> None:
     kind = EngineKind("acme", "acme:Engine")
     assert kind.backend_name == "app"
     assert kind.may_use_gpu
-    assert kind.answers_with({}) == "acme"
+    assert kind.identity_without_model({}) == "acme"
     assert not kind.refused({"anything": 1})

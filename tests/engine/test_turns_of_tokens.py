@@ -65,7 +65,7 @@ def test_pauses_are_not_the_engines_own_time(llama: EngineClient) -> None:
     paused, ends = in_turns(llama, request, 2, wait=0.2)
     outside = time.perf_counter() - began - 0.2 * len(ends)
 
-    timeline, own = paused.timeline, paused.timeline.own()
+    timeline, own = paused.timeline, paused.timeline.without_pauses()
     lengths = [end - begin for begin, end in timeline.pauses]
     assert min(lengths) >= 0.2
     whole = timeline.token_times[-1] - timeline.t_start
@@ -150,7 +150,7 @@ def test_an_application_works_only_in_its_turns(
     generation, ends = in_turns(client, Request(prompt="x", max_tokens=7), 3, wait=0.3)
 
     assert ends == [1, 4]
-    own = generation.timeline.own()
+    own = generation.timeline.without_pauses()
     assert own.token_times[-1] - own.t_start < 0.3
     assert len(generation.timeline.decode_turns()) == 2
 
@@ -169,7 +169,7 @@ def test_a_planted_slowdown_does_not_grow_with_the_pauses(
 
     generation, _ = in_turns(client, Request(prompt="x", max_tokens=9), 2, wait=1.0)
 
-    own = generation.timeline.own()
+    own = generation.timeline.without_pauses()
     # Nine steps of 20 ms, eight of them twice as slow; with the pauses it would be 3 s more.
     assert own.token_times[-1] - own.t_start < 1.5
 

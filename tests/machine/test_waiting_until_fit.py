@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
+from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, configured_severity
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.session.machine_watch import FitWait, worth_waiting_for
 
@@ -99,7 +99,7 @@ def test_a_configured_severity_is_the_most_severe_it_gets(
     name: str, found: str, configured: str | None, severity: str
 ) -> None:
     asked = {} if configured is None else {name: configured}
-    assert applied(name, found, asked) == severity  # type: ignore[arg-type]
+    assert configured_severity(name, found, asked) == severity  # type: ignore[arg-type]
 
 
 def test_findings_are_ordered_by_what_is_configured() -> None:
@@ -116,5 +116,5 @@ def test_what_the_configuration_did_is_never_invalid() -> None:
     assert not [
         check.name
         for check in CHECKS.values()
-        if check.doing == "configuration" and check.severity == "invalid"
+        if check.origin == "configuration" and check.severity == "invalid"
     ]

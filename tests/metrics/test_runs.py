@@ -27,8 +27,8 @@ def test_a_request_without_a_token_ends_where_it_began() -> None:
 def test_pauses_between_turns_are_in_neither_timelines_nor_window() -> None:
     paused = Timeline(10.0, (11.0, 13.5), pauses=((11.25, 13.25),))
     run = Run.in_order([paused])
-    assert run.own().timelines == (Timeline(10.0, (11.0, 11.5)),)
-    assert (run.seconds, run.own().seconds) == (3.5, 1.5)
+    assert run.without_pauses().timelines == (Timeline(10.0, (11.0, 11.5)),)
+    assert (run.seconds, run.without_pauses().seconds) == (3.5, 1.5)
     assert compute_all(run) == compute_all(Run.in_order([ONE]))
 
 

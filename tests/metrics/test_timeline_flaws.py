@@ -28,7 +28,7 @@ NAN = math.nan
     ],
 )
 def test_an_impossible_timeline_is_told(t_start: float, times: tuple, flaw: str) -> None:
-    assert Timeline(t_start, times).flaw(5.0) == flaw
+    assert Timeline(t_start, times).clock_error(5.0) == flaw
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_an_impossible_timeline_is_told(t_start: float, times: tuple, flaw: str)
     ],
 )
 def test_a_possible_timeline_has_no_flaw(timeline: Timeline) -> None:
-    assert timeline.flaw(5.0) is None
+    assert timeline.clock_error(5.0) is None
 
 
 @pytest.mark.parametrize("prefill", [(2.0, 1.0), (NAN, 1.0), (-1.0, 1.0), (1.0, 4.0)])
 def test_prefill_lies_between_start_and_first_token(prefill: tuple[float, float]) -> None:
     start, end = prefill
-    flaw = Timeline(0.0, (3.0,), t_prefill_start=start, t_prefill_end=end).flaw(5.0)
+    flaw = Timeline(0.0, (3.0,), t_prefill_start=start, t_prefill_end=end).clock_error(5.0)
     assert flaw in ("a reading is no finite number", "prefill did not lie before the first token")

@@ -35,7 +35,7 @@ def measure(project, url: str, load: str, tokens: int = 8, **llm: object) -> tup
     project.perf()
     (test,) = project.session()["tests"]
     names = {entry["name"] for entry in test["fitness"] if entry["severity"] == "invalid"}
-    return test, {name for name in names if CHECKS[name].doing == "measurement"}
+    return test, {name for name in names if CHECKS[name].origin == "measurement"}
 
 
 def test_a_client_that_cannot_send_in_time_makes_a_load_void(project, quiet_machine, simulator):

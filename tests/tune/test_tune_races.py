@@ -55,9 +55,9 @@ def goal(metric: str, limit: float | None) -> Goal:
 
 def between(objective: Objective, base: dict[str, float], **now: float) -> float:
     logs = {
-        (("t", name)): get_metric(name).badness(value) for name, value in {**base, **now}.items()
+        (("t", name)): get_metric(name).signed_log(value) for name, value in {**base, **now}.items()
     }
-    before = {("t", name): get_metric(name).badness(value) for name, value in base.items()}
+    before = {("t", name): get_metric(name).signed_log(value) for name, value in base.items()}
     difference = objective.between(logs, before)
     assert difference is not None
     return difference

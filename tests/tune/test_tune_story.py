@@ -20,7 +20,7 @@ from pytest_llmperf.fitness_checks import CHECKS
 
 LLMPERF = (sys.executable, "-m", "pytest_llmperf.cli")
 #: Other load on the machine is only noted and voids nothing: the bad settings cost far more.
-NOTED = {name: "note" for name, check in CHECKS.items() if check.doing == "machine"}
+NOTED = {name: "note" for name, check in CHECKS.items() if check.origin == "machine"}
 #: 100 tokens.
 PROMPT = "A question about the caches of a model. " * 5
 SEARCH = ("tune", "--prompt", PROMPT, "--phase", "1")

@@ -13,7 +13,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.settings import ServerSettings
-from pytest_llmperf.secret_headers import holds_a_key
+from pytest_llmperf.secret_headers import is_secret_name
 
 try:
     import aiohttp
@@ -125,7 +125,7 @@ def _secrets(
         login = parts.password or parts.username or ""
         values += [login, unquote(login)]
     for name, value in headers.items():
-        if name in secret or holds_a_key(name):
+        if name in secret or is_secret_name(name):
             values += [value, value.rpartition(" ")[2]]
     # The longest first: a shorter secret may be part of a longer one.
     return tuple(sorted({text for text in values if len(text) > 3}, key=len, reverse=True))

@@ -10,13 +10,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pytest_llmperf.config.fields import Expected
-from pytest_llmperf.config.llm_section import DEFAULT_ENGINE, LLM_FIELDS, llm_schema, misplaced
+from pytest_llmperf.config.llm_section import (
+    DEFAULT_ENGINE,
+    LLM_FIELDS,
+    llm_schema,
+    misplaced_key_message,
+)
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.config.yaml_file import KeyPath
 from pytest_llmperf.units import shown
 
 
-def complaints(error: ValidationError, tree: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def error_messages(
+    error: ValidationError, tree: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path of each invalid key of a ``Config``, and an error message about it.
 
     ``tree``: the values that were validated.
@@ -84,7 +91,7 @@ def _sentence(
         return str(item["ctx"]["error"])
     if item["type"] == "extra_forbidden":
         key = str(path[-1])
-        other = misplaced(key, str(engine)) if path[:-1] == ("llm",) else ""
+        other = misplaced_key_message(key, str(engine)) if path[:-1] == ("llm",) else ""
         return other or f"unknown key{_nearest(key, owner)}"
     if field is None:
         return f"expected a mapping of keys, got {shown(item['input'])}"

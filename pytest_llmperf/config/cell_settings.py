@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_llmperf.config.complaints import complaints
+from pytest_llmperf.config.error_messages import error_messages
 from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.config.server_section import ServerPart
@@ -97,7 +97,7 @@ def with_settings(llm: LlmConfig, settings: Mapping[str, Any]) -> LlmConfig:
     except ValidationError as error:
         texts = [
             f"{'.'.join(map(str, path[1:]))}: {text}"
-            for path, text in complaints(error, {"llm": tree})
+            for path, text in error_messages(error, {"llm": tree})
         ]
         if any(_is_of_one(item) for item in error.errors(include_url=False)):
             raise WrongSettingError("\n".join(texts)) from None
