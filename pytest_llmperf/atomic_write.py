@@ -103,7 +103,7 @@ def unwritable(folder: Path, setting: str) -> list[str]:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        return [f"{setting}: {place} is a file, no folder; move it away or name another folder"]
+        return [f"{setting}: {place} is a file, not a folder; move it away or name another folder"]
     if not os.access(place, os.W_OK | os.X_OK):
         return [f"{setting}: nothing can be written in {place}; change its permissions"]
     return []

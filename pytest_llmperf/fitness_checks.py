@@ -120,7 +120,7 @@ CHECKS: dict[str, FitnessCheck] = {
             "cache_unknown",
             "warn",
             "measurement",
-            "nobody says how much of the prompts came out of a server's cache",
+            "it is unknown how much of the prompts came from a server's cache",
         ),
         FitnessCheck(
             "cut_short", "invalid", "measurement", "fewer tokens came out than were recorded"

@@ -338,10 +338,14 @@ def _of_others(metric: Metric, timelines: list[Timeline], problems: dict[str, st
         return None
     if isinstance(value, bool) or not isinstance(value, Real):
         kind = type(value).__name__
-        problems[metric.name] = f"its formula returned {kind}; a number or None expected"
+        problems[metric.name] = (
+            f"its formula returned a value of type {kind}; expected a number or None"
+        )
         return None
     if not metric.allows(number):
-        allowed = "0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
-        problems[metric.name] = f"its formula returned {number:g}; a number {allowed} expected"
+        allowed = (
+            "of 0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
+        )
+        problems[metric.name] = f"its formula returned {number:g}; expected a number {allowed}"
         return None
     return number

@@ -145,13 +145,13 @@ def _differences(a: RequestDigest, b: RequestDigest, name: str) -> list[str]:
         )
     if a.output_tokens != b.output_tokens:
         changes.append(
-            f"brings {_count(b.output_tokens, 'output token')}, {a.output_tokens} in {name}"
+            f"has {_count(b.output_tokens, 'output token')}, {a.output_tokens} in {name}"
         )
     for key in sorted({*a.settings, *b.settings}):
         old, new = a.settings.get(key, "default"), b.settings.get(key, "default")
         if old != new:
             shown = "another grammar" if key == "grammar" else f"{key} {new}, {old} in {name}"
-            changes.append(f"asks with {shown}")
+            changes.append(f"has {shown}")
     return changes or [f"is other work than in {name}"]
 
 

@@ -105,7 +105,7 @@ class Timeline:
         answer = [] if self.t_first_answer is None else [self.t_first_answer]
         read = (self.t_start, *prefill, *self.token_times, *paused, *answer)
         if not all(map(_is_reading, read)):
-            return "a reading is no finite number"
+            return "a clock reading is not a finite number"
         if any(after < before for before, after in pairwise(paused)):
             return "a pause ended before it began"
         if not self.token_times:

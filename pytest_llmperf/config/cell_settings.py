@@ -15,7 +15,7 @@ from pytest_llmperf.config.server_section import ServerPart
 
 _EXTRA = "extra."
 _SAME_WORK = "it decides what is asked, and the cells of a sweep do the same work"
-_NO_SPEED = "it decides no speed"
+_NO_SPEED = "it does not affect speed"
 #: Settings that can't differ within a session, and why.
 _FIXED = {
     "engine": "a session has one engine",

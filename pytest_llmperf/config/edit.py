@@ -261,7 +261,7 @@ def _check_written(
     like: os.stat_result | None,
 ) -> None:
     """Load the new file; restore the old one if the settings are not the wanted ones."""
-    why = "loading it gave other settings"
+    why = "loading the new file gave other settings"
     try:
         if load_config(file, file.absolute().parent, {}).config == wanted:
             return
@@ -271,7 +271,7 @@ def _check_written(
         _restore(file, before, backup, like)
         raise
     _restore(file, before, backup, like)
-    raise EditError(file, f"the settings were written and taken back: {why}")
+    raise EditError(file, f"the new settings were written, then undone: {why}")
 
 
 def _restore(

@@ -230,7 +230,7 @@ def _refused_severity(check: FitnessCheck, value: object) -> str:
     words = " or ".join(known).replace(" or ", ", ", len(known) - 2)
     if value == "invalid":
         return (
-            f"expected {words}, got 'invalid': this is the configuration's doing, which is judged "
+            f"expected {words}, got 'invalid': an effect of the configuration is always judged, "
             "and named as the cause"
         )
     return f"expected {words}, got {shown(value)}"

@@ -181,7 +181,9 @@ class LlmConfig(_Answered, _Named):
         for key, value in extra.items():
             # For a server they are arguments of its command, even if llm has a key of that name.
             if key in cls.model_fields and not issubclass(cls, ServerPart):
-                wrong.append((key, f"is a setting itself; set llm.{key} instead", value))
+                wrong.append(
+                    (key, f"is not an extra argument but a setting; set llm.{key} instead", value)
+                )
             elif problem := plain_json_problem(value):
                 wrong.append((key, problem, value))
         if wrong:

@@ -42,7 +42,8 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
             read = [_read(mark) for mark in closest]
             if any(requirement != read[0] for requirement in read):
                 raise MarkerError(
-                    "contradicts the other one on the same test; put both arguments into one"
+                    "contradicts another gpu marker on the same test; put both arguments into one "
+                    "marker"
                 )
             if not uses_engine(item):
                 raise MarkerError(_NO_ENGINE)

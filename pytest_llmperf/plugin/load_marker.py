@@ -143,9 +143,9 @@ def too_few_requests(
             f"send {-(-values // (loads // groups))} requests or more, " if loads >= groups else ""
         )
         problems.append(
-            f"{item.nodeid}: {check.metric.label} takes {groups} groups of {values} requests, and "
-            f"{loads} loads of {requests} have too few; {more}raise perf.{setting}, or ask for a "
-            "lower percentile"
+            f"{item.nodeid}: {check.metric.label} needs {groups} groups of {values} requests, but "
+            f"{loads} loads of {requests} requests provide fewer; {more}raise perf.{setting}, or "
+            "ask for a lower percentile"
         )
     return problems
 
@@ -166,7 +166,9 @@ def _closest(item: pytest.Item, name: str) -> pytest.Mark | None:
     if level is None:
         return None
     if any(mark.kwargs != level[0].kwargs or mark.args != level[0].args for mark in level):
-        raise MarkerError("contradicts the other one on the same test")
+        raise MarkerError(
+            "contradicts another marker of the same name on this test; keep one of them"
+        )
     return level[0]
 
 
@@ -180,8 +182,8 @@ def _pattern(mark: pytest.Mark, root: Path) -> LoadPattern:
     kinds = [name for name in ("concurrency", "rate", "trace") if name in given]
     if len(kinds) != 1:
         raise MarkerError(
-            "needs one of concurrency=8 (so many in flight), rate='4/s' and trace='FILE'"
-            + (f", and has {' and '.join(kinds)}" if kinds else "")
+            "needs exactly one of concurrency=8 (requests in flight), rate='4/s' and trace='FILE'"
+            + (f", but has {' and '.join(kinds)}" if kinds else "")
         )
     if "max_errors" in given:
         given["max_error_rate"] = _share(given.pop("max_errors"))
@@ -206,7 +208,7 @@ def _pattern(mark: pytest.Mark, root: Path) -> LoadPattern:
     try:
         return LoadPattern(kind[kinds[0]], **given)
     except ValueError as error:
-        raise MarkerError(f"can't be followed: {error}") from None
+        raise MarkerError(f"is not valid: {error}") from None
 
 
 def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
@@ -228,12 +230,12 @@ def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
 def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
     """Return the load at the rate that ``--llmperf-rate`` asks for."""
     if pattern.arrivals == "trace":
-        raise MarkerError("has trace=, whose requests have times of their own; --llmperf-rate "
-                          "goes with rate= or concurrency=")  # fmt: skip
+        raise MarkerError("has trace=, which fixes the time of every request; --llmperf-rate "
+                          "needs rate= or concurrency=")  # fmt: skip
     if pattern.duration is None or pattern.requests is not None:
         raise MarkerError(
-            "has requests=, which at another rate take another time; --llmperf-rate needs a load "
-            "with duration= only"
+            "has requests=, so another rate would change how long the load lasts; --llmperf-rate "
+            "needs a load with duration= and without requests="
         )
     rate = _rate(asked)
     if not rate > 0:

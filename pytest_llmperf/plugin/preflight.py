@@ -32,11 +32,11 @@ def check_before_loading(
         problems.append(str(error))
     if options.against is not None and options.against_config is not None:
         problems.append(
-            "--llmperf-against and --llmperf-against-config: a session has one base; the "
-            "configuration of another commit comes with the commit"
+            "--llmperf-against and --llmperf-against-config: use only one of them; "
+            "--llmperf-against already uses the other commit's configuration"
         )
     if options.accept is not None and not options.accept.strip():
-        problems.append("--llmperf-accept: say why this level is the new one; the reason is kept")
+        problems.append("--llmperf-accept: give the reason for accepting this level; it is stored")
     calibration = None if options.calibrate is None else read_calibration(options.calibrate)
     if options.record or calibration is not None:
         machine = machine_before_loading(setup.llm)
@@ -81,7 +81,7 @@ def _unused(options: Options, command: str) -> list[str]:
     """Return a problem for each option that does not apply to a command."""
     name, _, _ = command.partition(",")
     return [
-        f"{option}: not for {command} and records no baseline; remove it"
+        f"{option} can't be used with {command} and records no baseline; remove it"
         + (f" ({name} --json FILE writes its outcome)" if option.endswith("json") else "")
         for option in options.needing_measurement
         if option != "--llmperf-require-baseline"
@@ -114,7 +114,8 @@ def _duplicates(items: Sequence[pytest.Item]) -> list[str]:
     """Return a problem for each test that is given twice, as a test has only one verdict."""
     counts = Counter(item.nodeid for item in items)
     return [
-        f"{nodeid}: a perf test is measured once; leave --keep-duplicates out"
+        f"{nodeid}: this perf test is selected more than once, but can be measured only once; "
+        "remove --keep-duplicates"
         for nodeid, number in counts.items()
         if number > 1
     ]

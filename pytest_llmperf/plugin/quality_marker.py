@@ -32,7 +32,10 @@ def read_quality(item: pytest.Item) -> tuple[QualityLimits | None, list[str]]:
     try:
         read = [_read(mark) for mark in closest]
         if any(limits != read[0] for limits in read):
-            raise MarkerError("contradicts the other one on the same test; put all limits into one")
+            raise MarkerError(
+                "contradicts another quality marker on the same test; put all limits into one "
+                "marker"
+            )
     except MarkerError as error:
         where = marker_line(item, MARKER)
         return None, [f"{item.nodeid}: marker {MARKER!r} {error}{where}"]

@@ -169,8 +169,8 @@ def _no_outcome(tree: OtherTree, status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(f"  | {printable(line)}" for line in lines[-_TAIL:])
     return (
-        f"the tests could not be recorded at {tree.title}: pytest ended "
-        f"with status {status} there; nothing is said about speed. Its output ({log}) ends:\n{tail}"
+        f"the tests could not be recorded at {tree.title}: pytest exited "
+        f"with status {status} there, so speed was not compared. End of its output ({log}):\n{tail}"
     )
 
 

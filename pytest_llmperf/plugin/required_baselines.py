@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.setup import EngineSetup
 
-_HERE = "no earlier session on this machine holds this test"
+_HERE = "no session recorded on this machine contains this test"
 
 
 class RequiredBaselines:
@@ -88,7 +88,7 @@ def required_baselines(
             texts[item.nodeid] = "\n".join(
                 [
                     f"no baseline: {listed(labels)}: {reason}",
-                    "    --llmperf-require-baseline asks for one, so this test was not run",
+                    "    --llmperf-require-baseline is set, so this test was not run",
                     "to record this level:",
                     f"    {record_command(argument, command_stem(config))}",
                 ]

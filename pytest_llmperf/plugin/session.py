@@ -294,8 +294,8 @@ class PerfSession:
         missing = {item.nodeid for item in session.items if is_perf(item)} - self._ran
         if missing:
             (self._notes if self._options.allow_unmeasured else self._problems).append(
-                f"{count(len(missing), 'perf test')} not measured: another plugin runs tests in "
-                "its own way; switch that off for perf tests (-p no:NAME)"
+                f"{count(len(missing), 'perf test')} not measured: another plugin ran the tests "
+                "itself; disable it for perf tests (-p no:NAME)"
             )
 
     def _recorded(self, held: HeldTest) -> RecordedTest:

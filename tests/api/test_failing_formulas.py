@@ -40,8 +40,8 @@ def exits(_: Sequence[Timeline]) -> float:
 FORMULAS: dict[str, tuple[Callable[[Sequence[Timeline]], object], str]] = {
     "divides": (divides, "its formula raised ZeroDivisionError: division by zero"),
     "exits": (exits, "its formula raised SystemExit: 3"),
-    "not_finite": (lambda _: float("nan"), "its formula returned nan; a number above 0"),
-    "word": (lambda _: "fast", "its formula returned str; a number or None expected"),
+    "not_finite": (lambda _: float("nan"), "its formula returned nan; expected a number above 0"),
+    "word": (lambda _: "fast", "its formula returned a value of type str; expected a number"),
     "huge": (lambda _: 10**400, "its formula raised OverflowError: int too large"),
 }
 

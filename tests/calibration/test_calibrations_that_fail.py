@@ -60,12 +60,15 @@ def test_tests_that_can_be_measured_do_not_fail_with_one_that_cannot(
     [
         (["--json", "no/such/x.json"], "*--json *x.json: there is no folder */no/such"),
         (["--json", "."], "*--json *: is a folder; name a file"),
-        (["--", "--llmperf-record"], "*--llmperf-record: not for llmperf calibrate*"),
-        (["--", "--llmperf-accept", "why"], "*--llmperf-accept: not for llmperf calibrate*"),
-        (["--", "--llmperf-json", "x.json"], "*--llmperf-json: not for*--json FILE*"),
+        (["--", "--llmperf-record"], "*--llmperf-record can't be used with llmperf calibrate*"),
+        (
+            ["--", "--llmperf-accept", "why"],
+            "*--llmperf-accept can't be used with llmperf calibrate*",
+        ),
+        (["--", "--llmperf-json", "x.json"], "*--llmperf-json can't be used with*--json FILE*"),
         (
             ["--", "--llmperf-against-config", "config.yaml"],
-            "*--llmperf-against-config: not for llmperf calibrate*",
+            "*--llmperf-against-config can't be used with llmperf calibrate*",
         ),
     ],
 )
@@ -126,4 +129,4 @@ def test_a_calibration_that_cannot_be_stored_is_refused_or_written_to_the_json_f
     assert json.loads(later.path.joinpath("out.json").read_text())["checks"]
     result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: */calibrations is a file, no*"])
+    result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: */calibrations is a file, not*"])

@@ -16,7 +16,7 @@ def test_a_conftest_that_raises_there_is_told_with_the_log(project: CommitProjec
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.report is None
     assert "the tests could not be recorded at HEAD~1 (" in session.out
-    assert "nothing is said about speed" in session.out
+    assert "so speed was not compared" in session.out
     assert "| RuntimeError: half a conftest" in session.out.replace("E   ", "")
     assert "regressed" not in session.out
     assert project.checkouts() == []
@@ -35,7 +35,7 @@ def test_a_configuration_that_is_wrong_there_is_told_with_the_log(project: Commi
     assert "perf.itrations" in session.out
     assert not list(project.temporary.iterdir())
     (log,) = (project.cache / "logs").iterdir()
-    assert f"Its output ({log}) ends:" in session.said
+    assert f"End of its output ({log}):" in session.said
     assert "perf.itrations" in log.read_text()
     assert "regressed" not in session.out
 
@@ -144,7 +144,7 @@ def test_a_cache_that_cannot_be_written_is_a_usage_error(project: CommitProject)
 def test_two_bases_at_once_are_a_usage_error(project: CommitProject) -> None:
     session = project.against("HEAD", "--llmperf-against-config=config.yaml")
     assert session.ret == pytest.ExitCode.USAGE_ERROR
-    assert "a session has one base" in session.err
+    assert "use only one of them" in session.err
 
 
 def import_from(folder: Path, project: CommitProject) -> None:

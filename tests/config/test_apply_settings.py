@@ -344,4 +344,4 @@ def test_a_file_that_loads_differently_is_restored(
         return real(path, *others)
 
     monkeypatch.setattr(edit, "load_config", another_writer)
-    assert "written and taken back" in _refusal(file, {"llm.seed": 2})
+    assert "written, then undone" in _refusal(file, {"llm.seed": 2})

@@ -56,7 +56,7 @@ _EXPECTED = {
     "n_ctx: 128": "llm.n_ctx: max_tokens (256) must be smaller than n_ctx (128)",
     "n_ubatch: 4096": "llm.n_ubatch: n_ubatch (4096) must not be larger than n_batch (1024)",
     "extra: 3": "llm.extra: expected a mapping of the engine's own arguments, got 3",
-    "extra: {n_ctx: 3}": "llm.extra.n_ctx: is a setting itself; set llm.n_ctx instead",
+    "extra: {n_ctx: 3}": "llm.extra.n_ctx: is not an extra argument but a setting; set",
     "extra: {a: 2020-01-01}": "llm.extra.a: a date cannot be passed on",
     "extra: {a: [no]}": "llm.extra.a: no may be a word or false; write false, or put quotes",
     "extra: {a: [.inf]}": "llm.extra.a: inf is not a finite number",

@@ -44,8 +44,8 @@ def test_a_later_layer_takes_a_severity_back(tmp_path: Path) -> None:
         ("{busy_cores: [warn]}", "perf.fitness.busy_cores: expected note, warn or invalid, got a"),
         (
             "{other_backend: invalid}",
-            "perf.fitness.other_backend: expected note or warn, got 'invalid': this is the "
-            "configuration's doing, which is judged and named as the cause",
+            "perf.fitness.other_backend: expected note or warn, got 'invalid': an effect "
+            "of the configuration is always judged, and named as the cause",
         ),
         ("3", "perf.fitness: expected a mapping of fitness checks to note, warn or invalid, got 3"),
     ],

@@ -204,11 +204,11 @@ LIES = """
     ("readings", "flaw"),
     [
         ("[0.0, 0.0, 0.0]", "no time passed"),
-        ("[0.0, float('nan'), 1.0]", "a reading is no finite number"),
-        ("[0.0, float('inf'), 1.0]", "a reading is no finite number"),
+        ("[0.0, float('nan'), 1.0]", "a clock reading is not a finite number"),
+        ("[0.0, float('inf'), 1.0]", "a clock reading is not a finite number"),
         ("[2, 1, 0]", "token 1 came 1 s before the request began"),
         ("[0.0, 1.0, 5000.0]", "5e+03 s passed on it, and the request took 0."),
-        ("['0', 1.0, 2.0]", "a reading is no finite number"),
+        ("['0', 1.0, 2.0]", "a clock reading is not a finite number"),
     ],
 )
 def test_times_that_no_clock_reads_are_an_error_that_names_the_application(

@@ -152,10 +152,10 @@ def test_a_failing_formula_is_told_and_ends_nothing() -> None:
     assert values["idle"] == 0.0
     assert problems == {
         "divided": "its formula raised ZeroDivisionError: division by zero",
-        "worded": "its formula returned str; a number or None expected",
-        "negative": "its formula returned -1; a number above 0 (0 takes a resolution) expected",
-        "zero": "its formula returned 0; a number above 0 (0 takes a resolution) expected",
-        "nowhere": "its formula returned nan; a number 0 or more expected",
+        "worded": "its formula returned a value of type str; expected a number or None",
+        "negative": "its formula returned -1; expected a number above 0 (0 takes a resolution)",
+        "zero": "its formula returned 0; expected a number above 0 (0 takes a resolution)",
+        "nowhere": "its formula returned nan; expected a number of 0 or more",
     }
 
 

@@ -14,12 +14,12 @@ NAN = math.nan
 @pytest.mark.parametrize(
     ("t_start", "times", "flaw"),
     [
-        (0.0, (NAN, 1.0), "a reading is no finite number"),
-        (NAN, (1.0,), "a reading is no finite number"),
-        (0.0, (1.0, math.inf), "a reading is no finite number"),
-        (0.0, ("1", 2.0), "a reading is no finite number"),
-        (0.0, (None,), "a reading is no finite number"),
-        (0.0, (True,), "a reading is no finite number"),
+        (0.0, (NAN, 1.0), "a clock reading is not a finite number"),
+        (NAN, (1.0,), "a clock reading is not a finite number"),
+        (0.0, (1.0, math.inf), "a clock reading is not a finite number"),
+        (0.0, ("1", 2.0), "a clock reading is not a finite number"),
+        (0.0, (None,), "a clock reading is not a finite number"),
+        (0.0, (True,), "a clock reading is not a finite number"),
         (2.0, (1.0, 3.0), "token 1 came 1 s before the request began"),
         (0.0, (1.0, 3.0, 2.5), "token 3 came 0.5 s before token 2"),
         (1.0, (1.0, 1.0), "no time passed before token 1"),
@@ -49,4 +49,7 @@ def test_a_possible_timeline_has_no_flaw(timeline: Timeline) -> None:
 def test_prefill_lies_between_start_and_first_token(prefill: tuple[float, float]) -> None:
     start, end = prefill
     flaw = Timeline(0.0, (3.0,), t_prefill_start=start, t_prefill_end=end).clock_error(5.0)
-    assert flaw in ("a reading is no finite number", "prefill did not lie before the first token")
+    assert flaw in (
+        "a clock reading is not a finite number",
+        "prefill did not lie before the first token",
+    )

@@ -112,7 +112,7 @@ def test_a_machines_folder_that_is_a_file_is_named(one_test, machine_folder):
         path.unlink()
     machine_folder.rmdir()
     machine_folder.touch()
-    says = f"ERROR: llmperf: perf.baselines: {machine_folder} is a file, no folder; *"
+    says = f"ERROR: llmperf: perf.baselines: {machine_folder} is a file, not a folder; *"
     refused(one_test, "--llmperf-record").fnmatch_lines([says])
 
 
@@ -230,5 +230,5 @@ def test_a_report_replaces_no_other_file_of_the_session(one_test, arguments, nam
 def test_a_test_that_is_given_twice_is_refused(one_test):
     """Its samples would count twice."""
     refused(one_test, "--keep-duplicates", "test_it.py", "test_it.py").fnmatch_lines(
-        ["ERROR: llmperf: test_it.py::test_answer: a perf test is measured once; *"]
+        ["ERROR: llmperf: test_it.py::test_answer: this perf test is selected more than once, *"]
     )

@@ -50,7 +50,7 @@ def test_the_marker_is_listed(project):
         ("@pytest.mark.gpu(device=' ')", "*device: expected a device's name*"),
         (
             "@pytest.mark.gpu(layers=3)\n@pytest.mark.gpu(device='CUDA0')",
-            "*contradicts the other one on the same test; put both arguments into one*",
+            "*contradicts another gpu marker on the same test; put both arguments into one*",
         ),
     ],
 )

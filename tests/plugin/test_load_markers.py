@@ -24,8 +24,8 @@ def refusal(project, markers: str, config: str = SERVER) -> str:
     [
         ("8", "takes its numbers by name: load(concurrency=8)"),
         ("concurency=8", "unknown argument 'concurency'; did you mean 'concurrency'?"),
-        ("requests=8", "needs one of concurrency=8 (so many in flight), rate='4/s' and trace="),
-        ("concurrency=8, rate=4, requests=8", "and has concurrency and rate"),
+        ("requests=8", "needs exactly one of concurrency=8 (requests in flight), rate="),
+        ("concurrency=8, rate=4, requests=8", "but has concurrency and rate"),
         ("concurrency=8", "a load needs an end: state its requests or its duration"),
         ("concurrency=0, requests=8", "concurrency: expected a whole number of 1 or more, got 0"),
         ("concurrency=8, requests=4", "has requests=4, fewer than the 8 in flight"),
@@ -92,7 +92,7 @@ def test_a_goodput_limit_must_be_a_duration(project):
 
 def test_contradicting_loads_of_one_test_are_refused(project):
     said = refusal(project, f"{LOAD}@pytest.mark.load(concurrency=4, requests=8)")
-    assert "marker 'load' contradicts the other one on the same test" in said
+    assert "marker 'load' contradicts another marker of the same name on this test" in said
 
 
 FEW = "@pytest.mark.load(concurrency=2, requests=64)\n@pytest.mark.first_token(percentile=95)"
@@ -101,8 +101,8 @@ FEW = "@pytest.mark.load(concurrency=2, requests=64)\n@pytest.mark.first_token(p
 def test_a_percentile_that_all_loads_together_can_not_have_is_refused(project):
     said = refusal(project, FEW)
     assert (
-        "first token p95 takes 8 groups of 100 requests, and 12 loads of 64 have too few; send "
-        "100 requests or more, raise perf.max_processes, or ask for a lower percentile"
+        "first token p95 needs 8 groups of 100 requests, but 12 loads of 64 requests provide "
+        "fewer; send 100 requests or more, raise perf.max_processes, or ask for a lower percentile"
     ) in said
 
 
@@ -113,14 +113,14 @@ def test_a_comparison_has_the_loads_of_all_its_pairs(project):
     project.configure(SERVER)
     result = project.here("-m", "perf", "--llmperf-against-config", "other.yaml")
     said = " ".join(" ".join(result.errlines).split())
-    assert "40 loads of 19 have too few; send 20 requests or more, raise perf.max_pairs" in said
+    assert "40 loads of 19 requests provide fewer; send 20 requests or more, raise perf.max" in said
 
 
 @pytest.mark.parametrize(
     ("perf", "requests", "text"),
     [
-        ("{processes: 16}", 49, "16 loads of 49 have too few; send 50 requests or more, "),
-        ("{max_processes: 7}", 999, "7 loads of 999 have too few; raise perf.max_processes, "),
+        ("{processes: 16}", 49, "16 loads of 49 requests provide fewer; send 50 requests or more"),
+        ("{max_processes: 7}", 999, "7 loads of 999 requests provide fewer; raise perf.max_proc"),
     ],
 )
 def test_a_percentile_needs_whole_groups_of_loads(project, perf, requests, text):
@@ -130,4 +130,4 @@ def test_a_percentile_needs_whole_groups_of_loads(project, perf, requests, text)
 
 def test_a_percentile_among_the_configured_targets_needs_them_too(project):
     config = json.dumps(json.loads(SERVER) | {"perf": {"targets": {"first_token_p95": "1s"}}})
-    assert "first token p95 takes 8 groups of 100 requests" in refusal(project, LOAD, config)
+    assert "first token p95 needs 8 groups of 100 requests" in refusal(project, LOAD, config)

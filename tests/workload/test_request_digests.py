@@ -80,12 +80,12 @@ def test_prompts_of_other_lengths_are_compared_as_far_as_both_go(ask: Ask) -> No
 @pytest.mark.parametrize(
     ("options", "changes", "told"),
     [
-        ({"seed": 7}, {}, "asks with seed 7, default in the baseline"),
-        ({"temperature": 0.5}, {}, "asks with temperature 0.5, default in the baseline"),
-        ({"cache": "keep"}, {}, "asks with cache keep, default in the baseline"),
-        ({"stream": True}, {}, "asks with stream True, default in the baseline"),
-        ({"grammar": "root ::= [a]"}, {}, "asks with another grammar"),
-        ({}, {"tokens": 9}, "brings 9 output tokens, 4 in the baseline"),
+        ({"seed": 7}, {}, "has seed 7, default in the baseline"),
+        ({"temperature": 0.5}, {}, "has temperature 0.5, default in the baseline"),
+        ({"cache": "keep"}, {}, "has cache keep, default in the baseline"),
+        ({"stream": True}, {}, "has stream True, default in the baseline"),
+        ({"grammar": "root ::= [a]"}, {}, "has another grammar"),
+        ({}, {"tokens": 9}, "has 9 output tokens, 4 in the baseline"),
         ({}, {"evaluated": 3}, "has 3 of its prompt's tokens evaluated, 1000 in the baseline"),
     ],
 )
