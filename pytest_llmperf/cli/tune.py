@@ -111,14 +111,13 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.session.run import SESSION_ERRORS
     from pytest_llmperf.tune.errors import TuneError
-    from pytest_llmperf.tune.storage import StudyError
 
     try:
         check_files(arguments)
         return _tune(arguments)
     except (EditError, OutputError) as error:
         return complain(error, 1)
-    except (ConfigError, TuneError, StudyError, OSError, *SESSION_ERRORS) as error:
+    except (ConfigError, TuneError, OSError, *SESSION_ERRORS) as error:
         return complain(error, _NOT_MEASURED)
     except KeyboardInterrupt:
         return complain("interrupted; run the same command to continue", _INTERRUPTED)

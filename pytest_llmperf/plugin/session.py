@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,7 +30,7 @@ from pytest_llmperf.plugin.selection import collected_tests, is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
 from pytest_llmperf.plugin.sweeps import SweepGuard, read_cells, unique_problems
-from pytest_llmperf.plugin.tuning import TuningError, TuningRun, tuning_run
+from pytest_llmperf.plugin.tuning import tuning_run
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.quality.limits import QualityLimits
@@ -42,6 +42,10 @@ from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.recorded import RecordedTest, UnmeasuredTest, with_roofline
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.run import SESSION_ERRORS, Session
+from pytest_llmperf.tune.errors import TuneError
+
+if TYPE_CHECKING:
+    from pytest_llmperf.tune.run import TuneRun
 
 
 def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -122,7 +126,7 @@ class PerfSession:
         required: RequiredBaselines,
         context: SessionContext,
         console: TerminalConsole,
-        tuning: TuningRun | None = None,
+        tuning: TuneRun | None = None,
     ) -> None:
         self._config = config
         self._tuning = tuning
@@ -281,7 +285,7 @@ class PerfSession:
                     result, policy=self._policy, unmeasured=tuple(self._unmeasured)
                 )
                 self._report(self._result)
-        except (*SESSION_ERRORS, TuningError) as error:
+        except (*SESSION_ERRORS, TuneError) as error:
             for held in self._held:
                 held.fail(f"this test's body passed, but it could not be measured: {error}")
                 held.log()

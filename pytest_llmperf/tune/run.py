@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.interrupts import sigterm_raises
@@ -20,7 +21,7 @@ from pytest_llmperf.tune.levels import completed
 from pytest_llmperf.tune.objective import Objective, objective_of
 from pytest_llmperf.tune.pareto import front
 from pytest_llmperf.tune.race import looked
-from pytest_llmperf.tune.request import TuneRequest
+from pytest_llmperf.tune.request import TuneRequest, write_result
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
 from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch
 from pytest_llmperf.tune.server_space import space_problem
@@ -83,6 +84,8 @@ class TuneRun:
     def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         """Search, prove the gain of the best point, and return the result.
 
+        It is also written to the file that the request names.
+
         Ctrl-C and SIGTERM end the run with the result so far.
 
         Args:
@@ -95,7 +98,10 @@ class TuneRun:
         """
         self.check()
         with sigterm_raises(KeyboardInterrupt()):
-            return self._run(tests, engine)
+            result = self._run(tests, engine)
+        if self._request.outcome is not None:
+            write_result(Path(self._request.outcome), result)
+        return result
 
     def _run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         for test in tests:

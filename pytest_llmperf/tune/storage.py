@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.tune.errors import TuneError
+
 if TYPE_CHECKING:
     import optuna
     from sqlalchemy.engine import URL
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _WAIT = 60.0
 
 
-class StudyError(Exception):
+class StudyError(TuneError):
     """Raised if a study can't be used; ``str()`` is the complete message."""
 
 
