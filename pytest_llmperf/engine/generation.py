@@ -95,7 +95,7 @@ def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Ge
         ) from error
     if clock_error is not None:
         raise EngineError(
-            f"the times of {engine} can't be right: {clock_error}. Something replaced or set the clock of "
-            "its process; remove it, and measure again"
+            f"the times of {engine} can't be right: {clock_error}. Something replaced or set the "
+            "clock of its process; remove it, and measure again"
         )
     return generation
