@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.calibration.noise import Noise, noise_of
 from pytest_llmperf.gate.rules import LOG_PASS
-from pytest_llmperf.gate.running import first_look
+from pytest_llmperf.gate.sequential import first_look
 from pytest_llmperf.gate.stalls import rate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metrics import get_metric, percentile_parts

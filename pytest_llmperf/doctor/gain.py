@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmperf.gate.running import running
+from pytest_llmperf.gate.sequential import sequential_evidence
 from pytest_llmperf.metrics import get_metric
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def changes_of(samples: TestSamples) -> dict[str, RemedyChange]:
         worse = samples.differences(metric) or ()
         if not worse:
             continue
-        state = running(worse, WORTH, metric)
+        state = sequential_evidence(worse, WORTH, metric)
         changes[name] = RemedyChange(state.effect, state.low, state.high)
     return changes
 

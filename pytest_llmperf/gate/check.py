@@ -50,8 +50,8 @@ class Pairs:
         seconds: wall time of one pair of this test, or None where unknown.
         differences: difference of each pair on the log scale, positive is worse, as measured in
             turns; None takes the difference of the rows' medians.
-        alone: the same for the pairs whose processes ran one after the other, while the others
-            took turns; None if no pair took turns.
+        without_turns: the same for the pairs whose processes ran one after the other, while the
+            others took turns; None if no pair took turns.
     """
 
     candidate: Samples
@@ -59,7 +59,7 @@ class Pairs:
     name: str
     seconds: float | None = None
     differences: tuple[float, ...] | None = None
-    alone: tuple[float, ...] | None = None
+    without_turns: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Evidence:
         stalls: numbers of stalled iterations, of the candidate and of the base.
         void: number of processes (or pairs) that were measured but left out.
         seconds: wall time of one process of this test, or None if unknown.
-        alarm_share: this comparison's share of the session's false-alarm rate.
-        missed_share: the target's share of the same rate.
+        comparison_alpha: this comparison's share of the session's false-alarm rate.
+        target_alpha: the target's share of the same rate.
         same_as: the stored session that measured the very same code, configuration, packages,
             engine and model, so that only the machine can explain a difference; or empty.
         disturbed: what disturbed so many processes that their levels, unlike the differences
@@ -114,8 +114,8 @@ class Evidence:
     stalls: tuple[int, ...] = ()
     void: int = 0
     seconds: float | None = None
-    alarm_share: float = 0.01
-    missed_share: float = 0.01
+    comparison_alpha: float = 0.01
+    target_alpha: float = 0.01
     same_as: str = ""
     disturbed: str = ""
     unit: str = "process"

@@ -86,12 +86,12 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
     )
 
 
-def _winner(spoken: Sequence[Verdict]) -> Verdict:
+def _winner(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict that comes first; a target that is met does not outrank an improvement."""
-    improved = [verdict for verdict in spoken if verdict.kind is VerdictKind.IMPROVED]
-    if improved and all(v.kind in (VerdictKind.IMPROVED, VerdictKind.PASS) for v in spoken):
+    improved = [verdict for verdict in verdicts if verdict.kind is VerdictKind.IMPROVED]
+    if improved and all(v.kind in (VerdictKind.IMPROVED, VerdictKind.PASS) for v in verdicts):
         return improved[0]
-    return worst(spoken)
+    return worst(verdicts)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -103,7 +103,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=lambda verdict: verdict.kind.rank)
 
 
-def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
+def verdict_per_quantity(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Reduce a test's verdicts to one per quantity: metrics of one quantity are one check.
 
     For example, tokens per second and time per output token share the worse of their verdicts.
@@ -117,7 +117,9 @@ def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
     """Count the checks of each kind, over all tests, in the order of precedence."""
-    counts = Counter(verdict.kind for verdicts in tests for verdict in checks(verdicts))
+    counts = Counter(
+        verdict.kind for verdicts in tests for verdict in verdict_per_quantity(verdicts)
+    )
     return {kind: counts[kind] for kind in VerdictKind if counts[kind]}
 
 

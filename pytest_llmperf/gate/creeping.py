@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.protocol import verdict_of
 from pytest_llmperf.gate.rules import CREEP_SHARE, slowdown
-from pytest_llmperf.gate.running import zone_of
-from pytest_llmperf.gate.screening import proof_of, unchanged_words, unless_unchanged
+from pytest_llmperf.gate.screening import proof_of, unchanged_words, weakened_if_unchanged
+from pytest_llmperf.gate.sequential import zone_of
 from pytest_llmperf.gate.stored import creep
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import chance_words, effect_words, listed, percent, seen_words
+from pytest_llmperf.gate.words import (
+    chance_words,
+    effect_words,
+    listed,
+    percent,
+    sample_facts_words,
+)
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
@@ -30,13 +36,13 @@ class CreepingStrategy:
         if crept is None:
             return None
         tolerance = evidence.check.tolerance
-        share = evidence.alarm_share * (1.0 - CREEP_SHARE)
+        share = evidence.comparison_alpha * (1.0 - CREEP_SHARE)
         # Only from about the whole tolerance on: smaller changes are accepted.
         if not (crept.p_worse <= share and crept.effect >= zone_of(tolerance).min_called):
             return None
         view = evidence.baseline
         assert view is not None
-        kind = unless_unchanged(VerdictKind.REGRESSED, evidence)
+        kind = weakened_if_unchanged(VerdictKind.REGRESSED, evidence)
         metric, steps = evidence.check.metric, (crept.effect, crept.low, crept.high)
         proof = proof_of(crept, VerdictKind.REGRESSED, share)
         assert proof.log_evidence is not None
@@ -56,6 +62,6 @@ class CreepingStrategy:
             compare(evidence),
             claim,
             facts=facts,
-            seen=seen_words(evidence),
+            sample_facts=sample_facts_words(evidence),
             proof=proof,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import is_comparable, paired_differences, target_differences
 from pytest_llmperf.gate.rules import CREEP_SHARE, FALSE_ALARMS
-from pytest_llmperf.gate.running import may_be_called, running, zone_of
+from pytest_llmperf.gate.sequential import may_be_called, sequential_evidence, zone_of
 from pytest_llmperf.gate.stalls import is_many_more, log_beyond_limit, log_more_stalls
 from pytest_llmperf.gate.stored import has_anchor, screen
 
@@ -27,9 +27,9 @@ def share_alarms(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> li
     shared = list(session)
     for strength in (_interleaved, _stored):
         for index, share in _shares_of(shared, strength, alpha):
-            shared[index] = replace(shared[index], alarm_share=share)
+            shared[index] = replace(shared[index], comparison_alpha=share)
     for index, share in _shares_of(shared, _target, alpha):
-        shared[index] = replace(shared[index], missed_share=share)
+        shared[index] = replace(shared[index], target_alpha=share)
     return shared
 
 
@@ -84,7 +84,7 @@ def _interleaved(evidence: Evidence) -> _Strength | None:
     if evidence.check.metric.kind == "share":
         return log_more_stalls(evidence), is_many_more(evidence)
     tolerance = evidence.check.tolerance
-    state = running(paired_differences(evidence), tolerance, evidence.check.metric)
+    state = sequential_evidence(paired_differences(evidence), tolerance, evidence.check.metric)
     return state.log_worse, may_be_called(state, tolerance)
 
 
@@ -95,12 +95,12 @@ def _stored(evidence: Evidence) -> _Strength | None:
         return None
     if evidence.check.metric.kind == "share":
         return None
-    screened = screen(evidence)
-    if screened is None:
+    comparison = screen(evidence)
+    if comparison is None:
         return _NONE
     share = CREEP_SHARE if has_anchor(evidence) else 1.0
-    strength = -math.log(max(screened.p_worse / share, 1e-300))
-    return strength, screened.effect >= zone_of(evidence.check.tolerance).min_called
+    strength = -math.log(max(comparison.p_worse / share, 1e-300))
+    return strength, comparison.effect >= zone_of(evidence.check.tolerance).min_called
 
 
 def _target(evidence: Evidence) -> _Strength | None:
@@ -109,5 +109,5 @@ def _target(evidence: Evidence) -> _Strength | None:
     metric = evidence.check.metric
     if metric.kind == "share":
         return log_beyond_limit(evidence), True
-    state = running(target_differences(evidence), 0.0, metric)
+    state = sequential_evidence(target_differences(evidence), 0.0, metric)
     return state.log_worse, may_be_called(state, 0.0)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.alone import Contradiction, contradiction
 from pytest_llmperf.gate.numbers import Comparison, compare, paired_differences
 from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
-from pytest_llmperf.gate.running import (
-    Running,
+from pytest_llmperf.gate.sequential import (
+    SequentialEvidence,
     first_look,
     is_fine,
     is_worse,
-    running,
+    sequential_evidence,
     zone_of,
 )
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
+from pytest_llmperf.gate.without_turns import Contradiction, contradiction
 from pytest_llmperf.gate.words import (
     at_most,
     change_words,
@@ -27,8 +27,8 @@ from pytest_llmperf.gate.words import (
     needed_words,
     percent,
     plural,
+    sample_facts_words,
     sample_noun,
-    seen_words,
     too_few,
     undecided,
 )
@@ -56,7 +56,7 @@ class InterleavedStrategy:
         if pairs is None or check.metric.kind == "share":
             return None
         numbers = compare(evidence)
-        state = running(paired_differences(evidence), check.tolerance, check.metric)
+        state = sequential_evidence(paired_differences(evidence), check.tolerance, check.metric)
         kind = _kind(state, evidence)
         contradicted = contradiction(evidence)
         if contradicted and contradicted.proven and kind in _FINE:
@@ -66,13 +66,13 @@ class InterleavedStrategy:
                 evidence,
                 numbers,
                 _contradicted(contradicted, state, evidence),
-                seen=seen_words(evidence),
+                sample_facts=sample_facts_words(evidence),
             )
         proof = proof_so_far(
             state,
             evidence,
             tolerance=check.tolerance,
-            share=evidence.alarm_share,
+            share=evidence.comparison_alpha,
             worse=_nearer_alarm(state, kind, evidence),
             undecided=kind is VerdictKind.INCONCLUSIVE,
             seconds=pairs.seconds,
@@ -88,17 +88,17 @@ class InterleavedStrategy:
                 *_other_way(numbers, proof, evidence),
                 *_ran_alone(contradicted, evidence),
             ],
-            seen=seen_words(evidence),
+            sample_facts=sample_facts_words(evidence),
             proof=proof,
             more_can_decide=kind is VerdictKind.INCONCLUSIVE,
         )
 
 
-def _kind(state: Running, evidence: Evidence) -> VerdictKind:
+def _kind(state: SequentialEvidence, evidence: Evidence) -> VerdictKind:
     tolerance = evidence.check.tolerance
     if state.look is None:
         return VerdictKind.INCONCLUSIVE
-    if is_worse(state, tolerance, evidence.alarm_share):
+    if is_worse(state, tolerance, evidence.comparison_alpha):
         return VerdictKind.REGRESSED
     if not is_fine(state, tolerance):
         return VerdictKind.INCONCLUSIVE
@@ -107,7 +107,9 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
     return VerdictKind.IMPROVED if better else VerdictKind.PASS
 
 
-def _contradicted(contradicted: Contradiction, state: Running, evidence: Evidence) -> str:
+def _contradicted(
+    contradicted: Contradiction, state: SequentialEvidence, evidence: Evidence
+) -> str:
     return (
         f"{change_words(evidence.check.metric, slowdown(state.effect))} in turns, but "
         f"{_alone_words(contradicted, evidence)}: the sides affect each other (a shared cache, "
@@ -127,20 +129,20 @@ def _ran_alone(contradicted: Contradiction | None, evidence: Evidence) -> list[s
     if not evidence.ended:
         return []
     if contradicted is None:
-        missing = evidence.pairs is not None and evidence.pairs.alone == ()
+        missing = evidence.pairs is not None and evidence.pairs.without_turns == ()
         return [f"no pair of {plural(evidence.unit)} ran one after the other"] if missing else []
     weight = "" if contradicted.proven else " (this may be noise)"
     return [f"{_alone_words(contradicted, evidence)}{weight}"]
 
 
-def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool:
+def _nearer_alarm(state: SequentialEvidence, kind: VerdictKind, evidence: Evidence) -> bool:
     """Whether to show the evidence of a slowdown; if undecided, whether it is nearer."""
     if kind is not VerdictKind.INCONCLUSIVE:
         return kind is VerdictKind.REGRESSED
-    return state.log_worse / log_alarm(evidence.alarm_share) > state.log_fine / LOG_PASS
+    return state.log_worse / log_alarm(evidence.comparison_alpha) > state.log_fine / LOG_PASS
 
 
-def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> str:
+def _claim(state: SequentialEvidence, kind: VerdictKind, proof: Proof, evidence: Evidence) -> str:
     pairs, check = evidence.pairs, evidence.check
     assert pairs is not None
     if proof.effect is None or proof.low is None or proof.high is None or proof.bound is None:
@@ -175,14 +177,16 @@ def _other_way(numbers: Comparison, proof: Proof, evidence: Evidence) -> list[st
     ]
 
 
-def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> list[str]:
+def _facts(
+    state: SequentialEvidence, kind: VerdictKind, proof: Proof, evidence: Evidence
+) -> list[str]:
     """Return the facts behind a claim: required evidence, tolerance, outliers on only one side."""
     facts = []
     if proof.bound is not None and proof.log_threshold is not None:
         alarm = _nearer_alarm(state, kind, evidence)
         facts.append(needed_words(proof.log_threshold, "to call it slower" if alarm else "to pass"))
     facts.append(f"tolerance {percent(evidence.check.tolerance)}")
-    low, high = state.pulled
+    low, high = state.clipped
     if bool(low) != bool(high):
         side = "slow" if high else "fast"
         facts.append(f"{count(low + high, f'{side} outlier')} clipped, none on the other side")

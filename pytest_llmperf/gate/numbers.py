@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.rules import slowdown
-from pytest_llmperf.gate.running import running
+from pytest_llmperf.gate.sequential import sequential_evidence
 from pytest_llmperf.stats.summary import (
     Summary,
     process_medians,
@@ -62,7 +62,9 @@ def compare(evidence: Evidence) -> Comparison:
     if pairs is not None:
         if not pairs.candidate:
             return Comparison(current, None, None, 0)
-        effect = running(paired_differences(evidence), evidence.check.tolerance, metric).effect
+        effect = sequential_evidence(
+            paired_differences(evidence), evidence.check.tolerance, metric
+        ).effect
         candidate = _summary(pairs.candidate, metric.resolution)
         base = _summary(pairs.base, metric.resolution)
         return Comparison(candidate, base, slowdown(effect), 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_llmperf.gate.numbers import paired_differences, target_differences
 from pytest_llmperf.gate.rules import slowdown
-from pytest_llmperf.gate.running import intervals_so_far
+from pytest_llmperf.gate.sequential import intervals_so_far
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence

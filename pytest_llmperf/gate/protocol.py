@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
-from pytest_llmperf.gate.running import first_look, more_needed
+from pytest_llmperf.gate.sequential import first_look, more_needed
 from pytest_llmperf.gate.verdict import Proof, Reason, Verdict, VerdictKind
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.gate.numbers import Comparison
-    from pytest_llmperf.gate.running import Running
+    from pytest_llmperf.gate.sequential import SequentialEvidence
 
 
 class Strategy(Protocol):
@@ -35,7 +35,7 @@ def verdict_of(
     claim: str,
     *,
     facts: Sequence[str] = (),
-    seen: Sequence[str] = (),
+    sample_facts: Sequence[str] = (),
     proof: Proof | None = None,
     more_can_decide: bool = False,
 ) -> Verdict:
@@ -48,14 +48,14 @@ def verdict_of(
         numbers: numbers of the evidence, or None if its samples are unusable.
         claim: the finding in a few words.
         facts: the reasons for it, one short phrase each.
-        seen: facts about the whole test; only the explanation has them, because a
+        sample_facts: facts about the whole test; only the explanation has them, because a
             report shows them once per test.
         proof: the numbers behind the claim.
         more_can_decide: more samples could still decide it; none will come once the budget
             or the maximum number of samples is reached.
     """
     stopped = stopped_by(evidence) if more_can_decide else ""
-    text = "; ".join(part for part in (claim, ", ".join((*facts, *seen))) if part)
+    text = "; ".join(part for part in (claim, ", ".join((*facts, *sample_facts))) if part)
     return Verdict(
         kind=kind,
         check=evidence.check,
@@ -72,7 +72,7 @@ def verdict_of(
 
 
 def proof_so_far(
-    state: Running,
+    state: SequentialEvidence,
     evidence: Evidence,
     *,
     tolerance: float,

@@ -18,7 +18,7 @@ from pytest_llmperf.gate.words import (
     evidence_words,
     limit_text,
     needed_words,
-    seen_words,
+    sample_facts_words,
     undecided,
 )
 from pytest_llmperf.stats.proportions import effective_size, log_e_share, log_e_sign, share_upper
@@ -57,7 +57,7 @@ class StallStrategy:
             )
             return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
         wins, losses = discordant(pairs.candidate, pairs.base)
-        evidence_now, alarm = log_more_stalls(evidence), log_alarm(evidence.alarm_share)
+        evidence_now, alarm = log_more_stalls(evidence), log_alarm(evidence.comparison_alpha)
         candidate, base = rate(pairs.candidate), rate(pairs.base)
         highest = upper_share(pairs.candidate)
         if evidence_now >= alarm and is_many_more(evidence):
@@ -97,7 +97,7 @@ class StallLimitStrategy:
         stalled, bound = round(sum(map(sum, rows))), f"at most {highest:.0%}"
         claim = f"{stalled} of {count(sum(map(len, rows)), 'iteration')} stalled"
         wanted = limit_text(check.limit, check.metric)
-        if beyond >= log_alarm(evidence.missed_share):
+        if beyond >= log_alarm(evidence.target_alpha):
             kind, claim = VerdictKind.MISSED, f"target missed: {claim}, must be at most {wanted}"
         elif highest <= check.limit:
             kind, claim = VerdictKind.PASS, f"target met: {claim}, {bound} of all"
@@ -128,7 +128,7 @@ def _verdict(
         numbers,
         claim,
         facts=facts,
-        seen=seen_words(evidence),
+        sample_facts=sample_facts_words(evidence),
         proof=proof,
         more_can_decide=kind is VerdictKind.INCONCLUSIVE,
     )

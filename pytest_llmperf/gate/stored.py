@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import is_comparable, session_level
 from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT, slowdown
-from pytest_llmperf.gate.running import zone_of
+from pytest_llmperf.gate.sequential import zone_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.evidence import BaselineSamples
@@ -27,7 +27,7 @@ MIN_PROCESSES_TO_CALL = 3
 
 
 @dataclass(frozen=True)
-class Screened:
+class StoredComparison:
     """A level compared with stored ones, on the log scale; positive is worse.
 
     Attributes:
@@ -48,7 +48,7 @@ class Screened:
     sessions: int
 
 
-def screen(evidence: Evidence) -> Screened | None:
+def screen(evidence: Evidence) -> StoredComparison | None:
     """Compare with the rolling window; None if there are no comparable sessions.
 
     Raises:
@@ -59,7 +59,7 @@ def screen(evidence: Evidence) -> Screened | None:
         return None
     now = metric.signed_log(session_level(metric, judged_samples(evidence)))
     best = _judged_fastest(evidence)
-    return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
+    return _compared(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
 
 
 def judged_samples(evidence: Evidence) -> Samples:
@@ -74,11 +74,11 @@ def judged_samples(evidence: Evidence) -> Samples:
 
 
 @lru_cache(maxsize=1024)
-def _screened(
+def _compared(
     stored: tuple[float, ...], now: float, best: float, extra: float, tolerance: float
-) -> Screened:
+) -> StoredComparison:
     prediction = _predict(stored, extra)
-    return Screened(
+    return StoredComparison(
         effect=now - float(prediction.centre),
         low=float(prediction.lower(now, 0.5 + LEVEL / 2)),
         high=float(prediction.upper(now, 0.5 + LEVEL / 2)),
@@ -138,12 +138,12 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
     from pytest_llmperf.stats.prediction import PRIOR_DF, PRIOR_SD
     from pytest_llmperf.stats.student import t_quantile
 
-    screened = screen(evidence)
-    if screened is None:
+    comparison = screen(evidence)
+    if comparison is None:
         return None
     levels, extra = _levels(evidence), _extra(evidence)
     spread = variance(levels) if len(levels) > 1 else PRIOR_SD**2
-    effect, zone = screened.effect, zone_of(evidence.check.tolerance)
+    effect, zone = comparison.effect, zone_of(evidence.check.tolerance)
     best = _judged_fastest(evidence) - sum(levels) / len(levels)
 
     def decided(sessions: int) -> bool:
@@ -173,7 +173,7 @@ def _predict(stored: tuple[float, ...], extra: float) -> Prediction:
     return predict(np.asarray(stored), extra=extra)
 
 
-def creep(evidence: Evidence) -> Screened | None:
+def creep(evidence: Evidence) -> StoredComparison | None:
     """Compare the present level with the anchor's; None if no sessions followed the anchor.
 
     The present level is that of this session and the newest stored ones after the anchor.
@@ -202,13 +202,13 @@ def _since_anchor(view: BaselineSamples) -> tuple[Samples, ...]:
 @lru_cache(maxsize=1024)
 def _crept(
     anchor: tuple[float, ...], recent: tuple[float, ...], lead: float, tolerance: float
-) -> Screened:
+) -> StoredComparison:
     import numpy as np
 
     from pytest_llmperf.stats.prediction import creep as creep_of
 
     crept = creep_of(np.asarray(anchor), np.asarray(recent))
-    return Screened(
+    return StoredComparison(
         effect=float(crept.slowdown),
         low=float(crept.lower(0.5 + LEVEL / 2)),
         high=float(crept.upper(0.5 + LEVEL / 2)),

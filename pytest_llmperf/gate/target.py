@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import compare, target_differences
 from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
-from pytest_llmperf.gate.running import Running, first_look, is_fine, is_worse, running
+from pytest_llmperf.gate.sequential import (
+    SequentialEvidence,
+    first_look,
+    is_fine,
+    is_worse,
+    sequential_evidence,
+)
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.words import (
     evidence_words,
@@ -14,7 +20,7 @@ from pytest_llmperf.gate.words import (
     needed_words,
     percent,
     plural,
-    seen_words,
+    sample_facts_words,
     target_words,
     too_few,
     undecided,
@@ -56,13 +62,13 @@ class TargetStrategy:
                 f"the target was not judged: {evidence.disturbed}; both sides took turns within "
                 "it, so only their difference counts",
             )
-        state = running(target_differences(evidence), _NO_ZONE, check.metric)
+        state = sequential_evidence(target_differences(evidence), _NO_ZONE, check.metric)
         kind = _kind(state, evidence)
         proof = proof_so_far(
             state,
             evidence,
             tolerance=_NO_ZONE,
-            share=evidence.missed_share,
+            share=evidence.target_alpha,
             worse=_is_missing(state, kind),
             undecided=kind is VerdictKind.INCONCLUSIVE,
             seconds=evidence.seconds,
@@ -74,19 +80,19 @@ class TargetStrategy:
             numbers,
             _claim(kind, proof, evidence, numbers.current.value, check.limit),
             facts=_facts(state, kind, proof),
-            seen=seen_words(evidence),
+            sample_facts=sample_facts_words(evidence),
             proof=proof,
             more_can_decide=kind is VerdictKind.INCONCLUSIVE,
         )
 
 
-def _kind(state: Running, evidence: Evidence) -> VerdictKind:
-    if state.look is not None and is_worse(state, _NO_ZONE, evidence.missed_share):
+def _kind(state: SequentialEvidence, evidence: Evidence) -> VerdictKind:
+    if state.look is not None and is_worse(state, _NO_ZONE, evidence.target_alpha):
         return VerdictKind.MISSED
     return VerdictKind.PASS if is_fine(state, _NO_ZONE) else VerdictKind.INCONCLUSIVE
 
 
-def _is_missing(state: Running, kind: VerdictKind) -> bool:
+def _is_missing(state: SequentialEvidence, kind: VerdictKind) -> bool:
     """Whether to show the evidence of a miss; if undecided, whether the limit is exceeded."""
     return kind is VerdictKind.MISSED or (kind is VerdictKind.INCONCLUSIVE and state.effect > 0)
 
@@ -113,7 +119,7 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
     return f"{text}; {more_words(proof.more, evidence.seconds, noun)}"
 
 
-def _facts(state: Running, kind: VerdictKind, proof: Proof) -> list[str]:
+def _facts(state: SequentialEvidence, kind: VerdictKind, proof: Proof) -> list[str]:
     assert proof.log_threshold is not None
     purpose = "to call it missed" if _is_missing(state, kind) else "to meet it"
     return [needed_words(proof.log_threshold, purpose)]

@@ -184,7 +184,7 @@ def sample_noun(evidence: Evidence) -> str:
     return "pair" if paired else evidence.unit
 
 
-def seen_words(evidence: Evidence) -> list[str]:
+def sample_facts_words(evidence: Evidence) -> list[str]:
     """List facts about the samples of a verdict: their number, stalls, and samples left out."""
     pairs, noun = evidence.pairs, sample_noun(evidence)
     if pairs is not None:

@@ -37,15 +37,15 @@ class Open:
 
     Attributes:
         metrics: the undecided metrics; empty means all.
-        alone: whether a pair whose processes run one after the other is needed, because such
-            pairs contradict those that took turns.
+        without_turns: whether a pair whose processes run one after the other is needed, because
+            such pairs contradict those that took turns.
         texts: state of each undecided metric, for the progress display.
         seconds: expected time to decide them; None if unknown.
         pairs: expected number of further pairs; 0 if unknown, infinite if no number is enough.
     """
 
     metrics: Collection[str] = ()
-    alone: bool = False
+    without_turns: bool = False
     texts: tuple[str, ...] = ()
     seconds: float | None = None
     pairs: float = 0.0
@@ -180,7 +180,7 @@ class Rounds:
             if count < self._plan.processes:
                 waiting.append(nodeid)
             # Where other pairs took turns, the pairs that ran alone decide nothing.
-            elif count - samples.earlier - samples.alone_pairs < self._plan.max_processes:
+            elif count - samples.earlier - samples.pairs_without_turns < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
             self._open, self._asked = self._undecided(self._tests), time.monotonic()
@@ -189,7 +189,7 @@ class Rounds:
 
     def _is_open(self, nodeid: str) -> bool:
         known = self._open.get(nodeid)
-        return known is not None and not (known.alone and nodeid in self._void_alone)
+        return known is not None and not (known.without_turns and nodeid in self._void_alone)
 
     def _step(self, step: Step) -> None:
         """Report a step, with the undecided metrics of its test and the seconds left."""
@@ -208,7 +208,7 @@ class Rounds:
 
     def _needs_alone(self, nodeid: str) -> bool:
         known = self._open.get(nodeid)
-        return known is not None and known.alone
+        return known is not None and known.without_turns
 
     def _count(self, nodeid: str) -> int:
         samples = self._tests[nodeid]

@@ -68,7 +68,7 @@ class TestSamples:
         return sum(1 for _ in self._pairs())
 
     @property
-    def alone_pairs(self) -> int:
+    def pairs_without_turns(self) -> int:
         """Number of pairs whose processes ran one after the other, if other pairs took turns."""
         kinds = self._by_kind_of_turns(WHOLE)
         return len(kinds.get(0, ())) if _judged_kind(kinds) else 0
@@ -120,7 +120,7 @@ class TestSamples:
         shapes = shapes_of(pairs)
         return tuple(pair_difference(metric, *pair, shapes) for pair in pairs)
 
-    def alone_differences(self, metric: Metric) -> tuple[float, ...] | None:
+    def differences_without_turns(self, metric: Metric) -> tuple[float, ...] | None:
         """Return the difference of each pair whose processes ran one after the other.
 
         None if such pairs decide the metric, because most pairs did not take turns.

@@ -123,7 +123,7 @@ def too_few_requests(
         loads: maximum number of loads that a side measures.
         setting: the key of section ``perf`` that limits them.
     """
-    from pytest_llmperf.gate.running import first_look, has_enough_values
+    from pytest_llmperf.gate.sequential import first_look, has_enough_values
     from pytest_llmperf.metrics import percentile_parts
     from pytest_llmperf.stats.percentiles import min_values
 

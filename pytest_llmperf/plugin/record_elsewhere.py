@@ -20,7 +20,7 @@ from pytest_llmperf.plugin.own_options import own_options
 from pytest_llmperf.process_groups import run_to_log
 from pytest_llmperf.repository.command import without_repository
 from pytest_llmperf.session.base_recording import (
-    INSTRUMENT,
+    PLUGIN_PACKAGE,
     BaseRecording,
     OtherTree,
     RecordingRequest,
@@ -50,7 +50,7 @@ def record_elsewhere(
     paths = _paths(config, tree, wanted)
     if not paths:
         return BaseRecording()
-    modules = own_modules(tree.project, tree.roots) - {INSTRUMENT}
+    modules = own_modules(tree.project, tree.roots) - {PLUGIN_PACKAGE}
     # If this session is killed, the folder is removed together with the tree's.
     with tempfile.TemporaryDirectory(
         prefix="llmperf-", dir=tree.scratch, ignore_cleanup_errors=True

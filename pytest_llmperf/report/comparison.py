@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.compare.result import ComparisonOutcome
-from pytest_llmperf.gate.combine import checks
+from pytest_llmperf.gate.combine import verdict_per_quantity
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
@@ -86,7 +86,9 @@ def headline(result: ComparisonResult) -> str:
 
 def remarks(result: ComparisonResult) -> Iterator[str]:
     """Yield remarks that a reader needs besides the verdicts, one sentence each."""
-    verdicts = [verdict for test in result.session.tests for verdict in checks(test.verdicts)]
+    verdicts = [
+        verdict for test in result.session.tests for verdict in verdict_per_quantity(test.verdicts)
+    ]
     if any(verdict.change is not None for verdict in verdicts):
         yield (
             "chance of a false regressed verdict: at most "

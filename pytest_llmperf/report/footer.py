@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.tolerances import MIN_TOLERANCE
-from pytest_llmperf.gate.combine import checks, count_kinds
+from pytest_llmperf.gate.combine import count_kinds, verdict_per_quantity
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import paint, verdict_style
@@ -273,7 +273,7 @@ def _improved(session: SessionResult, width: int, remedies: Remedies) -> list[st
 
 def _checks(session: SessionResult, kind: VerdictKind) -> Iterator[tuple[str, Verdict]]:
     for test in session.tests:
-        for verdict in checks(test.verdicts):
+        for verdict in verdict_per_quantity(test.verdicts):
             if verdict.kind is kind:
                 yield test.nodeid, verdict
 

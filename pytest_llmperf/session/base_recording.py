@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: The plugin's package, which measures both sides and so is never taken from a tree.
-INSTRUMENT = "pytest_llmperf"
+PLUGIN_PACKAGE = "pytest_llmperf"
 
 
 @dataclass(frozen=True)

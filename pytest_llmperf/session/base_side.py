@@ -118,7 +118,7 @@ class BaseSide:
             ),
         )
 
-    def other_work(self, test: RecordedTest) -> str:
+    def workload_difference(self, test: RecordedTest) -> str:
         """Describe how a test's workload differs on this side; empty if it is the same."""
         work = self.changed.get(test.nodeid)
         if work is None:

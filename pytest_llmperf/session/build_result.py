@@ -29,7 +29,7 @@ from pytest_llmperf.session.server_lines import server_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
-from pytest_llmperf.session.warming_up import unchecked
+from pytest_llmperf.session.warming_up import too_few_blocks_note
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.plan import Plan
@@ -224,7 +224,7 @@ def _unchecked(plan: Plan, samples: TestSamples) -> list[str]:
     """Return a note if too few blocks check for a warm-up; the sides of a pair warm up alike."""
     if plan.unit is not BLOCK or samples.pairs or samples.error:
         return []
-    text = unchecked(len(samples.processes))
+    text = too_few_blocks_note(len(samples.processes))
     return [text] if text else []
 
 

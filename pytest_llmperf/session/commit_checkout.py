@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.repository.checkout import Checkout, check_out
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.session.base_recording import INSTRUMENT, OtherTree
+from pytest_llmperf.session.base_recording import PLUGIN_PACKAGE, OtherTree
 from pytest_llmperf.session.base_side import BaseSide, SideError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def foreign_module(origins: Mapping[str, str], top: Path, whose: str) -> str:
         below = path.relative_to(top.resolve()).parts if inside else ()
         # An environment often lies in the tree, but its packages are not part of the project.
         installed = {"site-packages", "dist-packages"} & set(below)
-        if name.partition(" ")[0] != INSTRUMENT and (not inside or installed):
+        if name.partition(" ")[0] != PLUGIN_PACKAGE and (not inside or installed):
             return (
                 f"{whose} imported the project's module {name!r} from {file}, which is not in its "
                 f"own tree ({top}): both sides would run the same code; comparison stopped; "

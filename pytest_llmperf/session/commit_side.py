@@ -106,14 +106,14 @@ def _record(
     return context.record_elsewhere(tree, [test.nodeid for test in tests])
 
 
-def _settings(found: BaseRecording, name: str) -> LlmConfig:
+def _settings(recording: BaseRecording, name: str) -> LlmConfig:
     """Return the engine settings of the base.
 
     Raises:
         SideError: they are not valid here, such as an engine that is not installed.
     """
     try:
-        settings = found.settings()
+        settings = recording.settings()
         _ = settings.kind
     except (ValueError, LookupError) as error:
         reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
@@ -124,14 +124,14 @@ def _settings(found: BaseRecording, name: str) -> LlmConfig:
     return settings
 
 
-def _removed(found: BaseRecording, collected: Mapping[str, bool], root: Path) -> list[str]:
+def _removed(recording: BaseRecording, collected: Mapping[str, bool], root: Path) -> list[str]:
     """Return the base's perf tests that no longer exist in this session's tree.
 
     Tests of a file that exists but was not collected (``--ignore``, ``--lf``) are left out.
     """
     files = {nodeid.partition("::")[0] for nodeid in collected}
     gone = []
-    for nodeid in found.collected:
+    for nodeid in recording.collected:
         file = nodeid.partition("::")[0]
         if not collected.get(nodeid) and (file in files or not (root / file).exists()):
             gone.append(nodeid)
@@ -139,7 +139,7 @@ def _removed(found: BaseRecording, collected: Mapping[str, bool], root: Path) ->
 
 
 def _relations(
-    tests: Sequence[RecordedTest], found: BaseRecording, name: str
+    tests: Sequence[RecordedTest], recording: BaseRecording, name: str
 ) -> tuple[dict[str, Workload], dict[str, str], dict[str, str]]:
     """Return the tests that changed, are absent or broken at the base."""
     changed: dict[str, Workload] = {}
@@ -147,15 +147,15 @@ def _relations(
     broken: dict[str, str] = {}
     for test in tests:
         nodeid = test.nodeid
-        work = found.workloads.get(nodeid)
+        work = recording.workloads.get(nodeid)
         if work is not None:
             if work.hash != test.workload.hash:
                 changed[nodeid] = work
-        elif nodeid in found.problems:
-            absent[nodeid] = f"{name} can't be compared with: {found.problems[nodeid]}"
-        elif text := _why_broken(nodeid, found.broken):
+        elif nodeid in recording.problems:
+            absent[nodeid] = f"{name} can't be compared with: {recording.problems[nodeid]}"
+        elif text := _why_broken(nodeid, recording.broken):
             broken[nodeid] = f"base ({name}): {text}"
-        elif nodeid in found.collected:
+        elif nodeid in recording.collected:
             broken[nodeid] = f"base ({name}): the session there ended before this test ran"
         else:
             absent[nodeid] = f"added: {name} has no such test"
@@ -174,31 +174,31 @@ def _differences(
     setup: EngineSetup,
     info: EngineInfo,
     checkout: CommitCheckout,
-    found: BaseRecording,
+    recording: BaseRecording,
     settings: LlmConfig,
 ) -> tuple[str, ...]:
     own, model = setup.llm, setup.model_identity
     engine = f"{info.engine} {info.engine_version}"
     lines = list(_code(checkout, setup.loaded.baselines_dir))
-    lines += _config_files(setup.loaded.path, checkout, found)
-    same_model = model == found.model
+    lines += _config_files(setup.loaded.path, checkout, recording)
+    same_model = model == recording.model
     lines += setting_lines(own, settings, ("llm.model_path",) if same_model else ())
     if not same_model and setup.model is not None:
-        lines.append(f"model SHA-256: base {found.model[:12]}, candidate {model[:12]}")
+        lines.append(f"model SHA-256: base {recording.model[:12]}, candidate {model[:12]}")
     # An engine that did not start has no version, and its kind is among the settings.
-    if found.engine and engine != found.engine:
-        lines.append(f"engine: base {found.engine}, candidate {engine}")
+    if recording.engine and engine != recording.engine:
+        lines.append(f"engine: base {recording.engine}, candidate {engine}")
     layers = info.gpu.share if info.gpu is not None else ""
-    if layers and found.layers and layers != found.layers:
-        lines.append(f"layers on a GPU: base {found.layers}, candidate {layers}")
+    if layers and recording.layers and layers != recording.layers:
+        lines.append(f"layers on a GPU: base {recording.layers}, candidate {layers}")
     return tuple(lines)
 
 
 def _config_files(
-    own_file: Path | None, checkout: CommitCheckout, found: BaseRecording
+    own_file: Path | None, checkout: CommitCheckout, recording: BaseRecording
 ) -> list[str]:
     """Return a line if the configuration file differs at the base, or does not exist."""
-    base_file = Path(found.config_file) if found.config_file else None
+    base_file = Path(recording.config_file) if recording.config_file else None
     names = [
         "none (defaults)"
         if file is None
@@ -267,16 +267,16 @@ def _culprit(checkout: CommitCheckout, baselines: Path) -> tuple[str, str | None
     return f"what changed since {checkout.name} made it slower; to find the commit:", base.name
 
 
-def _identity(checkout: CommitCheckout, found: BaseRecording) -> dict[str, Any]:
+def _identity(checkout: CommitCheckout, recording: BaseRecording) -> dict[str, Any]:
     """Return the identity of this side: code, environment, settings, model."""
     from pytest_llmperf.packages.fingerprint import fingerprint
 
-    llm = {key: value for key, value in found.llm.items() if key != "model_path"}
+    llm = {key: value for key, value in recording.llm.items() if key != "model_path"}
     trees = (checkout.files.top, checkout.repository.top)
     return {
         "state": checkout.revision.commit,
-        "environment": fingerprint(found.python, found.path, trees),
+        "environment": fingerprint(recording.python, recording.path, trees),
         "llm": llm,
-        "model": found.model,
-        "engine": found.engine,
+        "model": recording.model,
+        "engine": recording.engine,
     }

@@ -89,7 +89,7 @@ class Confirmer:
     def run(self) -> SuspectConfirmation:
         """Confirm the suspects, as far as requested and within the budget."""
         every, outcome = self._mode == "always", self._found
-        suspects, unfit = find_suspects(self._trial, every=every)
+        suspects, unfit = find_suspects(self._trial, include_passing=every)
         if self._mode == "never":
             unfit = {}
         if not suspects and not unfit:
@@ -110,7 +110,7 @@ class Confirmer:
         for origin, group in groups:
             self._run_group(origin, group, share, engines)
         if self._unconfirmed or same:
-            outcome.rejudged = replace(self._trial, gate=self._trial.gate.at(share, same))
+            outcome.rejudged = replace(self._trial, gate=self._trial.gate.with_rate(share, same))
         outcome.remarks |= {test: f"{_ALONE}: {why}" for test, why in self._unconfirmed.items()}
         outcome.remarks |= {
             test: f"nothing was run against {name}: {_SAME}" for test, name in same.items()
@@ -294,7 +294,7 @@ def _share(alpha: float, groups: int, *, alone: bool) -> float:
 def _why_not(suspect: Suspect, verdicts: Sequence[Verdict], base: BaseSide) -> str:
     """Return why a trial did not compare a test."""
     nodeid = suspect.test.nodeid
-    if other := base.other_work(suspect.test):
+    if other := base.workload_difference(suspect.test):
         return other
     if reason := base.absent.get(nodeid) or base.broken.get(nodeid):
         return in_short(reason)

@@ -98,7 +98,7 @@ class SessionFacts:
         return self.watch.roofline
 
     @contextmanager
-    def against(
+    def watching(
         self, base: BaseSide | None, setup: EngineSetup, tests: Sequence[RecordedTest]
     ) -> Iterator[SessionFacts]:
         """Provide these facts for a comparison with a base side, whose engine is watched, too.
@@ -198,7 +198,7 @@ def gather_facts(
         ),
         calibrations=tuple(alike),
     )
-    with facts.against(base and base.for_tests(tests), setup, tests) as watched:
+    with facts.watching(base and base.for_tests(tests), setup, tests) as watched:
         yield watched
 
 

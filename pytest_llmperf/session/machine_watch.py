@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.fitness_checks import Severity
 
 #: Seconds of one observation of the machine: as short as CPU counters allow.
-_LOOK_S = 0.6
+_OBSERVATION_SECONDS = 0.6
 #: Seconds of observation before a process may be abandoned because the machine is unfit.
-_CLEARLY_S = 5.0
+_MIN_SECONDS_TO_ABANDON = 5.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class MachineWatch:
         report = self._load.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
         findings = machine_findings(self._settings, report, self._host.report(), gpus)
-        if report.seconds < _CLEARLY_S:
+        if report.seconds < _MIN_SECONDS_TO_ABANDON:
             findings = [finding for finding in findings if finding.name == "gpu_lost"]
         return next((finding for finding in findings if finding.severity == "invalid"), None)
 
@@ -287,7 +287,7 @@ class ProcessWatch:
         # Every process on a GPU is foreign, except the pair's other engine if it already runs.
         engines = int(self._loading is not None)
         watch = None if telemetry is None else GpuWatch(telemetry, [os.getpid()])
-        time.sleep(_LOOK_S)
+        time.sleep(_OBSERVATION_SECONDS)
         if watch is not None:
             watch.stop()
             gpus = watch.findings_at_rest(engines)

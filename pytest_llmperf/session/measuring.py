@@ -94,7 +94,7 @@ class MeasureStage:
                 earlier,
                 keep,
                 watch.before,
-                partial(turns_beside, self._watch, plan.perf.turns),
+                partial(possible_turns, self._watch, plan.perf.turns),
                 known_turns,
             )
             try:
@@ -223,7 +223,7 @@ def quick_perf(
     )
 
 
-def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
+def possible_turns(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
     """Return how this process could take turns with one beside it; None if it must run alone.
 
     A second process needs room in the machine's memory and in that of every GPU this one uses.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
+from pytest_llmperf.gate.without_turns import contradiction
 from pytest_llmperf.gate.words import open_words
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.session.result import CheckResult
@@ -47,7 +47,7 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
         for nodeid, verdicts in waiting.items()
     }
     # Tests still undecided in turns go on as such: that may settle the contradiction.
-    found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
+    found_open |= {nodeid: Open(without_turns=True) for nodeid in alone if nodeid not in waiting}
     return {nodeid: state for nodeid, state in found_open.items() if nodeid not in decided}
 
 

@@ -41,16 +41,16 @@ class RooflineShare:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownLimit:
     """The reason why a limit is unknown.
 
     Attributes:
         text: the reason, a sentence without a full stop.
-        for_now: whether it is temporary: the machine was disturbed.
+        is_temporary: whether it may be known later: the machine was disturbed.
     """
 
     text: str
-    for_now: bool = False
+    is_temporary: bool = False
 
 
 class RooflineMeter:
@@ -62,7 +62,7 @@ class RooflineMeter:
 
     def __init__(self, checks: Iterable[Check] = ()) -> None:
         self.is_asked = any(check.metric.name == _NAME for check in checks)
-        self._cpu: dict[int, Bandwidth | Unknown] = {}
+        self._cpu: dict[int, Bandwidth | UnknownLimit] = {}
         self._gpus: tuple[GpuBandwidth, ...] | None = None
 
     def prepare(self, info: EngineInfo) -> None:
@@ -73,7 +73,7 @@ class RooflineMeter:
         if not self.is_asked or info.reads is None or info.reads.problem:
             return
         known = self._cpu.get(info.n_threads)
-        if isinstance(known, Unknown) and known.for_now:
+        if isinstance(known, UnknownLimit) and known.is_temporary:
             del self._cpu[info.n_threads]
         for device in reading_devices(info.reads.bytes_at(1)):
             self._bandwidth(device, info)
@@ -87,7 +87,7 @@ class RooflineMeter:
         limit = self._limit(info, requests)
         return {_NAME: limit.share(rate)} if isinstance(limit, Limit) else {}
 
-    def limit_of(self, info: EngineInfo, workload: Workload) -> Limit | Unknown | None:
+    def limit_of(self, info: EngineInfo, workload: Workload) -> Limit | UnknownLimit | None:
         """Return the limit of a recorded workload, or why it is unknown.
 
         None if not requested, or for a workload without a decode step.
@@ -103,7 +103,7 @@ class RooflineMeter:
         """Return the roofline of one test for reports; None if there is none to report."""
         limit = self.limit_of(info, workload)
         row = next((row for row in rows if row.check.metric.name == _NAME), None)
-        if isinstance(limit, Unknown):
+        if isinstance(limit, UnknownLimit):
             judged = row is not None and row.verdict is not None
             return RooflineShare(None, problem=limit.text, in_verdict=judged)
         if limit is None:
@@ -112,23 +112,23 @@ class RooflineMeter:
 
     def _limit(
         self, info: EngineInfo, requests: Sequence[tuple[int, int]]
-    ) -> Limit | Unknown | None:
+    ) -> Limit | UnknownLimit | None:
         if info.reads is None:
-            return Unknown(f"the {info.engine} engine does not say what it reads from memory")
+            return UnknownLimit(f"the {info.engine} engine does not say what it reads from memory")
         if info.reads.problem:
-            return Unknown(info.reads.problem)
+            return UnknownLimit(info.reads.problem)
         reads = decode_reads(info.reads, requests)
         if reads is None:
             return None
         bandwidths: dict[str, Bandwidth] = {}
         for device in reading_devices(reads.by_device):
             bandwidth = self._bandwidth(device, info)
-            if isinstance(bandwidth, Unknown):
+            if isinstance(bandwidth, UnknownLimit):
                 return bandwidth
             bandwidths[device] = bandwidth
         return Limit(reads, bandwidths, info.reads.model_bytes)
 
-    def _bandwidth(self, device: str, info: EngineInfo) -> Bandwidth | Unknown:
+    def _bandwidth(self, device: str, info: EngineInfo) -> Bandwidth | UnknownLimit:
         if device == "CPU":
             if info.n_threads not in self._cpu:
                 self._cpu[info.n_threads] = _of_cpu(info.n_threads)
@@ -187,7 +187,7 @@ def roofline_json(view: RooflineShare | None) -> dict[str, Any] | None:
     }
 
 
-def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
+def _of_cpu(n_threads: int) -> Bandwidth | UnknownLimit:
     from pytest_llmperf.machine.cpu_bandwidth import (
         BandwidthError,
         BusyError,
@@ -198,7 +198,7 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
     try:
         measured = measure_cpu_bandwidth(n_threads)
     except BandwidthError as error:
-        return Unknown(str(error), for_now=isinstance(error, BusyError))
+        return UnknownLimit(str(error), is_temporary=isinstance(error, BusyError))
     return Bandwidth(
         measured.bytes_per_s,
         f"measured, a stream on {count(measured.threads, 'thread')}",
@@ -209,20 +209,20 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
 
 def bandwidth_of_gpu(
     device: str, info: EngineInfo, gpus: Sequence[GpuBandwidth]
-) -> Bandwidth | Unknown:
+) -> Bandwidth | UnknownLimit:
     """Return the bandwidth of an engine's device, found among NVML's by its name."""
     loads = () if info.gpu is None else info.gpu.devices
     named = next((load.description for load in loads if load.name == device), "")
     known = [gpu for gpu in gpus if gpu.gpu and named.startswith(gpu.gpu)]
     if not known:
         what = f"{device} ({named})" if named else device
-        return Unknown(f"the bandwidth of {what} is not known: NVML does not list that device")
+        return UnknownLimit(f"the bandwidth of {what} is not known: NVML does not list that device")
     # The longest match: "RTX 4070 Ti" is not "RTX 4070".
     length = max(len(gpu.gpu) for gpu in known)
     alike = [gpu for gpu in known if len(gpu.gpu) == length]
     unknown = next((gpu for gpu in alike if gpu.bytes_per_s is None), None)
     if unknown is not None:
-        return Unknown(unknown.how)
+        return UnknownLimit(unknown.how)
     # Slices with the same name may differ; the limit must not claim more than the device has.
     slowest = min(alike, key=lambda gpu: gpu.bytes_per_s or 0.0)
     return Bandwidth(slowest.bytes_per_s or 0.0, f"{slowest.how}, NVML")

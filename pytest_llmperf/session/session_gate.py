@@ -12,7 +12,7 @@ from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
-from pytest_llmperf.gate.running import first_look, has_enough_values
+from pytest_llmperf.gate.sequential import first_look, has_enough_values
 from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
@@ -25,10 +25,10 @@ from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.open_tests import open_tests
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
-from pytest_llmperf.session.roofline import Unknown
+from pytest_llmperf.session.roofline import UnknownLimit
 from pytest_llmperf.session.tolerances import calibrated
 from pytest_llmperf.session.undefined import undefined_text
-from pytest_llmperf.session.warming_up import warming_up
+from pytest_llmperf.session.warming_up import warm_up_message
 from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled
 from pytest_llmperf.text import plural
@@ -68,7 +68,7 @@ class SessionGate:
         """Return the tests that more samples could still decide, and what is undecided in each."""
         return open_tests(self.judge(tests, ended=False))
 
-    def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
+    def with_rate(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
         """Return a copy of this gate with another false-alarm rate and another ``same_as``."""
         gate = SessionGate(self._recorded, self._plan, self._facts, alpha, self._base, same_as)
         gate._stored = self._stored
@@ -167,7 +167,7 @@ class SessionGate:
             budget_seconds=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
             row_size=size,
-            exhausted=new - samples.alone_pairs >= plan.max_processes,
+            exhausted=new - samples.pairs_without_turns >= plan.max_processes,
             stalls=(samples if paired else samples.of_side(CANDIDATE)).stalls(),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
@@ -180,27 +180,27 @@ class SessionGate:
         """Return a message if a server was still warming up; the sides of a pair warm up alike."""
         if paired or self._plan.unit is not BLOCK:
             return ()
-        text = warming_up(check.metric, samples.values(check.metric.name), check.tolerance)
+        text = warm_up_message(check.metric, samples.values(check.metric.name), check.tolerance)
         return (text,) if text else ()
 
     def _no_roofline(
         self, test: RecordedTest, check: Check, samples: TestSamples
-    ) -> Unknown | None:
+    ) -> UnknownLimit | None:
         """Return why a gated roofline is unknown on this machine; else None."""
-        if check.metric.name != "roofline" or not check.gated or not _mine(samples):
+        if check.metric.name != "roofline" or not check.gated or not _has_candidate(samples):
             return None
         limit = self._facts.roofline.limit_of(self._facts.for_test(test).info, test.workload)
-        return limit if isinstance(limit, Unknown) else None
+        return limit if isinstance(limit, UnknownLimit) else None
 
     def _undefined(
-        self, test: RecordedTest, samples: TestSamples, check: Check, unknown: Unknown | None
+        self, test: RecordedTest, samples: TestSamples, check: Check, unknown: UnknownLimit | None
     ) -> str | None:
         """Return why a gated metric has no value although the test was measured."""
         metric = check.metric
-        if not _mine(samples) or metric.kind == "share":
+        if not _has_candidate(samples) or metric.kind == "share":
             return None
         if unknown is not None:
-            return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
+            return None if unknown.is_temporary else f"the {metric.name} is unknown: {unknown.text}"
         parts = percentile_parts(metric.name)
         if parts is not None and any(samples.pooled_rows(parts[0], CANDIDATE)):
             return _too_few_values(samples, check, self._plan, *parts)
@@ -233,7 +233,7 @@ def _other_work(
     base: BaseSide, test: RecordedTest, check: Check, samples: TestSamples
 ) -> BaselineSamples:
     """Return why a test is not compared with the base side, and the base's samples to show."""
-    other = base.other_work(test)
+    other = base.workload_difference(test)
     if not other:
         return BaselineSamples("missing", detail=base.absent.get(test.nodeid, ""))
     rows = samples.values(check.metric.name, BASE) if check.metric.kind == "value" else ()
@@ -296,12 +296,12 @@ def _is_defined(check: Check, samples: TestSamples) -> bool:
     not skipped, because its target would seem to be met.
     """
     name = check.metric.name
-    if check.asked or not _mine(samples) or samples.values(name):
+    if check.asked or not _has_candidate(samples) or samples.values(name):
         return True
     return check.gated and not check.metric.beside and _why_undefined(samples, name) is not None
 
 
-def _mine(samples: TestSamples) -> bool:
+def _has_candidate(samples: TestSamples) -> bool:
     """Whether this session's own side has a valid process."""
     return any(sample.side == CANDIDATE for sample in samples.processes)
 
@@ -329,9 +329,10 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
         # as a side that stalls in most of its iterations would raise the median.
         centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
         return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
-    candidate, base = samples.paired(check.metric.name)
-    differences, alone = samples.differences(check.metric), samples.alone_differences(check.metric)
-    return Pairs(candidate, base, name, seconds, differences, alone)
+    metric = check.metric
+    candidate, base = samples.paired(metric.name)
+    differences, others = samples.differences(metric), samples.differences_without_turns(metric)
+    return Pairs(candidate, base, name, seconds, differences, others)
 
 
 def _stalled(rows: Samples, centre: float) -> Samples:
@@ -339,8 +340,8 @@ def _stalled(rows: Samples, centre: float) -> Samples:
     return tuple(tuple(float(is_stalled) for is_stalled in row) for row in stalled(rows, centre))
 
 
-def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
-    return (unknown.text,) if unknown is not None and unknown.for_now else ()
+def _unfit_for_now(unknown: UnknownLimit | None) -> tuple[str, ...]:
+    return (unknown.text,) if unknown is not None and unknown.is_temporary else ()
 
 
 def _why_undefined(samples: TestSamples, name: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import session_level
 from pytest_llmperf.gate.rules import slowdown
-from pytest_llmperf.gate.running import zone_of
+from pytest_llmperf.gate.sequential import zone_of
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.text import in_short
@@ -64,10 +64,12 @@ class Suspect:
         return [*fast, *(stored for stored in reversed(self.sessions) if stored not in fast)]
 
 
-def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], dict[str, str]]:
+def find_suspects(
+    trial: Trial, *, include_passing: bool = False
+) -> tuple[list[Suspect], dict[str, str]]:
     """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
 
-    ``every``: include the tests that pass by their stored sessions.
+    ``include_passing``: include the tests that pass by their stored sessions.
     """
     suspects: list[Suspect] = []
     unfit: dict[str, str] = {}
@@ -75,7 +77,7 @@ def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], 
         judged = [row for row in trial.checks[test.nodeid] if row.verdict]
         compared = [row for row in judged if row.evidence.baseline and _change(row) is not None]
         asking = [row for row in compared if _suspicions(row.verdict)]
-        chosen = asking or (compared if every else [])
+        chosen = asking or (compared if include_passing else [])
         if not chosen:
             continue
         if broken := [row for row in judged if row.verdict and row.verdict.kind in _UNFIT]:

@@ -187,7 +187,7 @@ class Trials:
             )
         for side in sides:
             specs += one_per_process(side.specs.values())
-        with self._facts.against(base, self._context.setup, tests) as facts:
+        with self._facts.watching(base, self._context.setup, tests) as facts:
             gate = SessionGate(tests, plan, facts, alpha, base)
             stage = MeasureStage(facts.watch, console, self._context.wait, specs)
             try:

@@ -18,7 +18,7 @@ from pytest_llmperf.units import format_quantity
 _CHANCE, _LEAST_BLOCKS = 0.01, 5
 
 
-def unchecked(blocks: int) -> str:
+def too_few_blocks_note(blocks: int) -> str:
     """Return a note if there are too few blocks to detect a warm-up; else ``""``."""
     if not 0 < blocks < _LEAST_BLOCKS:
         return ""
@@ -28,7 +28,7 @@ def unchecked(blocks: int) -> str:
     )
 
 
-def warming_up(metric: Metric, blocks: Samples, tolerance: float) -> str:
+def warm_up_message(metric: Metric, blocks: Samples, tolerance: float) -> str:
     """Return a message if the blocks, in the order measured, got better and better; else ``""``.
 
     Args:

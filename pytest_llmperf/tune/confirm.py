@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.rules import log_alarm
-from pytest_llmperf.gate.running import is_fine, is_worse, running
+from pytest_llmperf.gate.sequential import is_fine, is_worse, sequential_evidence
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import (
     change_words,
@@ -198,7 +198,9 @@ def _gain(
         return Gain(empty, False, _why(verdict), objective=True)
     if verdict is None:
         return Gain(change, False, "shown only")
-    evidence = running(samples.differences(metric) or (), check.tolerance, metric).log_worse
+    evidence = sequential_evidence(
+        samples.differences(metric) or (), check.tolerance, metric
+    ).log_worse
     proven = verdict.kind is VerdictKind.REGRESSED
     return Gain(change, proven, _why(verdict), evidence, threshold, objective=True)
 
@@ -302,7 +304,9 @@ def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _J
         return "unknown", None
     edge = goal.of.signed_log(goal.limit)
     values = [median(row) for row in rows]
-    state = running(tuple(goal.of.signed_log(value) - edge for value in values), 0.0, goal.of)
+    state = sequential_evidence(
+        tuple(goal.of.signed_log(value) - edge for value in values), 0.0, goal.of
+    )
     if state.look is not None and is_worse(state, 0.0, share):
         return "missed", median(values)
     return ("met" if is_fine(state, 0.0) else "unknown"), median(values)

@@ -24,7 +24,7 @@ from pytest_llmperf.measure.fresh_model import read_model_again
 from pytest_llmperf.measure.load_run import send_load, warm_up_load
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.run import Run
-from pytest_llmperf.session.measuring import turns_beside
+from pytest_llmperf.session.measuring import possible_turns
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
@@ -117,7 +117,7 @@ def look(
         result = replace(
             result,
             memory=peak_memory(client.processes),
-            turns=turns_beside(watch, perf.turns, client),
+            turns=possible_turns(watch, perf.turns, client),
         )
     except EngineGoneError as error:
         client.kill()

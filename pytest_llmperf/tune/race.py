@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Literal
 
-from pytest_llmperf.gate.running import running
+from pytest_llmperf.gate.sequential import sequential_evidence
 from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
 from pytest_llmperf.measure.plan import Plan
@@ -122,7 +122,7 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
         return side
     if in_turns and abs(mean) < _NEGLIGIBLE and max(map(abs, differences)) < _EVEN:
         return "even"
-    state = running(differences, _ZONE, metric)
+    state = sequential_evidence(differences, _ZONE, metric)
     return side if state.low > 0 or state.high < 0 else None
 
 
@@ -197,7 +197,7 @@ class Racer:
                 return {}
             return {nodeid: Open(self._objective.metrics) for nodeid in tests}
 
-        with self._facts.against(base, candidate.setup, self._tests) as facts:
+        with self._facts.watching(base, candidate.setup, self._tests) as facts:
             stage = MeasureStage(
                 facts.watch, self._context.console, self._context.wait, None, in_logs=False
             )
@@ -222,7 +222,7 @@ class Racer:
         ended = len(differences) >= MAX_PAIRS or any(samples.unfit for samples in tests.values())
         if known is None and ended:
             known = at_the_end(differences)
-        effect = running(differences, _ZONE, metric).effect
+        effect = sequential_evidence(differences, _ZONE, metric).effect
         outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes_of(tests))
         if known == "worse":
             size = change_words(metric, as_change(effect))
@@ -332,7 +332,7 @@ def change_between(
     side, other = (BASE, CANDIDATE) if swapped else (CANDIDATE, BASE)
     if swapped:
         differences = tuple(-difference for difference in differences)
-    state = running(differences, tolerance, metric)
+    state = sequential_evidence(differences, tolerance, metric)
     known = state.look is not None and math.isfinite(state.low)
     return MetricChange(
         metric=metric.name,

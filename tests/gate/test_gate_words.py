@@ -17,7 +17,7 @@ from pytest_llmperf.gate.words import (
     interval_words,
     more_words,
     needed_words,
-    seen_words,
+    sample_facts_words,
     sensitivity_words,
     undecided,
 )
@@ -137,9 +137,12 @@ def test_why_it_is_not_decided() -> None:
 
 
 def test_what_was_seen_on_the_way() -> None:
-    assert seen_words(evidence(1.0, 1.0)) == ["2 processes"]
-    assert seen_words(evidence(1.0, void=2)) == ["1 process", "2 invalid processes left out"]
-    assert seen_words(paired(0.0, stalls=(1, 0), void=1)) == [
+    assert sample_facts_words(evidence(1.0, 1.0)) == ["2 processes"]
+    assert sample_facts_words(evidence(1.0, void=2)) == [
+        "1 process",
+        "2 invalid processes left out",
+    ]
+    assert sample_facts_words(paired(0.0, stalls=(1, 0), void=1)) == [
         "1 pair with other.yaml",
         "1 stalled iteration (1 of the candidate)",
         "1 invalid pair left out",

@@ -135,7 +135,7 @@ def test_later_noise_does_not_take_a_proven_bound_back() -> None:
 
 
 def test_a_pass_that_later_pairs_contradict_is_no_pass() -> None:
-    verdict = judge(paired(*shifted(0.0, 6), *(0.095,) * 12, alarm_share=1e-9))
+    verdict = judge(paired(*shifted(0.0, 6), *(0.095,) * 12, comparison_alpha=1e-9))
     assert verdict.kind is K.INCONCLUSIVE
 
 

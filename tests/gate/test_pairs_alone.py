@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from gate_evidence import paired, shifted
 
-from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.check import Evidence
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.without_turns import contradiction
 
 
 def alone(effect: float, *changes: float) -> Evidence:
     """Return six pairs in turns with this effect, and lone pairs slower by these fractions."""
     given: Any = paired(*shifted(effect, pairs=6))
-    pairs = replace(given.pairs, alone=tuple(map(math.log1p, changes)))
+    pairs = replace(given.pairs, without_turns=tuple(map(math.log1p, changes)))
     return replace(given, pairs=pairs)
 
 
@@ -80,7 +80,7 @@ def test_a_slowdown_in_turns_is_called_whatever_the_others_say() -> None:
 
 def test_turns_are_compared_once_there_are_three() -> None:
     given: Any = paired(*shifted(0.0, pairs=2))
-    pairs = replace(given.pairs, alone=(0.2,))
+    pairs = replace(given.pairs, without_turns=(0.2,))
 
     assert contradiction(replace(given, pairs=pairs)) is None
 
@@ -90,6 +90,6 @@ def test_turns_without_a_pair_alone_are_reported(
     given: tuple[float, ...] | None, said: bool
 ) -> None:
     evidence: Any = paired(*shifted(0.0, pairs=6))
-    verdict = judge(replace(evidence, pairs=replace(evidence.pairs, alone=given)))
+    verdict = judge(replace(evidence, pairs=replace(evidence.pairs, without_turns=given)))
 
     assert ("no pair of processes ran one after the other" in verdict.facts) == said

@@ -9,7 +9,7 @@ import pytest
 from gate_evidence import baseline, evidence, paired, shifted
 
 from pytest_llmperf.baselines.evidence import BaselineSamples
-from pytest_llmperf.gate.combine import checks, count_kinds, judge, worst
+from pytest_llmperf.gate.combine import count_kinds, judge, verdict_per_quantity, worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import (
     FailPolicy,
@@ -76,7 +76,7 @@ def test_metrics_of_one_quantity_count_as_one_check_the_worse_of_them() -> None:
     rate = of_kind(K.PASS, "tokens_per_sec")
     period = of_kind(K.REGRESSED, "time_per_output_token")
     first = of_kind(K.PASS, "first_token")
-    assert checks([rate, period, first]) == [period, first]
+    assert verdict_per_quantity([rate, period, first]) == [period, first]
 
 
 def test_the_same_quantity_of_two_tests_is_two_checks() -> None:
@@ -128,7 +128,7 @@ def test_an_ordinary_failure_is_not_hidden_behind_an_invalid_machine() -> None:
 def test_metrics_that_are_shown_only_neither_count_nor_fail() -> None:
     shown = of_kind(K.REGRESSED, gated=False)
     assert session_exit_code([shown]) == 0
-    assert checks([shown]) == []
+    assert verdict_per_quantity([shown]) == []
 
 
 def test_exit_codes_stay_clear_of_pytests_own() -> None:

@@ -25,7 +25,7 @@ def session(*checks: Evidence) -> list[Evidence]:
 
 def shares(checks: list[Evidence], alpha: float = 0.01) -> list[float]:
     """Return each check's share of the false-alarm rate for its comparison."""
-    return [check.alarm_share for check in share_alarms(checks, alpha)]
+    return [check.comparison_alpha for check in share_alarms(checks, alpha)]
 
 
 def test_m_checks_share_the_rate() -> None:
@@ -96,8 +96,8 @@ def test_stored_baselines_and_pairs_share_within_their_own_kind() -> None:
 def test_targets_are_a_family_of_their_own() -> None:
     targets = [evidence(1.0, 1.0, 1.0, limit=2.0, baseline=baseline(*(1.0,) * 5))] * 4
     checks = share_alarms(session(*targets, evidence(1.0, 1.0, 1.0, baseline=baseline(1.0))))
-    assert [check.missed_share for check in checks[:4]] == [pytest.approx(0.0025)] * 4
-    assert [check.alarm_share for check in checks] == [pytest.approx(0.002)] * 5
+    assert [check.target_alpha for check in checks[:4]] == [pytest.approx(0.0025)] * 4
+    assert [check.comparison_alpha for check in checks] == [pytest.approx(0.002)] * 5
 
 
 def test_the_order_of_checks_does_not_matter() -> None:

@@ -102,8 +102,8 @@ def test_what_a_later_process_contradicts_is_not_met() -> None:
 
 def test_many_checks_ask_for_more_evidence_of_a_miss() -> None:
     slow = around(0.53, 5)
-    assert by_target(*slow, limit=0.5, missed_share=0.01).kind is K.MISSED
-    assert by_target(*slow, limit=0.5, missed_share=0.00001).kind is K.INCONCLUSIVE
+    assert by_target(*slow, limit=0.5, target_alpha=0.01).kind is K.MISSED
+    assert by_target(*slow, limit=0.5, target_alpha=0.00001).kind is K.INCONCLUSIVE
 
 
 def test_a_met_target_does_not_hide_an_improvement() -> None:

@@ -26,7 +26,7 @@ from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.machine_watch import MachineWatch, WatchSettings
-from pytest_llmperf.session.measuring import turns_beside
+from pytest_llmperf.session.measuring import possible_turns
 
 MODEL = "smollm2-135m"
 #: Checks of other load on the machine, which does not matter here.
@@ -78,7 +78,7 @@ def measured() -> Measurement:
             watch,
             lambda step: None,
             before=before,
-            turns=partial(turns_beside, settings, "auto"),
+            turns=partial(possible_turns, settings, "auto"),
         ).run()
     finally:
         if telemetry is not None:

@@ -14,7 +14,7 @@ from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilizat
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
-from pytest_llmperf.session.measuring import expected_turns, turns_beside
+from pytest_llmperf.session.measuring import expected_turns, possible_turns
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_llama_cpp_may_where_there_is_room_and_an_application_where_it_is_allowe
     monkeypatch: pytest.MonkeyPatch, facts: Any, asked: str, engine: Any, turns: str | None
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
-    assert turns_beside(facts, asked, engine) == turns
+    assert possible_turns(facts, asked, engine) == turns
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_what_pairs_will_take_turns_by_is_known_before_they_start(
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 0)
-    assert not turns_beside(CPU, "iterations", client())
+    assert not possible_turns(CPU, "iterations", client())

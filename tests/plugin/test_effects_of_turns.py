@@ -9,7 +9,7 @@ from plugin_projects import Project
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.planted import Plant
-from pytest_llmperf.gate.alone import ENOUGH
+from pytest_llmperf.gate.without_turns import MIN_CONTRADICTING_PAIRS
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.setup import EngineSetup
@@ -59,9 +59,9 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
 
     (samples,) = seen
     rate = get_metric("tokens_per_sec")
-    in_turns, alone = samples.differences(rate), samples.alone_differences(rate)
+    in_turns, alone = samples.differences(rate), samples.differences_without_turns(rate)
     assert len(in_turns) >= 3
-    assert len(alone) >= ENOUGH
+    assert len(alone) >= MIN_CONTRADICTING_PAIRS
     assert fmean(in_turns) < min(alone) / 2
     assert project.verdicts() == {"test_x": "inconclusive"}
     said = " ".join(" ".join(result.outlines).split())

@@ -13,7 +13,7 @@ from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
 from pytest_llmperf.session.roofline import (
     RooflineShare,
-    Unknown,
+    UnknownLimit,
     bandwidth_of_gpu,
     roofline_json,
     roofline_lines,
@@ -88,14 +88,14 @@ def test_an_engines_device_is_found_by_its_name(name: str, gigabytes: int) -> No
 
 def test_a_device_of_another_vendor_has_no_known_bandwidth() -> None:
     name = "AMD Radeon RX 7900 XTX (RADV NAVI31)"
-    assert bandwidth_of_gpu("Vulkan0", info_of("Vulkan0", name), CARDS) == Unknown(
+    assert bandwidth_of_gpu("Vulkan0", info_of("Vulkan0", name), CARDS) == UnknownLimit(
         f"the bandwidth of Vulkan0 ({name}) is not known: NVML does not list that device"
     )
 
 
 def test_a_card_that_does_not_tell_leaves_it_unknown() -> None:
     found = bandwidth_of_gpu("CUDA0", info_of("CUDA0", "NVIDIA GB10"), CARDS)
-    assert found == Unknown("the NVIDIA GB10 does not report")
+    assert found == UnknownLimit("the NVIDIA GB10 does not report")
 
 
 def a_limit(**changes: object) -> Limit:

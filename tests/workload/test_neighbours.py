@@ -291,5 +291,5 @@ def test_a_pair_that_took_turns_for_other_metrics_neither_decides_nor_ran_alone(
 
     assert samples.pairs == 8
     assert samples.differences(rate) == pytest.approx((math.log(1.05),))
-    assert samples.alone_differences(rate) == (0.0,)
+    assert samples.differences_without_turns(rate) == (0.0,)
     assert len(samples.differences(get_metric("first_token")) or ()) == 7

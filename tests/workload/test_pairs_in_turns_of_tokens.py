@@ -296,7 +296,9 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     stage: Any, tmp_path: Path
 ) -> None:
     def undecided(tests: Any) -> dict[str, Open]:
-        return {"one": Open(alone=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
+        return (
+            {"one": Open(without_turns=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
+        )
 
     samples = measure(
         stage, processes=2, most=9, undecided=undecided, iterations=1, tokens=3
@@ -309,7 +311,7 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     assert ran == [True, False, False, True, False]
     rate = get_metric("tokens_per_sec")
     assert len(samples.differences(rate) or ()) == 3
-    assert len(samples.alone_differences(rate)) == 2
+    assert len(samples.differences_without_turns(rate)) == 2
 
 
 def test_a_pair_that_ran_alone_takes_no_place_of_those_that_decide(stage: Any) -> None:
@@ -320,7 +322,7 @@ def test_a_pair_that_ran_alone_takes_no_place_of_those_that_decide(stage: Any) -
         stage, processes=3, most=3, undecided=undecided, iterations=1, tokens=3
     ).tests["one"]
 
-    assert samples.alone_pairs == 1
+    assert samples.pairs_without_turns == 1
     assert len(samples.differences(get_metric("tokens_per_sec")) or ()) == 3
 
 
@@ -328,7 +330,7 @@ def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_t
     stage: Any,
 ) -> None:
     def undecided(tests: Any) -> dict[str, Open]:
-        return {"one": Open(alone=True)}
+        return {"one": Open(without_turns=True)}
 
     # The first pair and two in turns; then one alone, which is void.
     stage.findings = [[]] * 6 + [[BUSY]] * 9

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.session.warming_up import unchecked, warming_up
+from pytest_llmperf.session.warming_up import too_few_blocks_note, warm_up_message
 
 
 def text(name: str, *levels: float, tolerance: float = 0.05) -> str:
-    return warming_up(get_metric(name), tuple((level,) for level in levels), tolerance)
+    return warm_up_message(get_metric(name), tuple((level,) for level in levels), tolerance)
 
 
 def test_latencies_that_fall_and_rates_that_rise_are_found() -> None:
@@ -31,11 +31,11 @@ def test_what_proves_nothing_is_not_found() -> None:
 
 
 def test_blocks_that_are_too_few_to_show_it_are_said_to_be() -> None:
-    assert unchecked(4) == (
+    assert too_few_blocks_note(4) == (
         "whether the server was still warming up was not checked: that needs 5 blocks "
         "(perf.processes: 5), and this session has 4"
     )
-    assert unchecked(5) == unchecked(0) == ""
+    assert too_few_blocks_note(5) == too_few_blocks_note(0) == ""
 
 
 def test_chance_alone_finds_it_in_one_of_a_hundred() -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import paired_differences
 from pytest_llmperf.gate.rules import slowdown
-from pytest_llmperf.gate.running import running, zone_of
+from pytest_llmperf.gate.sequential import sequential_evidence, zone_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
 #: Minimum number of pairs without turns to prove a contradiction, all in the same direction.
-ENOUGH = 4
+MIN_CONTRADICTING_PAIRS = 4
 #: Minimum number of pairs with turns to compare the others with.
 _MIN_TURNS = 3
 
@@ -42,14 +42,14 @@ def contradiction(evidence: Evidence) -> Contradiction | None:
     pairs, tolerance, metric = evidence.pairs, evidence.check.tolerance, evidence.check.metric
     if (
         pairs is None
-        or not pairs.alone
+        or not pairs.without_turns
         or len(in_turns := paired_differences(evidence)) < _MIN_TURNS
     ):
         return None
     middle, limit = median(in_turns), zone_of(tolerance).tolerance
-    gaps = tuple(difference - middle for difference in pairs.alone)
+    gaps = tuple(difference - middle for difference in pairs.without_turns)
     if -limit <= max(gaps) and min(gaps) <= limit:
         return None
-    state = running(gaps, tolerance, metric)
-    proven = len(gaps) >= ENOUGH and (state.low > 0.0 or state.high < 0.0)
-    return Contradiction(len(gaps), slowdown(fmean(pairs.alone)), proven)
+    state = sequential_evidence(gaps, tolerance, metric)
+    proven = len(gaps) >= MIN_CONTRADICTING_PAIRS and (state.low > 0.0 or state.high < 0.0)
+    return Contradiction(len(gaps), slowdown(fmean(pairs.without_turns)), proven)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Running:
+class SequentialEvidence:
     """Evidence from a sequence of differences, on the log scale; positive is worse.
 
     Attributes:
@@ -26,7 +26,7 @@ class Running:
             tolerance exactly if ``log_fine`` is enough to pass.
         log_worse: largest evidence so far that the effect is more than negligible.
         log_fine: largest evidence so far that it is less than the tolerance.
-        pulled: numbers of differences clipped from below and from above.
+        clipped: numbers of differences clipped from below and from above.
     """
 
     n: int
@@ -36,7 +36,7 @@ class Running:
     bound: float
     log_worse: float
     log_fine: float
-    pulled: tuple[int, int] = (0, 0)
+    clipped: tuple[int, int] = (0, 0)
     look: Look | None = None
 
 
@@ -52,25 +52,32 @@ def first_look(metric: Metric) -> int:
     return TAIL_FIRST if metric.kind == "percentile" else MIN_PAIRS
 
 
-def has_enough_values(metric: Metric, percent: float, each: int, samples: int) -> bool:
+def has_enough_values(metric: Metric, percent: float, values_per_sample: int, samples: int) -> bool:
     """Whether so many samples, of ``each`` values each, form the groups a percentile needs."""
     from pytest_llmperf.stats.percentiles import group_size
 
-    return each > 0 and group_size(each, percent) * first_look(metric) <= samples
+    return (
+        values_per_sample > 0
+        and group_size(values_per_sample, percent) * first_look(metric) <= samples
+    )
 
 
-def running(differences: tuple[float, ...], tolerance: float, metric: Metric) -> Running:
+def sequential_evidence(
+    differences: tuple[float, ...], tolerance: float, metric: Metric
+) -> SequentialEvidence:
     """Return the evidence from ``differences``, looked at again after every new difference.
 
     ``tolerance`` 0 means a limit without a zone: worse and fine are its two sides.
     """
-    return _running(differences, tolerance, first_look(metric), _clip_min(tolerance, metric))
+    return _sequential_evidence(
+        differences, tolerance, first_look(metric), _clip_min(tolerance, metric)
+    )
 
 
 def intervals_so_far(
     differences: tuple[float, ...], tolerance: float, metric: Metric
 ) -> list[tuple[int, float, float, float]]:
-    """Return (number, effect, low, high) after each look that ``running`` takes."""
+    """Return (number, effect, low, high) after each look that ``sequential_evidence`` takes."""
     clip_min, first = _clip_min(tolerance, metric), first_look(metric)
     lowest, highest = -math.inf, math.inf
     intervals = []
@@ -88,9 +95,9 @@ def _clip_min(tolerance: float, metric: Metric) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _running(
+def _sequential_evidence(
     differences: tuple[float, ...], tolerance: float, first: int, clip_min: float
-) -> Running:
+) -> SequentialEvidence:
     import numpy as np
 
     from pytest_llmperf.stats import paired
@@ -98,14 +105,14 @@ def _running(
     n = len(differences)
     if n < first:
         effect = float(np.mean(paired.clip(differences, clip_min))) if n else math.nan
-        return Running(n, effect, -math.inf, math.inf, math.inf, 0.0, 0.0)
+        return SequentialEvidence(n, effect, -math.inf, math.inf, math.inf, 0.0, 0.0)
     taken = [_look(differences[:k], tolerance, clip_min) for k in range(first, n + 1)]
     looks, ends = [look for look, _ in taken], [ends for _, ends in taken]
     last = looks[-1]
     effect = float(last.mean)
     # Values that one look has ruled out stay ruled out, as the largest evidence stays;
     # including the estimate can only widen the interval.
-    return Running(
+    return SequentialEvidence(
         n=n,
         effect=effect,
         low=min(max(low for low, _, _ in ends), effect),
@@ -113,7 +120,7 @@ def _running(
         bound=max(min(bound for _, _, bound in ends), effect),
         log_worse=max(float(look.log_worse) for look in looks),
         log_fine=max(float(look.log_fine) for look in looks),
-        pulled=paired.clipped_sides(differences, clip_min),
+        clipped=paired.clipped_sides(differences, clip_min),
         look=last,
     )
 
@@ -140,12 +147,12 @@ def zone_of(tolerance: float) -> Zone:
     return Zone.of(tolerance) if tolerance else Zone(0.0, 0.0, 0.0)
 
 
-def is_worse(state: Running, tolerance: float, share: float) -> bool:
+def is_worse(state: SequentialEvidence, tolerance: float, share: float) -> bool:
     """Whether the effect is proven to be more than negligible, and is near the tolerance."""
     return state.log_worse >= log_alarm(share) and may_be_called(state, tolerance)
 
 
-def may_be_called(state: Running, tolerance: float) -> bool:
+def may_be_called(state: SequentialEvidence, tolerance: float) -> bool:
     """Whether the effect is near the tolerance, and the differences agree about it.
 
     A limit (tolerance 0) needs no agreement: if half of the processes miss it, it is missed.
@@ -158,7 +165,7 @@ def may_be_called(state: Running, tolerance: float) -> bool:
     return bool(paired.may_be_called(look, zone_of(tolerance)))
 
 
-def is_fine(state: Running, tolerance: float) -> bool:
+def is_fine(state: SequentialEvidence, tolerance: float) -> bool:
     """Whether the effect is proven to be less than the tolerance, and its current value still is.
 
     Sampling goes on for other checks, and the current effect must not contradict a pass.
@@ -166,7 +173,9 @@ def is_fine(state: Running, tolerance: float) -> bool:
     return state.log_fine >= LOG_PASS and state.effect < zone_of(tolerance).tolerance
 
 
-def more_needed(state: Running, tolerance: float, share: float, first: int) -> int | None:
+def more_needed(
+    state: SequentialEvidence, tolerance: float, share: float, first: int
+) -> int | None:
     """Estimate how many more differences like these would decide; None if none would."""
     from pytest_llmperf.stats.paired import min_pairs_to_call, pairs_needed
 
