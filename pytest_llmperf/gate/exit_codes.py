@@ -36,8 +36,8 @@ MEANINGS = {
         "a test regressed, missed its target, broke, or has no baseline although one is required"
     ),
     INVALID: (
-        "a test is `invalid` and none failed by the change: the machine was disturbed. Run again "
-        "on a quiet machine"
+        "a test is `invalid` and none failed because of the change: the machine was disturbed. Run "
+        "again on a quiet machine"
     ),
     INCONCLUSIVE: (
         "a test is `inconclusive`, and that fails the session (`--llmperf-strict`): raise "

@@ -113,7 +113,7 @@ def _contradicted(
     return (
         f"{change_words(evidence.check.metric, slowdown(state.effect))} in turns, but "
         f"{_alone_words(contradicted, evidence)}: the sides affect each other (a shared cache, "
-        "heat, clocks); perf.turns: processes compares them without turns"
+        "heat, clocks); set perf.turns: processes to compare them without turns"
     )
 
 
@@ -172,8 +172,8 @@ def _other_way(numbers: Comparison, proof: Proof, evidence: Evidence) -> list[st
     if sides * change >= 0.0 or min(abs(sides), abs(change)) < _SEEN:
         return []
     return [
-        f"{change_words(metric, change)} pair by pair, which leaves out how the machine changed; "
-        f"the medians of both sides alone say {change_words(metric, sides)}"
+        f"{change_words(metric, change)} pair by pair, where changes of the machine cancel out; "
+        f"the two sides' medians alone suggest {change_words(metric, sides)}"
     ]
 
 

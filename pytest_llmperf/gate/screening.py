@@ -36,8 +36,8 @@ from pytest_llmperf.gate.words import (
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
-_NO_RECORD = "no earlier session on this machine holds this test"
-_OTHER_WORK = "the test asks the engine for other work than its baseline did"
+_NO_RECORD = "no session recorded on this machine contains this test"
+_OTHER_WORK = "the test makes different requests than its baseline did"
 
 
 class ScreeningStrategy:
@@ -153,7 +153,7 @@ def _claim(
         if comparison.effect <= negligible:
             stored = count(comparison.sessions, "stored session")
             return f"{effect}, but {stored} can't prove a pass"
-        return f"{effect}, suspect: within what sessions may differ"
+        return f"{effect}, suspect: within the spread between sessions"
     if kind is VerdictKind.REGRESSED:
         assert proof.log_evidence is not None
         assert proof.log_threshold is not None

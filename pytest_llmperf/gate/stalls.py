@@ -68,7 +68,7 @@ class StallStrategy:
             kind = VerdictKind.INCONCLUSIVE
         claim = (
             f"{candidate:.0%} stalled, at most {highest:.0%}; base {base:.0%}, "
-            f"{check.tolerance * 100:g} points more accepted"
+            f"an increase of {check.tolerance * 100:g} points is tolerated"
         )
         facts = []
         if kind is not VerdictKind.PASS:
@@ -76,7 +76,7 @@ class StallStrategy:
                 f"; more often in {count(wins, 'pair')}, less often in {losses}; "
                 f"{evidence_words(evidence_now)}"
             )
-            facts.append(needed_words(alarm, "to call it more"))
+            facts.append(needed_words(alarm, "to call it an increase"))
         if kind is VerdictKind.INCONCLUSIVE:
             claim = f"{undecided(evidence)}: {claim}"
         return _verdict(self.name, kind, evidence, numbers, claim, facts, (evidence_now, alarm))

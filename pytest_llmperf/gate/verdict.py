@@ -37,8 +37,8 @@ MEANINGS = {
         "it could not be measured: the engine crashed, hung, refused, or did other work"
     ),
     VerdictKind.INVALID: (
-        "the machine was disturbed, or the replays did other work than was recorded; the check "
-        "that found it is named. Nothing is proven"
+        "the machine was disturbed, or the replays did different work than the recording; the "
+        "report names the check that found it. Nothing is proven"
     ),
     VerdictKind.REGRESSED: (
         "proven to be slower by more than a negligible amount, and about as much as the tolerance "

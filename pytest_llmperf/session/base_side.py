@@ -126,7 +126,7 @@ class BaseSide:
         details = difference(work.digests, test.workload.digests, self.name)
         if work.summary == test.workload.summary:
             details = f"{details or 'of the same size'}; {ADVICE}"
-        text = f"{self.name} measured {work.summary}: other work, so not judged as equal"
+        text = f"{self.name} measured {work.summary}: a different workload, so not compared"
         return f"{text}: {details}" if details else text
 
 

@@ -73,7 +73,9 @@ def repository_of(root: Path, asked: str) -> Repository:
     """
     repository = Repository.around(root)
     if repository is None:
-        raise SideError(f"{root} is in no git repository, so {asked} has no other commit")
+        raise SideError(
+            f"{root} is not in a git repository, so there is no other commit for {asked}"
+        )
     if repository.head() is None:
         raise SideError(f"{repository.top} has no commit yet, so {asked} has nothing to look up")
     return repository

@@ -58,7 +58,9 @@ def commit_side(
     if removed:
         notes.append(f"removed since {checkout.name}: {', '.join(removed)}")
     for name in checkout.files.empty_submodules:
-        notes.append(f"submodule {name} is not here, so it is empty at {checkout.name}")
+        notes.append(
+            f"submodule {name} can't be filled from this clone, so it is empty at {checkout.name}"
+        )
     culprit, bisect_from = "", None
     with suppress(GitError):
         culprit, bisect_from = _culprit(checkout, context.baselines_dir)
@@ -152,7 +154,7 @@ def _relations(
             if work.hash != test.workload.hash:
                 changed[nodeid] = work
         elif nodeid in recording.problems:
-            absent[nodeid] = f"{name} can't be compared with: {recording.problems[nodeid]}"
+            absent[nodeid] = f"can't be compared with {name}: {recording.problems[nodeid]}"
         elif text := _why_broken(nodeid, recording.broken):
             broken[nodeid] = f"base ({name}): {text}"
         elif nodeid in recording.collected:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.measured_code import MeasuredCode
 
-_ALONE = "not confirmed, so stored sessions alone judge"
+_ALONE = "not confirmed, so judged by stored sessions alone"
 _SAME = "it measured the same code, configuration, packages, engine and model"
 
 
@@ -99,7 +99,7 @@ class Confirmer:
         groups: list[tuple[Origin, list[Suspect]]] = []
         if self._mode == "on request":
             how = self._context.request.how_to_confirm
-            why = f"a session that records confirms on request: {how}"
+            why = f"a recording session confirms only on request: {how}"
             self._unconfirmed |= {suspect.test.nodeid: why for suspect in suspects}
         elif self._mode != "never":
             groups = self._grouped(suspects)
@@ -248,13 +248,12 @@ class Confirmer:
         """
         context, began = self._context, time.monotonic()
         tests = [suspect.test for suspect in group]
-        number, is_are = count(len(tests), "test"), "is" if len(tests) == 1 else "are"
         if self._left <= 0:
             raise SideError(f"perf.budget is used up ({format_duration(self._budget)})")
         context.console.line(
-            f"{number} {is_are} to be confirmed against {origin.revision}, {origin.how}, within "
-            f"the {format_duration(round(self._left))} left of perf.budget: its checkout, "
-            "environment and the recording there count"
+            f"confirming {count(len(tests), 'test')} against {origin.revision}, {origin.how}, "
+            f"within the {format_duration(round(self._left))} left of perf.budget, including "
+            "checkout, environment and recording"
         )
         checkout = check_out_commit(
             context.root,

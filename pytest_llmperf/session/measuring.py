@@ -104,8 +104,8 @@ class MeasureStage:
                 raise
         if measurement.apart:
             self._console.line(
-                "note: processes of a pair followed one another after one that failed side by "
-                f"side (perf.turns): {measurement.apart}"
+                "note: a pair failed side by side, so the processes of later pairs ran one after "
+                f"the other (perf.turns): {measurement.apart}"
             )
         return measurement
 
@@ -190,8 +190,8 @@ def pair_notes(plan: Plan) -> list[str]:
     if not plan.paired or pairs >= enough:
         return []
     return [
-        f"perf.max_pairs is {pairs}: a slowdown is called from {enough} pairs on, so this session "
-        "can call none"
+        f"perf.max_pairs is {pairs}: at least {enough} pairs are needed to report a slowdown, so "
+        "this session can't report one"
     ]
 
 

@@ -243,8 +243,8 @@ def _why_over(limit: Limit) -> str:
             "which is faster than the memory that the limit is about"
         )
     return (
-        "decoding only reads; the bandwidth is that of a stream that writes, too, which can be "
-        "slower (docs/roofline.md)"
+        "decoding only reads, but the bandwidth was measured with a stream that also writes, which "
+        "can be slower (docs/roofline.md)"
     )
 
 

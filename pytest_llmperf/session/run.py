@@ -211,8 +211,8 @@ class Session:
             return
         if request.accept is not None:
             self.notes.append(
-                "accepted: from now on this session's level is the one to compare with, "
-                f"but for tests that were invalid or not measured ({request.accept})"
+                "accepted: later sessions are compared with this session's level, except for tests "
+                f"that were invalid or not measured ({request.accept})"
             )
 
 

@@ -107,8 +107,8 @@ class SessionGate:
                 if not self._no_roofline(test, check, samples):
                     unjudged.setdefault(check.metric.label, []).append(test.nodeid)
         return [
-            f"the target of {label} (perf.targets) is not judged in {listed(nodeids)}: it is "
-            "undefined for what is asked there"
+            f"the target for {label} (perf.targets) is not judged in {listed(nodeids)}: {label} is "
+            "undefined for these requests"
             for label, nodeids in unjudged.items()
         ]
 

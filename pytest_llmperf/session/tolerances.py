@@ -108,8 +108,8 @@ def _notes(asking: Mapping[str, Sequence[str]], found: Tolerances) -> Iterator[s
             )
         if none:
             yield (
-                f"{nodeid}: tolerance auto is {default} for {_labels(none)}: by the calibration no "
-                "tolerance holds here"
+                f"{nodeid}: tolerance auto is {default} for {_labels(none)}: the calibration "
+                "found no tolerance that holds here"
             )
 
 

@@ -130,7 +130,7 @@ def test_other_work_is_shown_beside_and_not_judged(session: Session) -> None:
     assert metric["change"] is None
     text = session.explanation("test_other_work")
     assert "1 request, 3 out: other work" in text
-    assert "so not judged as equal: the request has 6 output tokens, 3 in HEAD~1 (" in text
+    assert "so not compared: the request has 6 output tokens, 3 in HEAD~1 (" in text
 
 
 def test_a_body_that_fails_there_is_the_reason_and_no_regression(session: Session) -> None:

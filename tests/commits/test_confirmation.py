@@ -85,7 +85,7 @@ def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) 
     session = stored.perf(ALONE)
     assert session.ret == 0
     assert session.verdicts == {"test_a": "pass"}
-    announced = r"1 test is to be confirmed .*measuring 1 test, at least 1 pair of processes each, "
+    announced = r"confirming 1 test against .*measuring 1 test, at least 1 pair of processes each, "
     assert re.search(announced + r"[\d.]+ m?s to ", session.said)
     reason = r"suspect by its baseline \(end to end \d\d(\.\d)?% slower\), so run against"
     assert re.search(reason, findings(session))
@@ -159,8 +159,8 @@ def test_outside_of_a_repository_stored_sessions_judge_and_say_why(stored: Commi
     finally:
         away.rename(stored.top / ".git")
     assert session.verdicts["test_a"] in ("regressed", "inconclusive")
-    assert "not confirmed, so stored sessions alone judge: " in findings(session)
-    assert "is in no git repository" in findings(session)
+    assert "not confirmed, so judged by stored sessions alone: " in findings(session)
+    assert "is not in a git repository" in findings(session)
 
 
 def test_a_baseline_commit_that_is_broken_now_is_told_with_its_log(stored: CommitProject) -> None:
@@ -170,7 +170,9 @@ def test_a_baseline_commit_that_is_broken_now_is_told_with_its_log(stored: Commi
     stored.commit("mended", {"conftest.py": FILES["conftest.py"]})
     session = stored.perf()
     assert session.tests["test_a"]["pairs"] == 0
-    assert "not confirmed, so stored sessions alone judge: the tests could not" in findings(session)
+    assert "not confirmed, so judged by stored sessions alone: the tests could not" in findings(
+        session
+    )
     assert "half a conftest" in findings(session)
 
 
@@ -195,7 +197,7 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     clone = CommitProject(shallow, stored.home)
     session = clone.perf(*ONE_PAIR)
     assert session.tests["test_a"]["pairs"] == 0
-    assert "not confirmed, so stored sessions alone judge: " in findings(session)
+    assert "not confirmed, so judged by stored sessions alone: " in findings(session)
     assert f"git fetch --depth=1 origin {fast}" in findings(session)
 
 
@@ -209,7 +211,7 @@ def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
         path.write_text(json.dumps(record))
     stored.commit("baselines of an engine with seven threads", REMARK)
     session = stored.perf(*ONE_PAIR)
-    (line,) = lines_with(findings(session), ["not confirmed, so stored sessions alone judge"])
+    (line,) = lines_with(findings(session), ["not confirmed, so judged by stored sessions alone"])
     assert (
         "runs with the same engine, so comparing with it can't show the effect of: llm.n_threads 7"
         in line
@@ -229,8 +231,8 @@ def test_a_test_that_the_commit_cannot_confirm_keeps_what_its_stored_sessions_sa
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.verdicts["test_b"] == "regressed"
     text = findings(session, "test_b")
-    assert "not confirmed, so stored sessions alone judge: " in text
-    assert "other work, so not judged as equal" in text
+    assert "not confirmed, so judged by stored sessions alone: " in text
+    assert "a different workload, so not compared" in text
     # Pairs and stored sessions judge at half of the session's rate each, despite only one group.
     assert session.tests["test_a"]["pairs"] == 3
     (metric,) = [m for m in session.tests["test_a"]["metrics"] if m["gated"]]
@@ -261,7 +263,7 @@ def test_a_device_taken_meanwhile_loses_no_verdict_and_no_record(
     session = stored.perf(*FEW, budget, *record, environ=environ)
     assert session.tests["test_a"]["pairs"] == 3
     assert session.verdicts["test_b"] == "regressed"
-    assert "stored sessions alone judge: the device's lock file" in findings(session, "test_b")
+    assert "judged by stored sessions alone: the device's lock file" in findings(session, "test_b")
     assert len(stored.baselines()) == before + 1
     # The second commit gets only what the first one left of the budget.
     budgets = [float(text) for text in re.findall(r"each, .* to (\S+) s\b", session.out)]
@@ -279,7 +281,7 @@ def test_a_suspect_with_a_metric_that_can_t_be_measured_says_why_it_is_not_confi
     session = stored.perf(*ONE_PAIR)
     assert session.verdicts == {"test_a": "error"}
     assert session.tests["test_a"]["pairs"] == 0
-    (line,) = lines_with(findings(session), ["not confirmed, so stored sessions alone judge: "])
+    (line,) = lines_with(findings(session), ["not confirmed, so judged by stored sessions alone: "])
     assert "roofline could not be judged (error: the roofline is unknown: " in line
 
 

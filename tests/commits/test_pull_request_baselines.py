@@ -83,7 +83,7 @@ def test_without_a_repository_the_work_tree_is_read(project: CommitProject) -> N
     assert session.ret == 0
     asked = project.perf(NEVER, "--llmperf-baselines-from=main")
     assert asked.ret != 0
-    assert "is in no git repository" in asked.said
+    assert "is not in a git repository" in asked.said
 
 
 def test_a_damaged_baseline_of_that_commit_is_refused_before_a_body_runs(

@@ -48,8 +48,10 @@ def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProje
     stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
     result = stored.perf("--llmperf-record")
     assert result.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in result.out
-    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(result)
+    assert "confirming " not in result.out
+    assert "a recording session confirms only on request: --llmperf-confirm auto" in findings(
+        result
+    )
     assert len(stored.baselines()) == len(FASTER) + 1
     asked = stored.perf("--llmperf-record", "--llmperf-confirm=auto", *ONE_PAIR)
     assert asked.tests["test_a"]["pairs"] == 1
@@ -71,7 +73,7 @@ def test_what_was_recorded_outlives_an_interrupted_confirmation(
     ) as session:
         assert session.stdout is not None
         for line in session.stdout:
-            if "to be confirmed against" in line:
+            if "confirming " in line:
                 session.send_signal(end)
                 break
         rest = " ".join(session.stdout.read().split())
@@ -93,7 +95,7 @@ def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
     session = stored.perf(THREE, *arguments)
     assert (session.ret, session.verdicts) == (0, {"test_a": "inconclusive"})
     assert session.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in session.out
+    assert "confirming " not in session.out
     assert "the difference is the machine's: nothing else changed since 2026" in session.said
     assert "it measured the same code, configuration, packages, engine and model" in session.said
     # A finding about a busy machine may come first.
@@ -114,7 +116,7 @@ def test_the_same_code_is_not_run_against_itself_though_something_else_may_diffe
     assert session.verdicts == {"test_a": "regressed"}
     assert session.tests["test_a"]["pairs"] == 0
     said = findings(session)
-    assert "not confirmed, so stored sessions alone judge: 2026" in said
+    assert "not confirmed, so judged by stored sessions alone: 2026" in said
     assert "measured the same code, so there is nothing to run it against; what may differ" in said
     assert "the installed packages, which its record lacks" in said
 
@@ -136,7 +138,9 @@ def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
     stored.commit("as before", {"conftest.py": FILES["conftest.py"]})
     session = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=59s")
     assert session.tests["test_a"]["pairs"] == 1
-    (left,) = re.findall(r"within the (\d+) s left of perf.budget: its checkout", session.said)
+    (left,) = re.findall(
+        r"within the (\d+) s left of perf.budget, including checkout", session.said
+    )
     budgets = re.findall(r"each, .* to (\S+) s\b", session.out)
     # The time left is printed in whole seconds.
     assert float(budgets[1]) <= int(left) - 1.5

@@ -256,7 +256,7 @@ def test_a_killed_git_is_told_and_is_no_regression(
     assert session.report is None
     assert "Traceback" not in session.said
     assert "regressed" not in session.said
-    assert "is in no git repository" not in session.said
+    assert "is not in a git repository" not in session.said
     assert busy.checkouts() == []
 
 

@@ -114,7 +114,7 @@ def test_outside_of_a_repository_is_a_usage_error(project: CommitProject) -> Non
     project.top.joinpath(".git").rename(project.home / "put away")
     session = project.against("HEAD")
     assert session.ret == pytest.ExitCode.USAGE_ERROR
-    assert "is in no git repository" in session.err
+    assert "is not in a git repository" in session.err
 
 
 def test_before_the_first_commit_is_a_usage_error(project: CommitProject) -> None:

@@ -154,12 +154,12 @@ def test_values_that_differ_the_other_way_than_their_pairs_are_explained() -> No
     verdict = judge(evidence(samples=rows(candidate), pairs=pairs, ended=False))
     assert verdict.change is not None
     assert verdict.change > 0.005
-    assert "alone say 6.7% faster" in verdict.explanation
-    assert "alone say" not in judge(paired(*QUIET, 0.9)).explanation
+    assert "alone suggest 6.7% faster" in verdict.explanation
+    assert "alone suggest" not in judge(paired(*QUIET, 0.9)).explanation
     base, candidate = (1.0, 1.0, 1.5, 2.0, 2.0), (1.03, 1.03, 1.497, 2.06, 2.06)
     little = Pairs(rows(candidate), rows(base), "other.yaml")
     verdict = judge(evidence(samples=rows(candidate), pairs=little, ended=False))
-    assert "alone say" not in verdict.explanation
+    assert "alone suggest" not in verdict.explanation
 
 
 def test_one_stalled_process_does_not_carry_the_verdict_away() -> None:

@@ -64,8 +64,8 @@ def test_what_four_pairs_alone_contradict_is_no_pass() -> None:
     assert not verdict.open
     assert verdict.claim == (
         "no change in turns, but 12.2% slower in 4 pairs whose processes ran one after the other: "
-        "the sides affect each other (a shared cache, heat, clocks); perf.turns: processes "
-        "compares them without turns"
+        "the sides affect each other (a shared cache, heat, clocks); set perf.turns: processes "
+        "to compare them without turns"
     )
     improved = judge(alone(math.log(0.9), 0.12, 0.14, 0.11, 0.12))
     assert improved.kind is VerdictKind.INCONCLUSIVE

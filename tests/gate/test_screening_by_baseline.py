@@ -27,7 +27,7 @@ def test_a_slowdown_within_what_sessions_differ_by_is_suspect() -> None:
     verdict = judge(evidence(1.03, 1.03, 1.03, baseline=baseline(1.0)))
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.claim.startswith("3.0% slower")
-    assert "suspect: within what sessions may differ" in verdict.claim
+    assert "suspect: within the spread between sessions" in verdict.claim
 
 
 def test_one_stored_session_still_calls_what_no_session_differs_by() -> None:
@@ -158,7 +158,7 @@ def test_a_session_of_fewer_processes_than_the_stored_ones_claims_less() -> None
 def test_without_a_baseline_there_is_no_baseline() -> None:
     verdict = judge(evidence(0.4, 0.4, 0.4, baseline=BaselineSamples("missing")))
     assert verdict.kind is K.NO_BASELINE
-    assert verdict.explanation == "no earlier session on this machine holds this test"
+    assert verdict.explanation == "no session recorded on this machine contains this test"
 
 
 def test_no_baseline_says_why_in_the_stores_words() -> None:

@@ -80,7 +80,7 @@ def test_the_accept_command_of_a_failure_works(recorded):
     accepting = recorded.here("-m", "perf", match.group(1), "--llmperf-accept", "a better prompt")
     assert accepting.ret == 0
     said = " ".join(" ".join(accepting.outlines).split())
-    assert "accepted: from now on this session's level is the one to compare with" in said
+    assert "accepted: later sessions are compared with this session's level, except for" in said
     assert "(a better prompt)" in said
     assert recorded.perf().ret == 0
     assert recorded.metric()["verdict"] == "pass"

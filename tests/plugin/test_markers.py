@@ -265,8 +265,8 @@ def test_a_configured_target_that_a_test_leaves_undefined_is_named(project):
     project.perf()
     notes = [note for note in project.session()["session"]["notes"] if "perf.targets" in note]
     assert notes == [
-        "the target of tokens/s (perf.targets) is not judged in test_it.py::test_x: it is "
-        "undefined for what is asked there"
+        "the target for tokens/s (perf.targets) is not judged in test_it.py::test_x: tokens/s is "
+        "undefined for these requests"
     ]
 
 

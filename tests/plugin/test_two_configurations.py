@@ -54,7 +54,8 @@ def test_too_few_pairs_to_call_anything_are_told_before_and_after(two):
     few = ("--llmperf-set", "perf.max_pairs=3")
     said = " ".join(two.perf(*AGAINST, *few).stdout.str().split())
     note = (
-        "perf.max_pairs is 3: a slowdown is called from 6 pairs on, so this session can call none"
+        "perf.max_pairs is 3: at least 6 pairs are needed to report a slowdown, so this session "
+        "can't report one"
     )
     assert said.count(note) == 2
     assert said.index("measuring") < said.index(note) < said.index("1 passed")

@@ -76,7 +76,7 @@ def test_a_test_that_does_not_fail_has_no_text() -> None:
 def test_no_baseline_fails_only_where_one_is_required() -> None:
     assert failure_text(new_test()) == ""
     text = failure_text(new_test(), policy=FailPolicy(require_baseline=True))
-    assert text.startswith("no baseline: tokens/s: no earlier session")
+    assert text.startswith("no baseline: tokens/s: no session recorded")
     assert record_command(new_test().nodeid) in text
 
 

@@ -92,7 +92,7 @@ def test_a_stall_rate_without_a_limit_is_not_sent_to_record_a_baseline() -> None
 
 def test_no_baseline_is_explained_once_with_the_command_that_records_one() -> None:
     shown = text(session(new_test(), new_test()), 80)
-    assert shown.count("no earlier session on this machine holds this test") == 1
+    assert shown.count("no session recorded on this machine contains this test") == 1
     assert "no baseline for 2 tests" in shown
     assert "\nto record a baseline: pytest -m perf --llmperf-record" in shown
 
@@ -130,7 +130,7 @@ def test_a_session_without_tests_says_nothing_was_judged() -> None:
 
 def test_a_test_that_failed_at_the_base_is_named_with_what_was_raised() -> None:
     log = (
-        "HEAD~1 can't be compared with: its call failed there:\ndef test_new():\nE   assert 1 == 2"
+        "can't be compared with HEAD~1: its call failed there:\ndef test_new():\nE   assert 1 == 2"
     )
     test = new_test()
     rows = [
@@ -138,7 +138,7 @@ def test_a_test_that_failed_at_the_base_is_named_with_what_was_raised() -> None:
         for check in test.rows
     ]
     shown = text(session(replace(test, rows=tuple(rows)), against="HEAD~1"), 200)
-    reason = "HEAD~1 can't be compared with: its call failed there: assert 1 == 2"
+    reason = "can't be compared with HEAD~1: its call failed there: assert 1 == 2"
     assert f"no baseline for 1 test ({test.nodeid}): {reason}\n" in f"{shown}\n"
     assert "def test_new" not in shown
 

@@ -156,7 +156,7 @@ tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]
   no baseline  first token  412 ms      -
 
 1 test, 2 checks: 2 no baseline; 58 s of measuring, 90% inside generation
-no baseline for 1 test: no earlier session on this machine holds this test
+no baseline for 1 test: no session recorded on this machine contains this test
 to record a baseline: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
@@ -198,7 +198,7 @@ tests/perf/test_chat.py::test_another_answer
 compared with 10 stored sessions of 1x-rtx-4090-24gib_cuda; tolerance 5%
 chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
-no baseline for 1 test: no earlier session on this machine holds this test
+no baseline for 1 test: no session recorded on this machine contains this test
 to record a baseline: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
@@ -270,7 +270,7 @@ chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda,
     20261101T101500Z_628fedd01234.json to 20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
-no baseline for 1 test: no earlier session on this machine holds this test
+no baseline for 1 test: no session recorded on this machine contains this test
 to record a baseline: pytest -m perf --llmperf-record
 """
 
@@ -326,7 +326,7 @@ chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda, 20261101T101500Z_628fedd01234.json to
     20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
-no baseline for 1 test: no earlier session on this machine holds this test
+no baseline for 1 test: no session recorded on this machine contains this test
 to record a baseline: pytest -m perf --llmperf-record
 """
 
@@ -357,7 +357,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
 chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
-no baseline for 1 test: no earlier session on this machine holds this test
+no baseline for 1 test: no session recorded on this machine contains this test
 to record a baseline: pytest -m perf --llmperf-record
 """
 
