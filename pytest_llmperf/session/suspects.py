@@ -76,7 +76,7 @@ def find_suspects(
     for test in trial.tests:
         judged = [row for row in trial.checks[test.nodeid] if row.verdict]
         compared = [row for row in judged if row.evidence.baseline and _change(row) is not None]
-        asking = [row for row in compared if _suspicions(row.verdict)]
+        asking = [row for row in compared if _suspecting(row.verdict)]
         chosen = asking or (compared if include_passing else [])
         if not chosen:
             continue
@@ -87,12 +87,9 @@ def find_suspects(
             continue
         worst = max(chosen, key=lambda row: _change(row) or 0.0)
         stored = trial.gate.stored(test, worst.check)
-        strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
-        by_anchor = strategies == {"anchor"}
+        by_anchor = _suspecting(worst.verdict) == {"anchor"}
         sessions = stored.anchor_records if by_anchor else stored.records
-        crept = not by_anchor and any(
-            strategy == "anchor" for row in asking for strategy, _ in _suspicions(row.verdict)
-        )
+        crept = not by_anchor and any("anchor" in _suspecting(row.verdict) for row in asking)
         suspects.append(Suspect(test, why_suspect(asking, len(sessions)), sessions, worst, crept))
     return suspects, unfit
 
@@ -122,13 +119,13 @@ def _why_unfit(broken: Sequence[CheckResult]) -> str:
     return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
 
 
-def _suspicions(verdict: Verdict | None) -> list[tuple[str, str]]:
-    """Return the strategy and claim of each judgement by stored sessions that makes a suspect."""
-    return [
-        (reason.strategy, reason.claim)
+def _suspecting(verdict: Verdict | None) -> set[str]:
+    """Return the names of the strategies that find a test suspect by its stored sessions."""
+    return {
+        reason.strategy
         for reason in (verdict.reasons if verdict else ())
         if reason.strategy in _STORED and reason.kind in _SUSPECT
-    ]
+    }
 
 
 def _change(one: CheckResult) -> float | None:
