@@ -123,8 +123,8 @@ def judge(
     worse = fine = np.zeros(len(d))
     for n in looks:
         now = look(d[waiting, :n], zone, clip_min)
-        worse = np.maximum(worse, now.log_worse)
-        fine = np.maximum(fine, now.log_fine)
+        worse = np.maximum(worse, now.log_e_worse)
+        fine = np.maximum(fine, now.log_e_fine)
         rulings = decide(now, worse, fine, log_alarm, log_pass, zone)
         decided = rulings != Ruling.UNDECIDED
         decision[waiting[decided]] = rulings[decided]

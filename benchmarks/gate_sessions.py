@@ -154,8 +154,8 @@ def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) 
         if n < FIRST:
             continue
         now = look(d[rows, checks, :n], ZONE)
-        worse[rows, checks] = np.maximum(worse[rows, checks], now.log_worse)
-        fine[rows, checks] = np.maximum(fine[rows, checks], now.log_fine)
+        worse[rows, checks] = np.maximum(worse[rows, checks], now.log_e_worse)
+        fine[rows, checks] = np.maximum(fine[rows, checks], now.log_e_fine)
         mean[rows, checks] = now.mean
         # All of a session's checks are judged again: a called one loosens the others' thresholds.
         high = mean >= ZONE.min_called

@@ -27,8 +27,8 @@ def update(d: Floats) -> float:
     """Judge one check from scratch, as if no earlier look were remembered; return seconds."""
     began = time.perf_counter()
     looks = [look(d[:n], ZONE) for n in range(FIRST, len(d) + 1)]
-    worse = max(float(entry.log_worse) for entry in looks)
-    fine = max(float(entry.log_fine) for entry in looks)
+    worse = max(float(entry.log_e_worse) for entry in looks)
+    fine = max(float(entry.log_e_fine) for entry in looks)
     decide(looks[-1], worse, fine, LOG_ALARM, LOG_PASS, ZONE)
     return time.perf_counter() - began
 

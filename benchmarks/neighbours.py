@@ -82,8 +82,8 @@ def judge(d: Floats, tolerated: float) -> Judged:
     going = np.arange(sessions)
     for n in range(FIRST, pairs + 1):
         latest = look(d[going, :, :n], zone, clip_min)
-        worse[going] = np.maximum(worse[going], latest.log_worse)
-        fine[going] = np.maximum(fine[going], latest.log_fine)
+        worse[going] = np.maximum(worse[going], latest.log_e_worse)
+        fine[going] = np.maximum(fine[going], latest.log_e_fine)
         called[going] = (worse[going] >= LOG_ALARM) & may_be_called(latest, zone)
         passed[going] = ~called[going] & (fine[going] >= LOG_PASS) & (latest.mean < zone.tolerance)
         decided = (called[going] | passed[going]).all(axis=1)

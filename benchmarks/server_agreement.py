@@ -33,8 +33,8 @@ from tools_env import SetupError
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
-from pytest_llmperf.engine.server.answered import generation_of
 from pytest_llmperf.engine.server.client import ServerClient
+from pytest_llmperf.engine.server.generation_of_answer import generation_of
 from pytest_llmperf.engine.server.settings import ServerSettings
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.run import Run

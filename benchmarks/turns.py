@@ -39,7 +39,7 @@ from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Open, Rounds
+from pytest_llmperf.measure.rounds import OpenTest, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import Turns
@@ -198,9 +198,14 @@ def block(
         Side(CANDIDATE, CANDIDATE, starter_of(candidate), own),
         Side(BASE, BASE, starter_of(base)),
     ]
-    still_open = {"answer": Open(METRICS if kept is None else METRICS[:1])}
+    still_open = {"answer": OpenTest(METRICS if kept is None else METRICS[:1])}
     rounds = Rounds(
-        plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: WAYS[way]
+        plan,
+        sides,
+        NoWatch,
+        lambda _: None,
+        lambda _: still_open,
+        possible_turns=lambda _: WAYS[way],
     )
     measurement = rounds.run()
     samples = measurement.tests["answer"]
@@ -210,7 +215,13 @@ def block(
         raise EngineError(f"too few pairs: {[sample.void for sample in samples.voided]}")
     names = METRICS if kept is None else METRICS[:1]
     logs = {name: samples.differences(get_metric(name)) or () for name in names}
-    return Block(way, logs, measurement.seconds, measurement.generating_seconds, measurement.apart)
+    return Block(
+        way,
+        logs,
+        measurement.seconds,
+        measurement.generating_seconds,
+        measurement.why_not_side_by_side,
+    )
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replication import replication_unit
-from pytest_llmperf.measure.rounds import Open, Undecided
+from pytest_llmperf.measure.rounds import OpenTest, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, StartEngine, starter_of
 from pytest_llmperf.session.context import SilentConsole
@@ -154,7 +154,7 @@ class Bench:
         why = samples.error or ""
         if samples.error:
             outcome, why = "failed", why_not_loaded(samples.error)
-        elif samples.unfit:
+        elif samples.given_up:
             outcome, why = "undecided", f"the machine was disturbed: {samples.voided[-1].void}"
         elif outcome == "undecided":
             why = "the time was up" if samples.budget_reached else why_undecided(changes)
@@ -219,9 +219,9 @@ class Bench:
         return self._stage.measure(plan, sides, undecided).tests[NAME]
 
 
-def _open(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+def _open(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
     return {
-        name: Open(LOOKED_AT)
+        name: OpenTest(LOOKED_AT)
         for name, samples in tests.items()
         if not is_decided(changes_of(samples))
     }

@@ -118,8 +118,8 @@ def _sequential_evidence(
         low=min(max(low for low, _, _ in ends), effect),
         high=max(min(high for _, high, _ in ends), effect),
         bound=max(min(bound for _, _, bound in ends), effect),
-        log_worse=max(float(look.log_worse) for look in looks),
-        log_fine=max(float(look.log_fine) for look in looks),
+        log_worse=max(float(look.log_e_worse) for look in looks),
+        log_fine=max(float(look.log_e_fine) for look in looks),
         clipped=paired.clipped_sides(differences, clip_min),
         look=last,
     )

@@ -59,7 +59,7 @@ def unknown_use(severity: Severity, *, metrics_asked: bool) -> FitnessFinding:
     )
 
 
-def with_equal_use(
+def void_if_cache_use_differs(
     halves: Sequence[ProcessSample], severities: Mapping[str, Severity]
 ) -> list[ProcessSample]:
     """Return the samples of a pair, void if the two servers' caches served different shares.

@@ -17,7 +17,7 @@ _SAMPLES = 5
 _COUNTERS = {"SM": "sm_mhz", "memory": "memory_mhz"}
 
 
-def with_equal_clocks(
+def void_if_clocks_differ(
     halves: Sequence[ProcessSample],
     loaded: Mapping[str, EngineInfo],
     severities: Mapping[str, Severity],

@@ -31,7 +31,7 @@ class IdleTurns:
         """Return the CPU time that the engine has used so far."""
         return sum(map(cpu_seconds, self._pids))
 
-    def waited(self, seconds: float, used: float) -> None:
+    def check_idle(self, seconds: float, used: float) -> None:
         """Check the CPU time (``used``) of the engine during the other engine's turn.
 
         Raises:

@@ -57,7 +57,12 @@ class _KeptHalf(Stored):
         """Return the kept fields of a sample."""
         arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
         return cls(
-            arm, sample.iterations, sample.pooled, sample.beside, sample.turns, sample.disturbed
+            arm,
+            sample.iterations,
+            sample.pooled,
+            sample.in_iteration_turns,
+            sample.turns,
+            sample.disturbed,
         )
 
     def sample(self, pair: int) -> ProcessSample:
@@ -68,7 +73,7 @@ class _KeptHalf(Stored):
             side=self.arm,
             pair=pair,
             pooled=self.pooled,
-            beside=self.beside,
+            in_iteration_turns=self.beside,
             turns=self.turns,
             disturbed=self.disturbed,
         )

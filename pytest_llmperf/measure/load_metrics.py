@@ -48,34 +48,34 @@ class LatencyDistribution:
         return cls(median(values), {percent: percentile(values, percent) for percent in enough})
 
 
-def _start(one: RequestOutcome, since: Since) -> float:
-    return one.due if since == "due" or one.sent is None else one.sent
+def _start(outcome: RequestOutcome, since: Since) -> float:
+    return outcome.due if since == "due" or outcome.sent is None else outcome.sent
 
 
-def first_token(one: RequestOutcome, since: Since = "due") -> float | None:
+def first_token(outcome: RequestOutcome, since: Since = "due") -> float | None:
     """Return the seconds to the first chunk with output, reasoning included."""
-    return one.times[0] - _start(one, since) if one.times else None
+    return outcome.times[0] - _start(outcome, since) if outcome.times else None
 
 
-def first_answer_token(one: RequestOutcome, since: Since = "due") -> float | None:
+def first_answer_token(outcome: RequestOutcome, since: Since = "due") -> float | None:
     """Return the seconds to the first chunk of the answer, after any reasoning."""
-    return None if one.first_answer is None else one.first_answer - _start(one, since)
+    return None if outcome.first_answer is None else outcome.first_answer - _start(outcome, since)
 
 
-def end_to_end(one: RequestOutcome, since: Since = "due") -> float | None:
+def end_to_end(outcome: RequestOutcome, since: Since = "due") -> float | None:
     """Return the seconds to the last chunk with output."""
-    return one.times[-1] - _start(one, since) if one.times else None
+    return outcome.times[-1] - _start(outcome, since) if outcome.times else None
 
 
-def time_per_output_token(one: RequestOutcome, _since: Since = "due") -> float | None:
+def time_per_output_token(outcome: RequestOutcome, _since: Since = "due") -> float | None:
     """Return the seconds per token after the first chunk, by the server's own count.
 
     The first chunk counts as one token unless the server reports how many it holds.
     """
-    if one.tokens is None or len(one.times) < 2:
+    if outcome.tokens is None or len(outcome.times) < 2:
         return None
-    after_first = one.tokens - (one.first_chunk_tokens or 1)
-    return (one.times[-1] - one.times[0]) / after_first if after_first > 0 else None
+    after_first = outcome.tokens - (outcome.first_chunk_tokens or 1)
+    return (outcome.times[-1] - outcome.times[0]) / after_first if after_first > 0 else None
 
 
 #: Functions that compute each latency of a request, by name, in the order of tables.
@@ -196,12 +196,12 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:
+def _is_good(outcome: RequestOutcome, limits: Mapping[str, float]) -> bool:
     """Whether an answer is within all limits; a single token has no time per output token."""
     for name, limit in limits.items():
-        value = LATENCIES[name](one, "due")
+        value = LATENCIES[name](outcome, "due")
         if value is None:
-            if name != "time_per_output_token" or one.tokens is None or one.tokens > 1:
+            if name != "time_per_output_token" or outcome.tokens is None or outcome.tokens > 1:
                 return False
         elif value > limit:
             return False

@@ -31,11 +31,12 @@ class Plan:
         paired: whether two sides are compared.
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
-        loads: number of processes per side that it takes to replay all tests once.
-        uncut: node ids of tests whose iterations must be whole: they take no turns of tokens.
-        not_repeated: node ids of tests whose short replays are not repeated in turns, because they
-            judge a share or a percentile of the replays.
-        alone: node ids of tests whose processes always run one after the other, without turns.
+        processes_per_round: number of processes per side that it takes to replay all tests once.
+        whole_iterations_only: node ids of tests whose iterations must be whole: they take no turns
+            of tokens.
+        without_repeats: node ids of tests whose short replays are not repeated in turns, because
+            they judge a share or a percentile of the replays.
+        run_alone: node ids of tests whose processes always run one after the other, without turns.
         turns: kind of turns that pairs after the first one are expected to take.
         min_turn_seconds: minimum seconds of each side's turns in a pair; None: the usual minimum.
         unit: the unit of replication, which gives one sample.
@@ -49,10 +50,10 @@ class Plan:
     budget: float
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
-    loads: int = 1
-    uncut: frozenset[str] = frozenset()
-    not_repeated: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset()
+    processes_per_round: int = 1
+    whole_iterations_only: frozenset[str] = frozenset()
+    without_repeats: frozenset[str] = frozenset()
+    run_alone: frozenset[str] = frozenset()
     turns: Turns | None = None
     min_turn_seconds: float | None = None
     unit: ReplicationUnit = FRESH_PROCESS
@@ -92,10 +93,10 @@ class Plan:
         Starting a process and repeating replays together leave time for ten pairs of every test
         within the budget; repeating alone does so within the test's own budget.
         """
-        if nodeid in self.not_repeated:
+        if nodeid in self.without_repeats:
             return 0.0
         tests = len(self.workloads)
-        starting = self.start_seconds * self.loads / tests
+        starting = self.start_seconds * self.processes_per_round / tests
         spare = max(self.budget / tests / 20 - starting, 0.0)
         starting = math.inf if longest else starting
         wanted = wanted_seconds(turns, starting, spare, self.min_turn_seconds)
@@ -115,7 +116,7 @@ class Plan:
     @property
     def expected_seconds(self) -> float:
         """Expected wall seconds of the minimum number of processes, whatever the budget."""
-        starting = self.start_seconds * self.loads
+        starting = self.start_seconds * self.processes_per_round
         alone = starting + sum(map(self._seconds_alone, self.recorded_seconds))
         if not self.paired:
             return self.processes * alone
@@ -138,7 +139,7 @@ class Plan:
         once = self.recorded_seconds[nodeid]
         if self.turns is None or self.workloads[nodeid].load.is_load:
             return self._seconds_alone(nodeid)
-        if self.turns == "iterations" or nodeid in self.uncut:
+        if self.turns == "iterations" or nodeid in self.whole_iterations_only:
             return once * (MIN_WARMUP + self.iterations_of(nodeid, "iterations", once))
         # Besides its turns, a process has one whole iteration of its own.
         wanted = self.wanted_turns(nodeid, self.turns)

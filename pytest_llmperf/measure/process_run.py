@@ -79,7 +79,7 @@ class ProcessRun:
             return bool(self._warmup)
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
-    def least(self, metric: str) -> float:
+    def smallest(self, metric: str) -> float:
         """Return the smallest value so far, that of the least disturbed replay; 0 without any."""
         rows = (*self._warmup, *self._rows)
         return min((row[metric] for row in rows if metric in row), default=0.0)
@@ -117,7 +117,7 @@ class ProcessRun:
         (recorded,) = self.workload.requests
         kept = recorded.with_kept_prompt().until_first_token()
         try:
-            return kept.unlike(self._process.client.request(kept.replayed())) is None
+            return kept.why_not_same_work(self._process.client.request(kept.replayed())) is None
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
 
@@ -193,14 +193,14 @@ class ProcessRun:
         """Return the CPU time that the process has used so far."""
         return self._idle.cpu_seconds()
 
-    def waited(self, seconds: float, used: float) -> None:
+    def check_idle(self, seconds: float, used: float) -> None:
         """Check the CPU time (``used``) of the process during the other process's turn.
 
         Raises:
             ReplayError: the process keeps computing on the other's cores.
         """
         try:
-            self._idle.waited(seconds, used)
+            self._idle.check_idle(seconds, used)
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
 
@@ -232,7 +232,7 @@ class ProcessRun:
             pooled=_pooled(self._counted),
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
-            beside=self._turns == "iterations",
+            in_iteration_turns=self._turns == "iterations",
             turns=self._turn_samples() if self._turn_rows else None,
             cpu_mhz=self.watch.cpu_mhz(),
             disturbed=self._disturbed,
@@ -333,13 +333,13 @@ class ProcessRun:
         if timeline.token_times:
             own = timeline.without_pauses()
             self.generating_seconds += own.token_times[-1] - own.t_start
-        if self._process.slot.side == BASE and (other := recorded.other_work(generation)):
+        if self._process.slot.side == BASE and (other := recorded.work_difference(generation)):
             # The machine did not cause this, so repeating would not help.
             raise EngineError(
                 f"other work than was recorded, so there is nothing to compare: {other.text}"
             )
-        unlike = recorded.unlike(generation)
-        findings = [*instrument_findings(generation), *([unlike] if unlike else [])]
+        why_not = recorded.why_not_same_work(generation)
+        findings = [*instrument_findings(generation), *([why_not] if why_not else [])]
         for finding in with_severities(findings, self._plan.perf.fitness):
             self._found[finding.name] = finding
             # Without a token there is nothing to time, whatever the severity.

@@ -111,7 +111,7 @@ class ProcessSample:
         undefined: by name, why a metric that is measured beside the generations, or computed by a
             formula of another package or the project, has no value.
         telemetry: the GPUs' counters while it decoded, or None.
-        beside: whether it took turns by iterations with the other process of its pair.
+        in_iteration_turns: whether it took turns by iterations with the other process of its pair.
         turns: what it measured in turns of tokens, besides its own iterations; or None.
     """
 
@@ -125,7 +125,7 @@ class ProcessSample:
     pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     telemetry: TelemetrySummary | None = None
-    beside: bool = False
+    in_iteration_turns: bool = False
     turns: TurnSamples | None = None
     disturbed: str = ""
     overloaded: str = ""
@@ -152,7 +152,7 @@ class ProcessSample:
 
     def has_neighbours(self, metric: str) -> bool:
         """Whether every value of a metric has an adjacent one from the other process."""
-        return self.beside and len(self.row(metric)) == len(self.iterations)
+        return self.in_iteration_turns and len(self.row(metric)) == len(self.iterations)
 
 
 def with_finding(

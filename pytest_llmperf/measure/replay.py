@@ -113,7 +113,7 @@ class Replayer:
             done += 1
             if done == planned:
                 # Only now is it known how long a replay takes.
-                seconds = max(run.least("end_to_end") for run in runs)
+                seconds = max(run.smallest("end_to_end") for run in runs)
                 whole = self._plan.iterations_of(nodeid, turns, seconds, longest=longest)
         return whole
 
@@ -127,7 +127,7 @@ class Replayer:
         """
         iterations, workload = self._plan.perf.iterations, runs[0].workload
         step, whole = (
-            max(run.least(metric) for run in runs)
+            max(run.smallest(metric) for run in runs)
             for metric in ("time_per_output_token", "end_to_end")
         )
         tokens = turn_tokens(workload, step)
@@ -138,7 +138,7 @@ class Replayer:
             whole,
             iterations,
             open_metrics,
-            wanted=wanted,
+            min_seconds=wanted,
             restores_prompt=restores,
         )
         for number, part in enumerate(replays, 1):
@@ -179,4 +179,4 @@ def _others_wait(run: ProcessRun, runs: Sequence[ProcessRun]) -> Iterator[None]:
     yield
     seconds = time.perf_counter() - began
     for other, before in waiting:
-        other.waited(seconds, other.cpu_seconds() - before)
+        other.check_idle(seconds, other.cpu_seconds() - before)

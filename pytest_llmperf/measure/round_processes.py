@@ -19,8 +19,8 @@ class RoundProcesses:
 
     Args:
         before: called right before a process starts.
-        turns: called for every process, with each of its settings; returns the kind of turns that
-            it could take beside another process. None: that is already known.
+        possible_turns: called for every process, with each of its settings; returns the kind of
+            turns that it could take beside another process. None: that is already known.
 
     Attributes:
         started: number of processes started.
@@ -28,10 +28,12 @@ class RoundProcesses:
     """
 
     def __init__(
-        self, before: Callable[[], None], turns: Callable[[EngineClient], Turns | None] | None
+        self,
+        before: Callable[[], None],
+        possible_turns: Callable[[EngineClient], Turns | None] | None,
     ) -> None:
         self._before = before
-        self._turns_of = turns
+        self._turns_of = possible_turns
         self._clients: dict[str, EngineClient] = {}
         self.started = 0
         self.turns: dict[str, Turns | None] = {}

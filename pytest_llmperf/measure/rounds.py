@@ -13,9 +13,8 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.server.about import UNKNOWN_BUILD
-from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
-from pytest_llmperf.measure.cache_use import with_equal_use
-from pytest_llmperf.measure.clocks import with_equal_clocks
+from pytest_llmperf.measure.cache_use import void_if_cache_use_differs
+from pytest_llmperf.measure.clocks import void_if_clocks_differ
 from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Replayer
@@ -23,6 +22,7 @@ from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Re
 from pytest_llmperf.measure.replay_process import Step as Step
 from pytest_llmperf.measure.round_processes import RoundProcesses
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
+from pytest_llmperf.measure.side_by_side import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns, common_turns
 from pytest_llmperf.measure.watch import Watch
@@ -32,7 +32,7 @@ SPARE_ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenTest:
     """What more samples of a test could still decide.
 
     Attributes:
@@ -56,7 +56,7 @@ class Open:
 MANY_PAIRS = 8
 
 #: Takes the samples of every test so far; returns the tests that more samples could still decide.
-Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Open]]
+Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, OpenTest]]
 
 #: Called for every complete pair, or single process, as soon as it counts: node id, samples.
 Keep = Callable[[str, Sequence[ProcessSample]], None]
@@ -85,7 +85,7 @@ class Rounds:
         keep: called for every valid pair as soon as it is complete.
         before: called right before each engine process starts, with the kind of turns it will
             take; returns the seconds it waited, which do not count towards the budget.
-        turns: called with the client of each side's first process, at its end; returns the
+        possible_turns: called with the client of each side's first process, at its end; returns the
             kind of turns it could take beside another process, or None if it must run alone.
         known_turns: the kind of turns of both sides, if known before the first round.
     """
@@ -100,7 +100,7 @@ class Rounds:
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
         before: Callable[[Turns | None], float] = lambda _: 0.0,
-        turns: Callable[[EngineClient], Turns | None] = lambda _: None,
+        possible_turns: Callable[[EngineClient], Turns | None] = lambda _: None,
         known_turns: Turns | None = None,
     ) -> None:
         self._plan = plan
@@ -112,7 +112,7 @@ class Rounds:
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
-        self._turns_of = turns
+        self._turns_of = possible_turns
         #: Kind of turns each side can take, by side; if either can't, they run one by one.
         self._turns: dict[str, Turns | None] = {}
         if known_turns is not None:
@@ -122,7 +122,7 @@ class Rounds:
         #: Tests with a void pair that had to run alone: the machine does not allow it now.
         self._void_alone: set[str] = set()
         #: What is undecided about each test; empty until the first answer.
-        self._open: Mapping[str, Open] = {}
+        self._open: Mapping[str, OpenTest] = {}
         self._asked = 0.0
         self._apart = ""
         self._waited = 0.0
@@ -159,7 +159,7 @@ class Rounds:
             generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
             waited=self._waited,
-            apart=self._apart,
+            why_not_side_by_side=self._apart,
         )
 
     def _next_round(self, waiting: list[str]) -> tuple[list[str], Turns | None]:
@@ -168,13 +168,13 @@ class Rounds:
         turns = None if alone else self._common_turns()
         if turns is None:
             return alone or waiting, None
-        return choose_tests(waiting, self._plan.alone, self._count, turns)
+        return choose_tests(waiting, self._plan.run_alone, self._count, turns)
 
     def _waiting(self) -> list[str]:
         """Return the tests of the next round."""
         waiting, asking = [], []
         for nodeid, samples in self._tests.items():
-            if samples.error is not None or samples.budget_reached or samples.unfit:
+            if samples.error is not None or samples.budget_reached or samples.given_up:
                 continue
             count = self._count(nodeid)
             if count < self._plan.processes:
@@ -193,7 +193,7 @@ class Rounds:
 
     def _step(self, step: Step) -> None:
         """Report a step, with the undecided metrics of its test and the seconds left."""
-        texts = self._open.get(step.nodeid, Open()).texts
+        texts = self._open.get(step.nodeid, OpenTest()).texts
         self._on_step(replace(step, open=texts, left=self._left()))
 
     def _left(self) -> float | None:
@@ -260,8 +260,8 @@ class Rounds:
         samples = self._tests[nodeid]
         if all(sample.overloaded for sample in halves):
             halves = [replace(half, void=half.void or half.overloaded) for half in halves]
-        halves = with_equal_use(halves, self._plan.perf.fitness)
-        halves = with_equal_clocks(halves, samples.loaded, self._plan.perf.fitness)
+        halves = void_if_cache_use_differs(halves, self._plan.perf.fitness)
+        halves = void_if_clocks_differ(halves, samples.loaded, self._plan.perf.fitness)
         for sample in halves:
             (samples.voided if sample.void else samples.processes).append(sample)
         paired = self._is_paired(nodeid)
@@ -269,7 +269,7 @@ class Rounds:
             self._void_alone.add(nodeid)
             return
         void = samples.void_pairs if paired else len(samples.voided)
-        samples.unfit = void > SPARE_ROUNDS + (self._count(nodeid) - samples.earlier) // 2
+        samples.given_up = void > SPARE_ROUNDS + (self._count(nodeid) - samples.earlier) // 2
         if self._keep_pair is not None and not any(sample.void for sample in halves):
             self._keep_pair(nodeid, halves)
 
@@ -348,7 +348,7 @@ class Rounds:
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:
-                if turns == "tokens" and nodeid in self._plan.uncut:
+                if turns == "tokens" and nodeid in self._plan.whole_iterations_only:
                     turns = "iterations"
                 undecided = self._open.get(nodeid)
                 open_metrics = (undecided.metrics or None) if undecided else None

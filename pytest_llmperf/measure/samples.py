@@ -28,7 +28,7 @@ class TestSamples:
         error: why the test could not be measured at all.
         budget_reached: whether a time budget ran out before the test was decided.
         own_budget: whether that budget was the test's own, not the session's.
-        unfit: whether the test was given up because too many samples were void.
+        given_up: whether the test was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
         earlier: number of pairs from earlier sessions.
         loaded: by side, what its newest engine had loaded for the test.
@@ -41,7 +41,7 @@ class TestSamples:
     error: str | None = None
     budget_reached: bool = False
     own_budget: bool = False
-    unfit: bool = False
+    given_up: bool = False
     seconds: float = 0.0
     earlier: int = 0
     loaded: dict[str, EngineInfo] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class TestSamples:
         return len(kinds.get(0, ())) if _judged_kind(kinds) else 0
 
     @property
-    def good(self) -> int:
+    def judged_count(self) -> int:
         """Number of samples for a verdict: complete pairs, or processes if there is one side."""
         both = (*self.processes, *self.voided)
         return self.pairs if any(s.pair is not None for s in both) else len(self.processes)
@@ -225,7 +225,8 @@ class Measurement:
         generating_seconds: the part spent inside generation, warm-up included.
         processes: number of engine processes started.
         waited: the part of ``seconds`` spent waiting for the machine to be quiet.
-        apart: why processes that could run side by side ran one after the other; or empty.
+        why_not_side_by_side: why processes that could run side by side ran one after the other; or
+            empty.
     """
 
     tests: dict[str, TestSamples]
@@ -234,7 +235,7 @@ class Measurement:
     generating_seconds: float = 0.0
     processes: int = 0
     waited: float = 0.0
-    apart: str = ""
+    why_not_side_by_side: str = ""
 
     @property
     def spent(self) -> float:

@@ -92,7 +92,7 @@ def hit_share(sides: Iterable[ServerSide]) -> float | None:
     return sum(hits for hits, _ in known) / queries if queries else None
 
 
-def generated(uses: Sequence[ServerUse]) -> dict[str, int | None]:
+def generated_by_server(uses: Sequence[ServerUse]) -> dict[str, int | None]:
     """Return how many tokens each server generated, by address; None if unknown."""
     totals: dict[str, int | None] = {}
     for url in dict.fromkeys(url for use in uses for url in use.servers):
@@ -124,7 +124,7 @@ class ReplicaShares:
     @classmethod
     def of(cls, uses: Sequence[ServerUse]) -> ReplicaShares | None:
         """Return the shares; None for a single server, or if they are unknown."""
-        tokens = generated(uses)
+        tokens = generated_by_server(uses)
         known = {url: count for url, count in tokens.items() if count is not None}
         total = sum(known.values())
         if len(tokens) < 2 or len(known) < len(tokens) or not total:

@@ -50,7 +50,7 @@ def planned_replays(
     iterations: int,
     open_metrics: Collection[str] | None,
     *,
-    wanted: float,
+    min_seconds: float,
     restores_prompt: bool = False,
 ) -> tuple[Part, ...]:
     """Return the part that each replay in turns of tokens consists of, in order.
@@ -63,7 +63,7 @@ def planned_replays(
         whole: seconds of a whole replay.
         iterations: minimum number of whole replays, if needed; short replays are repeated.
         open_metrics: undecided metrics; None: all.
-        wanted: minimum seconds of all replays together.
+        min_seconds: minimum seconds of all replays together.
         restores_prompt: whether only decode is needed, and both engines restore the prompt's state.
     """
     reads = open_metrics is None or any(
@@ -73,27 +73,27 @@ def planned_replays(
     decode = step * decode_steps(workload)
     if restores_prompt:
         alone: tuple[Part, ...] = ("decode",)
-        return alone * _repeats(decode, iterations, wanted)
+        return alone * _repeats(decode, iterations, min_seconds)
     prompt = whole - decode
     more = _prompt_replays(workload, decode, prompt) if reads else 0
     first: Part = "whole" if decodes else "prompt"
     other: Part = "prompt"
     group = (first,) + (other,) * more
     seconds = prompt * len(group) + (decode if decodes else 0.0)
-    return group * _repeats(seconds, iterations, wanted)
+    return group * _repeats(seconds, iterations, min_seconds)
 
 
-def turn_seconds(workload: Workload, whole: float, iterations: int, wanted: float) -> float:
+def turn_seconds(workload: Workload, whole: float, iterations: int, min_seconds: float) -> float:
     """Return the minimum seconds of each side's turns of tokens in a pair.
 
     Args:
         workload: the workload to replay.
         whole: seconds of a whole replay.
         iterations: minimum number of replays.
-        wanted: minimum seconds of all replays together.
+        min_seconds: minimum seconds of all replays together.
     """
     turns = max(round(whole / TURN_SECONDS), len(workload.requests))
-    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, wanted)
+    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, min_seconds)
 
 
 def wanted_seconds(
@@ -115,15 +115,15 @@ def wanted_seconds(
     return max(wanted, minimum) if turns == "tokens" else wanted
 
 
-def whole_iterations(seconds: float, planned: int, wanted: float) -> int:
+def whole_iterations(seconds: float, planned: int, min_seconds: float) -> int:
     """Return how many replays each process does in turns of iterations.
 
     Args:
         seconds: duration of a replay.
         planned: minimum number of replays.
-        wanted: minimum seconds of all replays together.
+        min_seconds: minimum seconds of all replays together.
     """
-    return max(planned, min(_repeats(seconds, planned, wanted), _MAX_WHOLE_ITERATIONS))
+    return max(planned, min(_repeats(seconds, planned, min_seconds), _MAX_WHOLE_ITERATIONS))
 
 
 def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
@@ -146,9 +146,9 @@ def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None)
     return len(workload.requests) == 1 and workload.requests[0].can_keep_prompt
 
 
-def _repeats(seconds: float, iterations: int, wanted: float) -> int:
-    """Return how many replays of ``seconds`` each it takes to last ``wanted`` seconds."""
-    needed = math.ceil(wanted / seconds) if seconds > 0 else 1
+def _repeats(seconds: float, iterations: int, min_seconds: float) -> int:
+    """Return how many replays of ``seconds`` each it takes to last ``min_seconds``."""
+    needed = math.ceil(min_seconds / seconds) if seconds > 0 else 1
     return max(iterations, min(needed, _MAX_ITERATIONS))
 
 

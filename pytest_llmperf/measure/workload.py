@@ -84,7 +84,7 @@ class RecordedRequest(Stored):
         kept = replace(self.request, cache="keep")
         return replace(self, request=kept, prompt_tokens_evaluated=1)
 
-    def other_work(self, generation: Generation) -> FitnessFinding | None:
+    def work_difference(self, generation: Generation) -> FitnessFinding | None:
         """Find a difference from the recorded prompt or output tokens; None if they are equal."""
         came, recorded = generation.output_tokens, self.output_tokens
         if came != recorded:
@@ -115,9 +115,9 @@ class RecordedRequest(Stored):
             )
         return None
 
-    def unlike(self, generation: Generation) -> FitnessFinding | None:
+    def why_not_same_work(self, generation: Generation) -> FitnessFinding | None:
         """Find the reason why a replay did not do the same work; None if it did."""
-        if other := self.other_work(generation):
+        if other := self.work_difference(generation):
             return other
         if ended := self._ended_by_itself(generation):
             return ended

@@ -102,10 +102,10 @@ class MeasureStage:
             except KeyboardInterrupt:
                 self.interrupted = rounds.measured()
                 raise
-        if measurement.apart:
+        if measurement.why_not_side_by_side:
             self._console.line(
                 "note: a pair failed side by side, so the processes of later pairs ran one after "
-                f"the other (perf.turns): {measurement.apart}"
+                f"the other (perf.turns): {measurement.why_not_side_by_side}"
             )
         return measurement
 
@@ -158,14 +158,14 @@ def make_plan(
         paired=paired,
         turns=turns,
         unit=unit,
-        loads=processes_per_round(specs.keys(), specs),
+        processes_per_round=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is taken over all gaps of whole iterations; turns of tokens leave only few.
-        uncut=_gating(tests, "percentile"),
+        whole_iterations_only=_gating(tests, "percentile"),
         # Replays of one process are alike, so more of them are no more evidence of a share.
-        not_repeated=_gating(tests, "percentile", "share"),
+        without_repeats=_gating(tests, "percentile", "share"),
         # A GPU's counters can't tell two processes apart.
-        alone=frozenset(
+        run_alone=frozenset(
             test.nodeid
             for test in tests
             if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.without_turns import contradiction
 from pytest_llmperf.gate.words import open_words
-from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.session.result import CheckResult
 
 
-def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
+def open_tests(results: Iterable[CheckResult]) -> Mapping[str, OpenTest]:
     """Return the tests that more samples could still decide, and what is undecided in each.
 
     A test with a regressed metric is decided: its other metrics are not measured further.
@@ -38,7 +38,7 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
         elif (conflict := contradiction(result.evidence)) and not conflict.proven:
             alone.add(nodeid)
     found_open = {
-        nodeid: Open(
+        nodeid: OpenTest(
             metrics={verdict.check.metric.name for verdict in verdicts},
             texts=tuple(map(open_words, verdicts)),
             seconds=seconds.get(nodeid),
@@ -47,7 +47,7 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, Open]:
         for nodeid, verdicts in waiting.items()
     }
     # Tests still undecided in turns go on as such: that may settle the contradiction.
-    found_open |= {nodeid: Open(without_turns=True) for nodeid in alone if nodeid not in waiting}
+    found_open |= {nodeid: OpenTest(without_turns=True) for nodeid in alone if nodeid not in waiting}
     return {nodeid: state for nodeid, state in found_open.items() if nodeid not in decided}
 
 

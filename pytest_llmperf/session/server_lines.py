@@ -7,7 +7,12 @@ from statistics import fmean
 
 from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.measure.server_use import ReplicaShares, ServerUse, generated, hit_share
+from pytest_llmperf.measure.server_use import (
+    ReplicaShares,
+    ServerUse,
+    generated_by_server,
+    hit_share,
+)
 
 #: Largest ratio of received to generated tokens that rounding explains.
 _OTHERS = 1.1
@@ -16,7 +21,7 @@ _OTHERS = 1.1
 def server_lines(uses: Sequence[ServerUse]) -> tuple[str, ...]:
     """Return what the counters say, one line each; empty if no server publishes any."""
     known = [side for use in uses for side in use.servers.values() if side is not None]
-    servers = len(generated(uses))
+    servers = len(generated_by_server(uses))
     seen = [_seen(known, servers)] if known else []
     return (*seen, *(_replicas(uses) if servers > 1 else ()))
 
@@ -48,7 +53,7 @@ def _level(what: str, levels: Sequence[SeenLevel]) -> list[str]:
 
 def _replicas(uses: Sequence[ServerUse]) -> list[str]:
     """Return a line on how the replicas shared the requests, and one on unnamed servers."""
-    tokens = generated(uses)
+    tokens = generated_by_server(uses)
     silent = [url for url, count in tokens.items() if count is None]
     if silent:
         return [f"how the replicas shared the requests is unknown: {_unknown(uses, silent)}"]

@@ -17,7 +17,7 @@ from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replication import BLOCK
-from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
 from pytest_llmperf.session.base_side import BaseSide
@@ -64,7 +64,7 @@ class SessionGate:
         self._base = base
         self._stored: dict[tuple[str, str], BaselineSamples] = {}
 
-    def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Open]:
+    def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, OpenTest]:
         """Return the tests that more samples could still decide, and what is undecided in each."""
         return open_tests(self.judge(tests, ended=False))
 
@@ -246,7 +246,7 @@ def unfit(samples: TestSamples, plan: Plan, *, interrupted: bool = False) -> tup
     With two sides a pair is good only if both of its processes are valid. ``interrupted``: the user
     ended the session, so good samples could have followed, unless the test was given up.
     """
-    enough = (interrupted or samples.good >= plan.processes) and not samples.unfit
+    enough = (interrupted or samples.judged_count >= plan.processes) and not samples.given_up
     if enough or not samples.voided:
         return ()
     # The texts differ only in digits from process to process, so one is enough.

@@ -87,18 +87,18 @@ class Look:
         n: number of pairs.
         mean: mean of the clipped differences.
         sd: their standard deviation (n-1); 0 where n is 1.
-        log_worse: ln E that the mean is above the negligible slowdown.
-        log_fine: ln E that the mean is below the tolerance.
-        disagree: probability that a fair coin puts at least as many pairs on the slower side,
+        log_e_worse: ln E that the mean is above the negligible slowdown.
+        log_e_fine: ln E that the mean is below the tolerance.
+        agreement_p: probability that a fair coin puts at least as many pairs on the slower side,
             among pairs with a difference that is not negligible.
     """
 
     n: int
     mean: Array
     sd: Array
-    log_worse: Array
-    log_fine: Array
-    disagree: Array
+    log_e_worse: Array
+    log_e_fine: Array
+    agreement_p: Array
 
 
 def clip_floor(tolerance: float) -> float:
@@ -166,7 +166,7 @@ def may_be_called(look: Look, zone: Zone) -> NDArray[np.bool_]:
     Evidence alone would trust the spread of few pairs. If processes run at one of two speeds,
     three pairs that agree by chance show no spread at all.
     """
-    return np.asarray((look.mean >= zone.min_called) & (look.disagree <= AGREE))
+    return np.asarray((look.mean >= zone.min_called) & (look.agreement_p <= AGREE))
 
 
 def bounds(look: Look, level: float) -> tuple[Array, Array]:

@@ -168,7 +168,7 @@ def _in_order(client: EngineClient, test: RecordedTest) -> Run:
     timelines = []
     for recorded in test.workload.requests:
         generation = client.request(recorded.replayed())
-        if other := recorded.other_work(generation):
+        if other := recorded.work_difference(generation):
             raise LookError("unsupported", f"its work is not the same: {other.text}")
         timelines.append(generation.timeline)
     return Run.in_order(timelines)

@@ -18,7 +18,7 @@ from pytest_llmperf.gate.sequential import sequential_evidence
 from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.metrics import METRICS, get_metric
@@ -190,12 +190,12 @@ class Racer:
         ]
         metric = get_metric(self._objective.metrics[0])
 
-        def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+        def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
             diffs = self._objective.differences(tests)
             # Metrics that the first pair lacks would be missing from further pairs, too.
             if not diffs or standing(diffs, metric, in_turns=turns == "tokens") is not None:
                 return {}
-            return {nodeid: Open(self._objective.metrics) for nodeid in tests}
+            return {nodeid: OpenTest(self._objective.metrics) for nodeid in tests}
 
         with self._facts.watching(base, candidate.setup, self._tests) as facts:
             stage = MeasureStage(
@@ -219,7 +219,7 @@ class Racer:
             why = voided[-1].void if voided else self._undefined(tests)
             return RaceOutcome("failed", f"it could not be measured: {why}")
         known = standing(differences, metric, in_turns=in_turns)
-        ended = len(differences) >= MAX_PAIRS or any(samples.unfit for samples in tests.values())
+        ended = len(differences) >= MAX_PAIRS or any(samples.given_up for samples in tests.values())
         if known is None and ended:
             known = at_the_end(differences)
         effect = sequential_evidence(differences, _ZONE, metric).effect
@@ -269,7 +269,7 @@ class Racer:
             budget=budget,
             paired=True,
             min_turn_seconds=_TURN_SECONDS,
-            alone=frozenset(test.nodeid for test in self._tests if self._alone),
+            run_alone=frozenset(test.nodeid for test in self._tests if self._alone),
         )
 
 

@@ -129,7 +129,7 @@ def test_decisions_of_a_batch_with_a_threshold_each() -> None:
     d = d + np.linspace(-0.02, 0.02, 6)
     seen = look(d, ZONE)
     alarm = np.array([4.6, 4.6, 50.0])
-    rulings = decide(seen, seen.log_worse, seen.log_fine, alarm, math.log(20), ZONE)
+    rulings = decide(seen, seen.log_e_worse, seen.log_e_fine, alarm, math.log(20), ZONE)
     assert rulings.tolist() == [
         Ruling.WORSE,
         Ruling.FINE,
@@ -145,7 +145,7 @@ def test_judges_each_check_as_a_path_of_looks_does(rng: np.random.Generator, eff
         worse = fine = -math.inf
         for n in range(FIRST, MAX + 1):
             seen = look(row[:n], ZONE)
-            worse, fine = max(worse, float(seen.log_worse)), max(fine, float(seen.log_fine))
+            worse, fine = max(worse, float(seen.log_e_worse)), max(fine, float(seen.log_e_fine))
             ruling = Ruling(int(decide(seen, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
             if ruling is not Ruling.UNDECIDED:
                 break
@@ -157,7 +157,7 @@ def test_the_largest_evidence_so_far_counts() -> None:
     # enough, and the evidence no longer what it was.
     d = np.array([[0.034, 0.036, 0.034, 0.036, 0.035, 0.4]])
     outcomes = judge(d, log_alarm=LOG_ALARM, log_pass=math.inf, looks=range(3, 7))
-    assert look(d[0], ZONE).log_worse < LOG_ALARM < look(d[0, :5], ZONE).log_worse
+    assert look(d[0], ZONE).log_e_worse < LOG_ALARM < look(d[0, :5], ZONE).log_e_worse
     assert outcomes.decision.tolist() == [Ruling.WORSE]
     assert outcomes.pairs.tolist() == [6]
 

@@ -29,11 +29,11 @@ def llama_url(llama_command: str) -> Iterator[str]:
     process = ServerProcess(llama_command)
     try:
         while asyncio.run(status_of(f"{process.url}/health")) != 200:
-            assert not process.end_text()
+            assert not process.describe_end_if_ended()
             time.sleep(0.02)
         yield process.url
     finally:
-        process.end()
+        process.stop()
 
 
 @pytest.fixture(scope="session")

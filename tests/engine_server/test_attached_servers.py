@@ -79,7 +79,7 @@ def test_an_answer_of_another_length_than_asked_is_invalid_or_an_error(
     request = build_request(prompt="Hello", max_tokens=6)
     stopped = clients(url=simulator(tokens=4, finish="stop")).request(request)
     assert stopped.finish_reason == "eos"
-    finding = RecordedRequest.of(request, stopped).unlike(stopped)
+    finding = RecordedRequest.of(request, stopped).why_not_same_work(stopped)
     assert finding is not None
     assert finding.name == "cut_short"
     assert finding.text == (
@@ -87,7 +87,7 @@ def test_an_answer_of_another_length_than_asked_is_invalid_or_an_error(
         "engine does not take ignore_eos; pass ignore_eos=False to it"
     )
     free = build_request(prompt="Hello", max_tokens=6, ignore_eos=False)
-    assert RecordedRequest.of(free, stopped).unlike(stopped) is None
+    assert RecordedRequest.of(free, stopped).why_not_same_work(stopped) is None
     with pytest.raises(EngineError, match="context was full after 4 of 6"):
         ask(clients(url=simulator(tokens=4)))
     with pytest.raises(EngineLoadError, match="generated 9 tokens, and 4 were asked for"):
@@ -101,14 +101,14 @@ def test_a_prompt_from_a_cache_that_nobody_asked_for_is_invalid(
     request = build_request(prompt="Hello", max_tokens=6)
     cached = clients(url=url, api="completions").request(request)
     assert (cached.timeline.prompt_tokens, cached.timeline.prompt_tokens_evaluated) == (5, 3)
-    finding = RecordedRequest.of(request, cached).unlike(cached)
+    finding = RecordedRequest.of(request, cached).why_not_same_work(cached)
     assert finding is not None
     assert finding.text == "prompt served from a cache: 3 of its 5 tokens evaluated"
     # The head of a chat template comes from a cache, whatever the prompt is.
     assert ask(clients(url=url)).timeline.prompt_tokens_evaluated == 5
     shared = clients(url=url, api="completions", cache="shared").request(request)
     assert shared.timeline.prompt_tokens_evaluated is None
-    assert RecordedRequest.of(request, shared).unlike(shared) is None
+    assert RecordedRequest.of(request, shared).why_not_same_work(shared) is None
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def llama_server(request: pytest.FixtureRequest) -> Iterator[str]:
     command += ["--model", tiny_llama(), *request.param]
     server = ServerProcess(subprocess.list2cmdline(map(str, command)))
     yield server.url
-    server.end()
+    server.stop()
 
 
 async def until_up(url: str) -> None:

@@ -15,9 +15,9 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.kinds import ATTACHED_SERVER
 from pytest_llmperf.engine.request import build_request
-from pytest_llmperf.engine.server.about import About, status_of
+from pytest_llmperf.engine.server.about import ServerDescription, status_of
 from pytest_llmperf.engine.server.process import ServerProcess
-from pytest_llmperf.engine.server.replicas import difference, silent
+from pytest_llmperf.engine.server.replicas import replica_difference, unreachable
 from pytest_llmperf.engine.server.schedule import closed
 from pytest_llmperf.engine.server.settings import ServerSettings
 
@@ -68,15 +68,15 @@ def test_a_replica_that_runs_something_else_is_refused(
 
 
 def test_what_differs_between_replicas_is_named() -> None:
-    about = About("tiny", "b1", True, 10, 20, 256, "F32")
+    about = ServerDescription("tiny", "b1", True, 10, 20, 256, "F32")
     same = [("http://a", about), ("http://b", about)]
-    assert difference([("http://a", about)]) == difference(same) == ""
+    assert replica_difference([("http://a", about)]) == replica_difference(same) == ""
     for other, text in (
         (about._replace(model_bytes=21), "models: tiny, F32, 10 parameters, 20 bytes at http://a,"),
         (about._replace(build=""), "builds: b1 at http://a, unknown at http://c;"),
         (about._replace(n_ctx=512), "context sizes: 256 at http://a, 512 at http://c;"),
     ):
-        assert text in difference([*same, ("http://c", other)])
+        assert text in replica_difference([*same, ("http://c", other)])
 
 
 def test_a_replica_that_does_not_answer_is_named(clients: Clients, simulator: Simulator) -> None:
@@ -96,7 +96,7 @@ def test_replicas_behind_a_proxy_are_looked_for_through_it(
         ServerSettings("http://server.invalid", proxy_from_environment=True),
         ServerSettings("http://127.0.0.1:9"),
     ]
-    assert asyncio.run(silent(servers)) == ["http://127.0.0.1:9"]
+    assert asyncio.run(unreachable(servers)) == ["http://127.0.0.1:9"]
 
 
 def test_a_replica_that_is_gone_after_a_load_is_named_though_no_request_failed(

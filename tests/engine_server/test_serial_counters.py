@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.request import build_request
-from pytest_llmperf.measure.server_use import ServerUse, UseCounters, generated
+from pytest_llmperf.measure.server_use import ServerUse, UseCounters, generated_by_server
 from pytest_llmperf.run import Run
 from pytest_llmperf.session.server_lines import server_lines
 
@@ -31,7 +31,7 @@ def test_what_a_server_counts_of_them_is_shown(clients: Clients, simulator: Simu
     use = counted(clients(url=url))
     assert use is not None
     assert (use.answered, use.tokens, use.tokens_asked) == (3, 18, 18)
-    assert generated([use]) == {url: 18}
+    assert generated_by_server([use]) == {url: 18}
     assert server_lines([use]) == (
         "vLLM's own counters: 0 preemptions, 40% of the prompt tokens from its cache",
     )
@@ -43,7 +43,7 @@ def test_each_replica_is_asked_instead_of_the_balancer(
     first, second = simulator("--metrics", "sglang"), simulator("--metrics", "sglang")
     use = counted(clients(url=f"{first}/v1", replicas=[first, second]))
     assert use is not None
-    assert generated([use]) == {first: 18, second: 0}
+    assert generated_by_server([use]) == {first: 18, second: 0}
     assert server_lines([use])[1] == (
         f"requests by replica, estimated from output tokens: {first} 100% (about 3), {second} 0% "
         "(about 0)"

@@ -10,13 +10,13 @@ import pytest
 
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.engine.server.answer import ServerRequest
-from pytest_llmperf.engine.server.prompts import made_unique
+from pytest_llmperf.engine.server.prompts import with_unique_prompt
 
 
 def texts(count: int) -> list[str]:
     """Return unique prompts made from the same prompt."""
     draw = random.Random(1)
-    prompts = [made_unique(ServerRequest(prompt="Hello"), draw).prompt for _ in range(count)]
+    prompts = [with_unique_prompt(ServerRequest(prompt="Hello"), draw).prompt for _ in range(count)]
     return [str(prompt) for prompt in prompts]
 
 

@@ -56,7 +56,7 @@ def measured() -> Measurement:
         seed=1,
         budget=600.0,
         paired=True,
-        alone=frozenset({"energy"}),
+        run_alone=frozenset({"energy"}),
     )
     telemetry = Telemetry.open()
     why = "" if telemetry else "no NVML"
@@ -78,7 +78,7 @@ def measured() -> Measurement:
             watch,
             lambda step: None,
             before=before,
-            turns=partial(possible_turns, settings, "auto"),
+            possible_turns=partial(possible_turns, settings, "auto"),
         ).run()
     finally:
         if telemetry is not None:
@@ -86,7 +86,7 @@ def measured() -> Measurement:
 
 
 def test_the_second_pair_takes_turns_by_tokens(measured: Measurement) -> None:
-    assert measured.apart == ""
+    assert measured.why_not_side_by_side == ""
     samples = measured.tests["speed"]
     assert samples.error is None
     assert (samples.pairs, samples.void_pairs) == (2, 0)
@@ -100,7 +100,7 @@ def test_the_second_pair_takes_turns_by_tokens(measured: Measurement) -> None:
 def test_a_test_that_gates_a_counter_takes_none(measured: Measurement) -> None:
     samples = measured.tests["energy"]
     assert (samples.error, samples.pairs) == (None, 2)
-    assert not any(process.turns or process.beside for process in samples.processes)
+    assert not any(process.turns or process.in_iteration_turns for process in samples.processes)
 
 
 def test_the_card_has_room_by_its_own_report_and_not_if_it_was_full(

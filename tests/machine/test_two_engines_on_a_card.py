@@ -130,4 +130,4 @@ def test_gates_on_a_cards_counters_take_no_turns() -> None:
         for gated in (True, False)
     ]
     plan = make_plan(tests, PerfConfig(), 0.1, paired=True)
-    assert plan.alone == {"energy_per_token True", "gpu_memory True"}
+    assert plan.run_alone == {"energy_per_token True", "gpu_memory True"}

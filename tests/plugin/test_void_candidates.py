@@ -125,7 +125,7 @@ def test_half_void_pairs_are_no_good_pairs() -> None:
     assert of_blocks == ("a neighbour took the cores (and 1 more block like it)",)
     # Others could have replaced them if the user had not ended the session.
     assert unfit(samples, plan, interrupted=True) == ()
-    given_up = TestSamples(valid, voided=void, unfit=True)
+    given_up = TestSamples(valid, voided=void, given_up=True)
     assert unfit(given_up, plan, interrupted=True) != ()
     # Two more whole pairs are enough, and so are processes of a test that only one side has.
     more = [half(side, pair) for pair in (3, 4) for side in (CANDIDATE, BASE)]

@@ -17,7 +17,7 @@ def _called(slowdown: float, sd: float, pairs: int) -> float:
     """Return the share of simulated checks called at the look after the last pair."""
     chance = np.random.default_rng(20260506)
     seen = look(chance.normal(math.log1p(slowdown), sd, (4000, pairs)), ZONE)
-    return float(np.mean((seen.log_worse >= ALARM) & (seen.mean >= ZONE.min_called)))
+    return float(np.mean((seen.log_e_worse >= ALARM) & (seen.mean >= ZONE.min_called)))
 
 
 @pytest.mark.parametrize(("sd", "pairs"), [(0.015, 12), (0.03, 20), (0.05, 40)])
@@ -47,7 +47,7 @@ def test_unchanged_check_passes_by_then_in_at_least_half_of_all_sessions(sd: flo
 
     def passed(n: int) -> float:
         seen = look(chance.normal(0.0, sd, (4000, n)), ZONE)
-        return float(np.mean(seen.log_fine >= PASS))
+        return float(np.mean(seen.log_e_fine >= PASS))
 
     assert passed(pairs) >= 0.5
     # Not more pairs than it takes: a quarter fewer are not enough.

@@ -133,7 +133,13 @@ class Stage:
 
         plan = self.plan(workloads, paired=base is not None, **changes)
         self.rounds = Rounds(
-            plan, sides, Watch, self.steps.append, undecided, before=self.before, turns=self.turns
+            plan,
+            sides,
+            Watch,
+            self.steps.append,
+            undecided,
+            before=self.before,
+            possible_turns=self.turns,
         )
         return self.rounds.run()
 

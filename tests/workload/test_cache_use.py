@@ -14,7 +14,7 @@ from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import closed
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.measure.cache_use import with_equal_use
+from pytest_llmperf.measure.cache_use import void_if_cache_use_differs
 from pytest_llmperf.measure.load_validity import load_findings
 from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample
 
@@ -106,7 +106,7 @@ def pair(candidate: float | None, base: float | None) -> list[ProcessSample]:
 def test_a_pair_whose_caches_served_other_shares_is_void(
     shares: tuple[float, float], words: str
 ) -> None:
-    halves = with_equal_use(pair(*shares), {})
+    halves = void_if_cache_use_differs(pair(*shares), {})
     for half in halves:
         assert half.void is not None
         assert half.void.startswith(f"caches served {words} of the candidate's prompt tokens and ")
@@ -115,15 +115,15 @@ def test_a_pair_whose_caches_served_other_shares_is_void(
 
 @pytest.mark.parametrize("shares", [(0.5, 0.45), (0.0, 0.0), (None, 0.9), (0.9, None)])
 def test_a_pair_whose_shares_are_alike_or_unknown_counts(shares: Any) -> None:
-    assert with_equal_use(pair(*shares), {}) == pair(*shares)
+    assert void_if_cache_use_differs(pair(*shares), {}) == pair(*shares)
 
 
 def test_a_lower_severity_lets_the_pair_count() -> None:
-    halves = with_equal_use(pair(0.5, 0.0), {"cache_hits_differ": "note"})
+    halves = void_if_cache_use_differs(pair(0.5, 0.0), {"cache_hits_differ": "note"})
     assert [half.void for half in halves] == [None, None]
     assert [half.findings[0].severity for half in halves] == ["note", "note"]
 
 
 def test_a_sample_without_a_pair_counts() -> None:
     alone = pair(0.5, None)[:1]
-    assert with_equal_use(alone, {}) == alone
+    assert void_if_cache_use_differs(alone, {}) == alone

@@ -18,7 +18,7 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
 from pytest_llmperf.engine.request import Request, build_request
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Open, Rounds
+from pytest_llmperf.measure.rounds import OpenTest, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import needs_decode_alone, planned_replays
@@ -70,7 +70,7 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
         assert kept.timeline.prompt_tokens_evaluated == 1
         assert held() == after_whole
     restored = prompt.with_kept_prompt()
-    assert restored.unlike(engine.generate(restored.replayed(), None)) is None
+    assert restored.why_not_same_work(engine.generate(restored.replayed(), None)) is None
     assert held() == after_prompt != after_whole
     assert after_prompt[:2] == (0, len(PROMPT) - 1)
     engine.close()
@@ -134,8 +134,8 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
         perf = PerfConfig(processes=1, max_pairs=2, iterations=3, warmup_max=1)
         plan = Plan({"one": Workload((recorded(asked()),))}, {}, 0.0, perf, 1, 60.0, paired=True)
 
-        def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
-            return {"one": Open(metrics)} if tests["one"].pairs < 2 else {}
+        def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
+            return {"one": OpenTest(metrics)} if tests["one"].pairs < 2 else {}
 
         rounds = Rounds(
             plan,
@@ -143,7 +143,7 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
             NoWatch,
             lambda _: None,
             undecided,
-            turns=lambda _: "tokens",
+            possible_turns=lambda _: "tokens",
         )
         samples = rounds.run().tests["one"]
         assert samples.error is None
@@ -234,7 +234,7 @@ def test_the_plan_counts_no_prompt_that_is_restored() -> None:
     def plan(iterations: int, *, restores: bool) -> tuple[str, ...]:
         # Eleven decode steps take 0.55 s of a replay of 1 s.
         return planned_replays(
-            workload, 0.05, 1.0, iterations, DECODE, wanted=2.0, restores_prompt=restores
+            workload, 0.05, 1.0, iterations, DECODE, min_seconds=2.0, restores_prompt=restores
         )
 
     assert plan(1, restores=False) == ("whole",) * 2
@@ -247,12 +247,12 @@ def test_a_prompt_that_was_not_kept_is_other_work() -> None:
     request = recorded(asked())
     kept = request.with_kept_prompt()
     client.reset()
-    finding = kept.unlike(client.request(kept.replayed()))
+    finding = kept.why_not_same_work(client.request(kept.replayed()))
     assert finding is not None
     assert (finding.name, finding.severity) == ("other_work", "invalid")
     assert f"{len(PROMPT)} of its tokens evaluated instead of 1" in finding.text
     # For the request as recorded, a kept prompt was served from a cache.
-    finding = request.unlike(client.request(kept.replayed()))
+    finding = request.why_not_same_work(client.request(kept.replayed()))
     assert finding is not None
     assert finding.name == "prompt_cached"
     client.close()

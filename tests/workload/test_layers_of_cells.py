@@ -48,8 +48,8 @@ def test_a_cell_is_compared_with_itself_alone_not_with_a_cell_of_more_layers(
     workloads = {name: stage.workload(name) for name in CELLS}
     measurement = stage.run(workloads, base=ECHO, processes=3, most=3)
 
-    assert measurement.apart.endswith(apart)
-    assert bool(measurement.apart) is bool(apart)
+    assert measurement.why_not_side_by_side.endswith(apart)
+    assert bool(measurement.why_not_side_by_side) is bool(apart)
     for name, samples in measurement.tests.items():
         assert samples.error is None
         assert samples.pairs == 3

@@ -108,7 +108,7 @@ def test_only_so_many_void_pairs_are_replaced(stage: Any) -> None:
 
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **SHORT).tests["one"]
 
-    assert samples.unfit
+    assert samples.given_up
     assert samples.void_pairs == SPARE_ROUNDS + 1
     assert samples.pairs == 0
 

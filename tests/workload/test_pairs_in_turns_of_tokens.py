@@ -12,9 +12,9 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.load_report import GpuStatus, GpuUtilization
 from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.measure.beside import fewer_layers
-from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples, TurnSamples
+from pytest_llmperf.measure.side_by_side import fewer_layers
 from pytest_llmperf.measure.turns import planned_replays, wanted_seconds
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -116,8 +116,8 @@ def test_only_what_is_open_is_replayed(
 ) -> None:
     """Where only the first token is undecided, replays end with it."""
 
-    def undecided(tests: Any) -> dict[str, Open]:
-        return {"one": Open(open_metrics)} if tests["one"].pairs < 2 else {}
+    def undecided(tests: Any) -> dict[str, OpenTest]:
+        return {"one": OpenTest(open_metrics)} if tests["one"].pairs < 2 else {}
 
     samples = measure(stage, processes=1, most=2, undecided=undecided).tests["one"]
 
@@ -160,9 +160,9 @@ def test_a_test_that_needs_many_more_pairs_takes_turns_for_longer_from_then_on(
     monkeypatch.setattr("pytest_llmperf.measure.turns._MAX_WANTED_SECONDS", 0.65)
     looks = iter(expected)
 
-    def undecided(tests: Any) -> dict[str, Open]:
+    def undecided(tests: Any) -> dict[str, OpenTest]:
         pairs = next(looks, None)
-        return {} if pairs is None else {"one": Open(["tokens_per_sec"], pairs=pairs)}
+        return {} if pairs is None else {"one": OpenTest(["tokens_per_sec"], pairs=pairs)}
 
     most = 1 + len(expected)
     samples = measure(stage, processes=1, most=most, undecided=undecided).tests["one"]
@@ -188,15 +188,19 @@ def test_short_replays_are_repeated() -> None:
 
     # 2 s in turns: four replays of 0.6 s, but of 2 s as many as are planned.
     assert (
-        planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"], wanted=2.0)
+        planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"], min_seconds=2.0)
         == ("whole",) * 4
     )
-    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"], wanted=2.0) == ("whole",) * 3
     assert (
-        planned_replays(workload, 0.0625, 0.625, 3, ["first_token"], wanted=2.0) == ("prompt",) * 18
+        planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"], min_seconds=2.0)
+        == ("whole",) * 3
+    )
+    assert (
+        planned_replays(workload, 0.0625, 0.625, 3, ["first_token"], min_seconds=2.0)
+        == ("prompt",) * 18
     )
     # Prompts that take as long as decode are not evaluated more often.
-    assert planned_replays(workload, 0.05, 0.8, 1, None, wanted=2.0) == ("whole", "prompt") * 2
+    assert planned_replays(workload, 0.05, 0.8, 1, None, min_seconds=2.0) == ("whole", "prompt") * 2
 
 
 def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
@@ -208,10 +212,10 @@ def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
-    samples = measure(stage, uncut=frozenset({"one"}), tokens=3).tests["one"]
+    samples = measure(stage, whole_iterations_only=frozenset({"one"}), tokens=3).tests["one"]
 
     second = [sample for sample in samples.processes if sample.pair == 1]
-    assert all(sample.beside and sample.turns is None for sample in second)
+    assert all(sample.in_iteration_turns and sample.turns is None for sample in second)
     assert {len(sample.iterations) for sample in second} == {2}
 
 
@@ -241,7 +245,7 @@ def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
     )
 
     samples = measurement.tests["one"]
-    assert "worn out" in measurement.apart
+    assert "worn out" in measurement.why_not_side_by_side
     assert samples.error is None
     assert samples.pairs == 2
     assert all(sample.turns is None for sample in samples.processes)
@@ -295,9 +299,9 @@ def test_nobody_waits_for_what_hits_both_sides_alike(stage: Any) -> None:
 def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     stage: Any, tmp_path: Path
 ) -> None:
-    def undecided(tests: Any) -> dict[str, Open]:
+    def undecided(tests: Any) -> dict[str, OpenTest]:
         return (
-            {"one": Open(without_turns=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
+            {"one": OpenTest(without_turns=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
         )
 
     samples = measure(
@@ -315,8 +319,8 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
 
 
 def test_a_pair_that_ran_alone_takes_no_place_of_those_that_decide(stage: Any) -> None:
-    def undecided(_: Any) -> dict[str, Open]:
-        return {"one": Open()}
+    def undecided(_: Any) -> dict[str, OpenTest]:
+        return {"one": OpenTest()}
 
     samples = measure(
         stage, processes=3, most=3, undecided=undecided, iterations=1, tokens=3
@@ -329,8 +333,8 @@ def test_a_pair_that_ran_alone_takes_no_place_of_those_that_decide(stage: Any) -
 def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_the_turns(
     stage: Any,
 ) -> None:
-    def undecided(tests: Any) -> dict[str, Open]:
-        return {"one": Open(without_turns=True)}
+    def undecided(tests: Any) -> dict[str, OpenTest]:
+        return {"one": OpenTest(without_turns=True)}
 
     # The first pair and two in turns; then one alone, which is void.
     stage.findings = [[]] * 6 + [[BUSY]] * 9
@@ -338,7 +342,7 @@ def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_t
 
     samples = measured.tests["one"]
     assert (samples.pairs, samples.void_pairs) == (3, 1)
-    assert not samples.unfit
+    assert not samples.given_up
 
 
 def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: Any) -> None:
@@ -349,7 +353,7 @@ def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: A
         workloads,
         app,
         base=app,
-        alone=frozenset({"gated"}),
+        run_alone=frozenset({"gated"}),
         processes=4,
         most=4,
         iterations=2,
@@ -358,7 +362,7 @@ def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: A
 
     gated, other = (measurement.tests[name] for name in ("gated", "other"))
     assert (gated.pairs, other.pairs) == (4, 4)
-    assert not any(sample.turns or sample.beside for sample in gated.processes)
+    assert not any(sample.turns or sample.in_iteration_turns for sample in gated.processes)
     assert [len(sample.iterations) for sample in gated.processes] == [2] * 8
     assert [sample.turns is not None for sample in other.processes] == [False] * 2 + [True] * 6
     # From the second round on, the tests' pairs also alternate.

@@ -43,17 +43,23 @@ def test_pairs_cost_their_turns(stage: Any) -> None:
     # The uncut test has two warm-ups and three whole iterations.
     beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
     uncut = frozenset({"uncut"})
-    tokens: dict[str, Any] = {"turns": "tokens", "uncut": uncut, "not_repeated": uncut}
+    tokens: dict[str, Any] = {
+        "turns": "tokens",
+        "whole_iterations_only": uncut,
+        "without_repeats": uncut,
+    }
     assert expected(paired=True, **tokens) == round(2 * (alone + beside), 3)
     assert expected(paired=True, processes=4, most=4, **tokens) == round(
         2 * (alone + 3 * beside), 3
     )
     for turns in (None, "iterations"):
-        planned = expected(paired=True, turns=turns, not_repeated=frozenset(workloads))
+        planned = expected(paired=True, turns=turns, without_repeats=frozenset(workloads))
         assert planned == round(4 * alone, 3)
     assert expected() == round(2 * alone, 3)
     # Tests with other engine settings need more processes per side.
-    assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)
+    assert expected(paired=True, processes_per_round=3, **tokens) == round(
+        2 * (alone + beside + 4 * 0.5), 3
+    )
 
 
 def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> None:
@@ -63,14 +69,14 @@ def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> 
         plan = stage.plan(
             workloads,
             start_seconds=6.0,
-            not_repeated=frozenset({"counted"}),
+            without_repeats=frozenset({"counted"}),
             test_budgets={"hurried": 20.0},
             **changes,
         )
         return int(plan.iterations_of(nodeid, "iterations", seconds))
 
     # Three tests share the six seconds of a start, or twelve with two processes per side.
-    assert (replays("one", 0.25), replays("one", 0.25, loads=2)) == (8, 16)
+    assert (replays("one", 0.25), replays("one", 0.25, processes_per_round=2)) == (8, 16)
     assert (replays("one", 1.5), replays("one", 0.001)) == (3, 25)
     assert replays("counted", 0.25) == 3
     # A pair takes no more than a tenth of the test's own budget: 1 s per side.
@@ -133,5 +139,5 @@ def test_what_counts_iterations_is_not_repeated() -> None:
         test("tokens_per_sec"),
     ]
     plan = make_plan(tests, PerfConfig(), 0.1, paired=True)
-    assert plan.not_repeated == {"stall_rate True", "inter_token_p95 True"}
-    assert plan.uncut == {"inter_token_p95 True"}
+    assert plan.without_repeats == {"stall_rate True", "inter_token_p95 True"}
+    assert plan.whole_iterations_only == {"inter_token_p95 True"}

@@ -71,7 +71,7 @@ def test_a_replay_does_the_recorded_work(
     client = engine.start()
     for _ in range(2):
         client.reset()
-        reasons = [r.unlike(client.request(r.replayed())) for r in workload.requests]
+        reasons = [r.why_not_same_work(client.request(r.replayed())) for r in workload.requests]
         assert reasons == [None] * len(workload.requests)
 
 
@@ -90,9 +90,9 @@ def test_a_prompt_that_is_served_from_the_cache_is_found(
 
     client = engine.start()
     client.reset()
-    assert recorded.unlike(client.request(recorded.replayed())) is None
+    assert recorded.why_not_same_work(client.request(recorded.replayed())) is None
     # This time the cache isn't emptied first.
-    finding = recorded.unlike(client.request(recorded.replayed()))
+    finding = recorded.why_not_same_work(client.request(recorded.replayed()))
     assert finding is not None
     assert (finding.name, finding.severity) == ("prompt_cached", "invalid")
     assert finding.evidence["evaluated"] < finding.evidence["recorded_evaluated"]

@@ -120,7 +120,7 @@ def test_only_so_many_void_rounds_are_replaced(stage: Any) -> None:
     measurement = stage.run({"one": stage.workload("x")})
 
     samples = measurement.tests["one"]
-    assert samples.unfit
+    assert samples.given_up
     assert samples.processes == []
     assert measurement.processes == len(samples.voided) == SPARE_ROUNDS + 1
 
@@ -130,7 +130,7 @@ def test_what_was_measured_earns_a_test_more_spare_rounds(stage: Any) -> None:
 
     samples = stage.run({"one": stage.workload("x")}, processes=3, most=3).tests["one"]
 
-    assert not samples.unfit
+    assert not samples.given_up
     assert [sample.process for sample in samples.processes] == [0, 3, 5]
 
 
@@ -243,7 +243,7 @@ def test_a_process_that_is_clearly_lost_is_not_replayed_to_its_end(stage: Any) -
     stage.lost = FitnessFinding("busy_cores", "invalid", "others held the cores")
     samples = stage.run({"one": stage.workload("x")}, processes=1).tests["one"]
 
-    assert samples.unfit
+    assert samples.given_up
     assert {sample.void for sample in samples.voided} == {"others held the cores (busy_cores)"}
     assert len(stage.steps) == len(samples.voided)
 

@@ -40,8 +40,8 @@ def test_rows_of_a_pair_stand_in_the_same_place_whichever_arm_went_first() -> No
 def pair(number: int, beside: bool, **values: float) -> list[ProcessSample]:
     base = dict.fromkeys(values, 1.0)
     return [
-        replace(sample(number, CANDIDATE, **values), beside=beside),
-        replace(sample(number, BASE, **base), beside=beside),
+        replace(sample(number, CANDIDATE, **values), in_iteration_turns=beside),
+        replace(sample(number, BASE, **base), in_iteration_turns=beside),
     ]
 
 
@@ -66,7 +66,7 @@ def test_neighbouring_iterations_are_compared() -> None:
     # One iteration of one side alone is hit as well.
     slower[0]["tokens_per_sec"] /= 1.3
     halves = [
-        ProcessSample(0, tuple(rows), side=side, pair=0, beside=True)
+        ProcessSample(0, tuple(rows), side=side, pair=0, in_iteration_turns=True)
         for side, rows in ((CANDIDATE, slower), (BASE, base))
     ]
     assert TestSamples(halves).differences(rate) == pytest.approx([math.log(1.06)])
@@ -79,8 +79,10 @@ def test_neighbouring_iterations_are_compared() -> None:
 def test_a_kept_pair_is_known_to_have_taken_turns(tmp_path: Path) -> None:
     pairs = KeptPairs(tmp_path)
     sides = (CANDIDATE, BASE)
-    pairs.add({}, [replace(sample(0, side, end_to_end=1.0), beside=True) for side in sides])
-    assert [half.beside for half in pairs.load({})] == [True, True]
+    pairs.add(
+        {}, [replace(sample(0, side, end_to_end=1.0), in_iteration_turns=True) for side in sides]
+    )
+    assert [half.in_iteration_turns for half in pairs.load({})] == [True, True]
 
 
 def test_half_a_pair_is_a_value_of_the_candidate_but_no_pair() -> None:

@@ -47,7 +47,7 @@ def took_turns(samples: Any) -> tuple[bool, ...]:
     """Return for each complete pair whether its processes took turns."""
     kinds: dict[int, list[bool]] = {}
     for sample in samples.processes:
-        kinds.setdefault(sample.pair, []).append(sample.beside)
+        kinds.setdefault(sample.pair, []).append(sample.in_iteration_turns)
     return tuple(all(both) for _, both in sorted(kinds.items()) if len(both) == 2)
 
 
@@ -85,7 +85,7 @@ def test_replays_as_long_as_a_start_are_not_repeated(
 
 def test_tests_that_count_their_iterations_have_as_many_as_planned(stage: Any) -> None:
     workloads = {"one": stage.workload("x")}
-    stage.run(workloads, base=ECHO, not_repeated=frozenset({"one"}), **WARM)
+    stage.run(workloads, base=ECHO, without_repeats=frozenset({"one"}), **WARM)
 
     assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
 
@@ -154,7 +154,9 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
     stage._arm = without
     tests = stage.run(workloads, base=ECHO, **WARM).tests
 
-    assert [(s.side, s.beside) for s in tests["mine"].processes] == [("candidate", False)] * 2
+    assert [(s.side, s.in_iteration_turns) for s in tests["mine"].processes] == [
+        ("candidate", False)
+    ] * 2
     assert took_turns(tests["one"]) == (False, True)
 
 
@@ -176,7 +178,7 @@ def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> Non
     # Tried once, not for every test: besides three pairs, two starts of which one failed.
     assert len(starts) == 3 * 2 + 2
     assert measurement.processes == 3 * 2 + 1
-    assert "FileExistsError" in measurement.apart
+    assert "FileExistsError" in measurement.why_not_side_by_side
 
 
 def test_what_fails_alone_too_is_the_error_of_its_arm(stage: Any) -> None:
@@ -195,7 +197,7 @@ def test_what_fails_alone_too_is_the_error_of_its_arm(stage: Any) -> None:
     samples = measurement.tests["one"]
     assert samples.error.startswith("base (other.yaml): ")
     assert "worn out" in samples.error
-    assert measurement.apart.startswith("base (other.yaml): ")
+    assert measurement.why_not_side_by_side.startswith("base (other.yaml): ")
     assert [step.side for step in stage.steps if step.pair == 3][-1] == "base"
 
 
@@ -218,7 +220,7 @@ def test_an_engine_that_does_not_wait_for_its_turn_runs_alone(stage: Any) -> Non
     samples = measurement.tests["one"]
     assert samples.error is None
     assert took_turns(samples) == (False, False)
-    assert "cores busy while the other process had its turn" in measurement.apart
+    assert "cores busy while the other process had its turn" in measurement.why_not_side_by_side
 
 
 @pytest.mark.parametrize("half", [2, 3])
@@ -241,7 +243,7 @@ def test_a_void_half_takes_the_pair_with_it_and_another_replaces_it(
     assert [sample.pair for sample in samples.voided] == [1]
     # Without the second process, memory may suffice.
     assert took_turns(samples) == (False, not apart)
-    assert measurement.apart == ("memory is short" if apart else "")
+    assert measurement.why_not_side_by_side == ("memory is short" if apart else "")
 
 
 def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:

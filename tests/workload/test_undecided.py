@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.measure.samples import TestSamples
 
 #: Short rounds: only which tests are in them matters here.
 SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
-METRICS = Open(["end_to_end"])
+METRICS = OpenTest(["end_to_end"])
 
 
 def both(stage: Any) -> dict[str, Any]:
     return {"one": stage.workload("x"), "two": stage.workload("y")}
 
 
-def everything(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+def everything(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
     return dict.fromkeys(tests, METRICS)
 
 
@@ -28,7 +28,7 @@ def counts(tests: Mapping[str, TestSamples]) -> dict[str, int]:
 
 
 def test_only_undecided_tests_go_on(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
         return {"two": METRICS} if len(tests["two"].processes) < 4 else {}
 
     measurement = stage.run(both(stage), undecided=undecided, processes=2, most=9, **SHORT)
@@ -38,9 +38,9 @@ def test_only_undecided_tests_go_on(stage: Any) -> None:
 
 
 def test_the_time_that_is_left_shrinks_and_ends_with_the_budget(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
         seconds = 10_000.0 if len(tests["one"].processes) < 2 else 100.0
-        return {"one": Open(["end_to_end"], seconds=seconds)}
+        return {"one": OpenTest(["end_to_end"], seconds=seconds)}
 
     stage.run(
         {"one": stage.workload("x")}, undecided=undecided, processes=1, most=3, **SHORT, budget=600
@@ -60,7 +60,7 @@ def test_the_time_that_is_left_shrinks_and_ends_with_the_budget(stage: Any) -> N
 def test_it_is_asked_once_a_round_with_everything(stage: Any) -> None:
     asked = []
 
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
         asked.append(counts(tests))
         return {"one": METRICS} if len(asked) == 1 else {}
 
@@ -111,7 +111,7 @@ def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
 
 
 def test_a_budget_cuts_undecided_tests_short_and_no_others(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
         # Spends all the time that is left.
         stage.rounds._began -= 1000.0
         return {"two": METRICS}

@@ -127,14 +127,14 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
 def test_a_replay_that_did_other_work_is_found(
     ask: Ask, replay: Generation, name: str, reason: str
 ) -> None:
-    finding = RecordedRequest.of(ask(), outcome()).unlike(replay)
+    finding = RecordedRequest.of(ask(), outcome()).why_not_same_work(replay)
     assert finding is not None
     assert (finding.name, finding.severity, finding.text) == (name, "invalid", reason)
     assert finding.evidence
 
 
 def test_a_replay_that_did_the_same_work_is_not(ask: Ask) -> None:
-    assert RecordedRequest.of(ask(), outcome()).unlike(outcome()) is None
+    assert RecordedRequest.of(ask(), outcome()).why_not_same_work(outcome()) is None
 
 
 def test_a_summary_counts_requests_and_tokens(ask: Ask) -> None:

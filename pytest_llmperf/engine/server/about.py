@@ -18,7 +18,7 @@ _TIMEOUT_S = 5.0
 UNKNOWN_BUILD = "unknown build"
 
 
-class About(NamedTuple):
+class ServerDescription(NamedTuple):
     """A server's account of itself.
 
     Attributes:
@@ -61,9 +61,9 @@ async def status_of(url: str, proxy: str | None = None) -> int | None:
         return None
 
 
-async def ask_about(
+async def ask_for_description(
     settings: ServerSettings, answered_model: str | None, fingerprint: str | None
-) -> About:
+) -> ServerDescription:
     """Ask a server about itself; details that it does not report stay empty.
 
     Args:
@@ -84,7 +84,7 @@ async def ask_about(
     meta: Mapping[str, Any] = details if isinstance(details, dict) else {}
     build = fingerprint or _text(props.get("build_info")) or _text(version.get("version"))
     model = answered_model or settings.model or _text(entry.get("id")) or "unnamed model"
-    return About(
+    return ServerDescription(
         model=PurePath(model).name if PurePath(model).is_absolute() else model,
         build=build,
         is_llama_cpp="default_generation_settings" in props,

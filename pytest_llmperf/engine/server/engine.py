@@ -16,18 +16,24 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.kinds import place_text, replicas_text
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.engine.server.about import UNKNOWN_BUILD, About, ask_about, root_of, status_of
+from pytest_llmperf.engine.server.about import (
+    UNKNOWN_BUILD,
+    ServerDescription,
+    ask_for_description,
+    root_of,
+    status_of,
+)
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
-from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.counters import ServerCounters, read_counters
 from pytest_llmperf.engine.server.fault import ServerFault
+from pytest_llmperf.engine.server.generation_of_answer import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.generator import quiet_gc
 from pytest_llmperf.engine.server.hints import hint
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
-from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
-from pytest_llmperf.engine.server.replicas import difference, silent
+from pytest_llmperf.engine.server.prompts import CacheUse, with_cache_use
+from pytest_llmperf.engine.server.replicas import replica_difference, unreachable
 from pytest_llmperf.engine.server.schedule import Schedule
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError, shown_url
@@ -87,8 +93,10 @@ class ServerEngine:
                 self._run(self._until_up(self._process, until))
             replicas = self._run(self._warm_replicas(until))
             first = self._run(self._first_answer(self._client, until))
-            self._about = self._run(ask_about(self._settings, first.model, first.fingerprint))
-            if text := difference([*replicas, (self._shown, self._about)]):
+            self._about = self._run(
+                ask_for_description(self._settings, first.model, first.fingerprint)
+            )
+            if text := replica_difference([*replicas, (self._shown, self._about)]):
                 raise EngineLoadError(text)
             if (further := config["client_processes"] - 1) > 0:
                 self._further = LoadProcesses(self._settings, further)
@@ -149,7 +157,7 @@ class ServerEngine:
         parts = [LoadPart(server_requests, when, use, index, count) for index in range(count)]
         sent, servers = self._run(self._send(parts))
         result = LoadResult.merged(when, [part.result for part in sent])
-        if gone := self._run(silent(self._replicas)):
+        if gone := self._run(unreachable(self._replicas)):
             raise EngineError(
                 f"no server answers at {', '.join(gone)} any more, so the load did not run on "
                 f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
@@ -194,7 +202,7 @@ class ServerEngine:
             self._loop.close()
         finally:
             if self._process is not None:
-                self._process.end()
+                self._process.stop()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return self._loop.run_until_complete(work)
@@ -225,7 +233,7 @@ class ServerEngine:
         health = f"{root_of(self._settings.url)}/health"
         while True:
             status = await status_of(health)
-            if text := process.end_text():
+            if text := process.describe_end_if_ended():
                 raise EngineLoadError(f"{text}\nhint: llm.start is the command that was run")
             if status is not None and status < 500:
                 return
@@ -241,7 +249,7 @@ class ServerEngine:
             "needs longer, raise llm.load_timeout"
         )
 
-    async def _warm_replicas(self, until: float) -> list[tuple[str, About]]:
+    async def _warm_replicas(self, until: float) -> list[tuple[str, ServerDescription]]:
         """Have each replica answer a real request; return each replica's address and account."""
         found = []
         for own in self._replicas:
@@ -253,7 +261,9 @@ class ServerEngine:
                         f"llm.replicas: {shown_url(own.url)}: {error}; start it, or take it out of "
                         "llm.replicas and of the balancer"
                     ) from None
-            found.append((shown_url(own.url), await ask_about(own, first.model, first.fingerprint)))
+            found.append(
+                (shown_url(own.url), await ask_for_description(own, first.model, first.fingerprint))
+            )
         return found
 
     async def _first_answer(self, client: ServerClient, until: float) -> ServerAnswer:
@@ -284,7 +294,7 @@ class ServerEngine:
                     self._takes_ignore_eos = False
                     continue
                 process = self._process
-                if process is not None and (text := process.end_text()):
+                if process is not None and (text := process.describe_end_if_ended()):
                     raise EngineLoadError(text) from None
                 loads = process is not None and fault.kind in ("connect", "reset")
                 if (loads or fault.status in _BUSY) and OWN_TIME.now() < until:
@@ -378,7 +388,9 @@ class ServerEngine:
         if not is_unique or self._is_shared(request):
             return server_request
         # Nothing is known about the server before it has answered once.
-        return with_cache(server_request, "unique" if is_first else self._without_cache, self._draw)
+        return with_cache_use(
+            server_request, "unique" if is_first else self._without_cache, self._draw
+        )
 
     def _check_process(self, within: float) -> None:
         """Raise if the server that was started here has ended, or ends ``within`` some seconds.
@@ -386,7 +398,7 @@ class ServerEngine:
         Raises:
             EngineGoneError: it has ended; the message has its last lines.
         """
-        if self._process is not None and (text := self._process.end_text(within)):
+        if self._process is not None and (text := self._process.describe_end_if_ended(within)):
             raise EngineGoneError(text)
 
 

@@ -12,7 +12,7 @@ from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.load_result import LoadResult
-from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
+from pytest_llmperf.engine.server.prompts import CacheUse, with_cache_use
 from pytest_llmperf.engine.server.schedule import Schedule
 
 
@@ -54,7 +54,7 @@ class LoadPart:
         answered_as: set[tuple[str | None, str | None]] = set()
 
         async def ask(request: ServerRequest) -> ServerAnswer:
-            answer = await client.ask(with_cache(request, self.cache, draw))
+            answer = await client.ask(with_cache_use(request, self.cache, draw))
             answered_as.add((answer.model, answer.fingerprint))
             return answer
 

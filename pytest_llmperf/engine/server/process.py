@@ -58,7 +58,7 @@ class ServerProcess:
         )
         self._reader.start()
 
-    def end_text(self, within: float = 0.0) -> str:
+    def describe_end_if_ended(self, within: float = 0.0) -> str:
         """Describe how the server ended, with its last lines; empty while it runs.
 
         ``within``: seconds to wait for its end: a killed process closes its connections before
@@ -76,7 +76,7 @@ class ServerProcess:
         """Append the server's last lines of output to a message."""
         return with_log_tail(text, list(self._last_lines))
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Ask the server to end; kill it if it does not."""
         self._process.terminate()
         try:

@@ -25,16 +25,16 @@ _WORDS = (
 _COUNT = 8
 
 
-def with_cache(request: ServerRequest, use: CacheUse, draw: random.Random) -> ServerRequest:
+def with_cache_use(request: ServerRequest, use: CacheUse, draw: random.Random) -> ServerRequest:
     """Return the request in the form that gives this use of the server's cache."""
     if use == "shared":
         return request
     if use == "off":
         return replace(request, body={**request.body, "cache_prompt": False})
-    return made_unique(request, draw)
+    return with_unique_prompt(request, draw)
 
 
-def made_unique(request: ServerRequest, draw: random.Random) -> ServerRequest:
+def with_unique_prompt(request: ServerRequest, draw: random.Random) -> ServerRequest:
     """Return the request with random words, or tokens of the prompt itself, before its prompt.
 
     A prefix cache serves only the common beginning of two prompts, so only the head of a chat

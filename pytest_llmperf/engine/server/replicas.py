@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pytest_llmperf.engine.server.about import About, root_of, status_of
+from pytest_llmperf.engine.server.about import ServerDescription, root_of, status_of
 from pytest_llmperf.engine.server.settings import ServerSettings, shown_url
 
 
-def difference(servers: Sequence[tuple[str, About]]) -> str:
+def replica_difference(servers: Sequence[tuple[str, ServerDescription]]) -> str:
     """Explain how the first two unlike servers differ, and the fix; empty if all are alike.
 
     ``servers``: each server's address and account of itself.
@@ -30,7 +30,7 @@ def difference(servers: Sequence[tuple[str, About]]) -> str:
     return ""
 
 
-async def silent(servers: Sequence[ServerSettings]) -> list[str]:
+async def unreachable(servers: Sequence[ServerSettings]) -> list[str]:
     """Return the addresses at which no server answers."""
     asking = (status_of(f"{root_of(server.url)}/health", server.proxy) for server in servers)
     statuses = await asyncio.gather(*asking)
