@@ -75,8 +75,8 @@ def void_if_cache_use_differs(
     (candidate,) = shares.values()
     text = (
         f"caches served {candidate:.0%} of the candidate's prompt tokens and {base:.0%} of the "
-        "base side's, so the two did other work; give both servers the same cache, or none; "
-        "perf.fitness.cache_hits_differ: note judges the difference"
+        "base side's, so the two sides did different work; give both servers the same cache, or "
+        "none; perf.fitness.cache_hits_differ: note judges the difference"
     )
     evidence = {"candidate": candidate, "base": base}
     finding = FitnessFinding("cache_hits_differ", "invalid", text, evidence)

@@ -50,7 +50,7 @@ def _difference(halves: Sequence[ProcessSample], severity: Severity) -> FitnessF
             continue
         text = (
             f"{name} ran at {mhz:.0f} MHz for the candidate and at {other:.0f} MHz for the base "
-            "side; fix the clock, or let the machine cool down; if the code itself changes the "
+            "side; lock the clock, or let the machine cool down; if the code itself changes the "
             "clock, perf.fitness.clocks_differ: note judges the difference"
         )
         evidence = {"clock": name, "candidate_mhz": mhz, "base_mhz": other}

@@ -43,5 +43,5 @@ class IdleTurns:
         cores = self._busy_seconds / self._waiting_seconds
         if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():
             raise EngineError(
-                f"it kept {cores:.2f} cores busy while the other process had its turn"
+                f"the waiting process kept {cores:.2f} cores busy during the other process's turn"
             )

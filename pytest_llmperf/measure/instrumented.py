@@ -11,7 +11,7 @@ INSTRUMENT_CHECKS = {
     "debug_mode": "the engine's process ran in a debug mode",
 }
 
-_BEFORE, _SINCE = "on before the engine was loaded", "turned on since by what runs in it"
+_BEFORE, _SINCE = "on before the engine was loaded", "turned on later by code running in it"
 
 
 def instrument_findings(generation: Generation) -> list[FitnessFinding]:

@@ -67,7 +67,7 @@ def send_load(
 def _run(run: Run | None) -> Run:
     if run is None:
         raise EngineError(
-            "the server does not report how many tokens it generated for each answer, and its "
-            "chunks are not tokens; use a version of it that takes stream_options.include_usage"
+            "the server does not report the token count of every answer, and its chunks are not "
+            "tokens; use a server version that supports stream_options.include_usage"
         )
     return run

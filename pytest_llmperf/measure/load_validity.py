@@ -110,8 +110,8 @@ def _slip(result: LoadResult) -> FitnessFinding | None:
         if slip > bound:
             return _void(
                 "client_slip",
-                f"{problem}: {format_duration(slip)} and more in 5% of cases, and the first token "
-                f"took {format_duration(median(firsts))}; the client is overloaded: raise "
+                f"{problem}: by {format_duration(slip)} or more in 5% of cases, and the first "
+                f"token took {format_duration(median(firsts))}; the client is overloaded: raise "
                 "llm.client_processes, use a lighter load, or a machine with a free core",
                 slip=slip,
                 first_token=median(firsts),
@@ -125,8 +125,8 @@ def _busy(result: LoadResult) -> FitnessFinding | None:
         return None
     return _void(
         "client_busy",
-        f"the client computed on {100 * result.busy:.0f}% of a core, so it may be what limits the "
-        "load, not the server; raise llm.client_processes, or use a lighter load",
+        f"the client used {100 * result.busy:.0f}% of a core, so the client, not the server, may "
+        "limit the load; raise llm.client_processes, or use a lighter load",
         busy=result.busy,
     )
 
@@ -172,7 +172,7 @@ def _lengths(result: LoadResult, exact: Sequence[bool]) -> FitnessFinding | None
     first = wrong[0]
     return _void(
         "other_lengths",
-        f"{len(wrong)} of {len(asked)} answers have another length than was asked for, such as "
+        f"{len(wrong)} of {len(asked)} answers do not have the requested length, for example "
         f"{first.tokens} tokens instead of {first.tokens_asked}; ask for a fixed length "
         "(ignore_eos, min_tokens)",
         answers=len(asked),

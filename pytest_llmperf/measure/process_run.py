@@ -336,7 +336,7 @@ class ProcessRun:
         if self._process.slot.side == BASE and (other := recorded.work_difference(generation)):
             # The machine did not cause this, so repeating would not help.
             raise EngineError(
-                f"other work than was recorded, so there is nothing to compare: {other.text}"
+                "the base did not repeat the recorded work, so it can't be compared: " + other.text
             )
         why_not = recorded.why_not_same_work(generation)
         findings = [*instrument_findings(generation), *([why_not] if why_not else [])]
@@ -355,7 +355,7 @@ def _part_of(recorded: RecordedRequest, part: Part) -> RecordedRequest:
 
 def _noted(finding: FitnessFinding) -> FitnessFinding:
     """Return a finding that hit both processes of a pair alike, as a note."""
-    text = f"{finding.text}; both sides of each pair took turns within it"
+    text = f"{finding.text}; this affected both sides alike, because they took turns"
     return replace(finding, severity="note", text=text)
 
 

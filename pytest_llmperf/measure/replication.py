@@ -45,6 +45,6 @@ def replication_unit(kind: EngineKind) -> ReplicationUnit:
     if not kind.restarts:
         raise EngineKindError(
             f"the engine {kind.name!r} can't be measured: it can't be restarted, and only samples "
-            "of fresh processes are independent; take an engine that can"
+            "from fresh processes are independent; use an engine that can be restarted"
         )
     return FRESH_PROCESS

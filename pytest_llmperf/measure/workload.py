@@ -104,8 +104,9 @@ class RecordedRequest(Stored):
             if alike is None:
                 alike = min(len(generation.prompt_token_ids), len(self.prompt_token_ids))
             text = (
-                f"the prompt became other tokens than were recorded, from token {alike + 1} on: "
-                f"{len(generation.prompt_token_ids)} instead of {len(self.prompt_token_ids)}"
+                f"the prompt's tokens differ from the recording's, from token {alike + 1} on "
+                f"({len(generation.prompt_token_ids)} tokens instead of "
+                f"{len(self.prompt_token_ids)})"
             )
             return _void(
                 "other_work",
@@ -126,7 +127,7 @@ class RecordedRequest(Stored):
         if evaluated == recorded:
             return self._served_from_cache(generation)
         served = recorded is not None and evaluated is not None and evaluated < recorded
-        cause = "prompt served from a cache" if served else "less of the prompt was in the cache"
+        cause = "prompt served from a cache" if served else "less of the prompt was cached"
         return _void(
             "prompt_cached" if served else "other_work",
             f"{cause}: {evaluated} of its tokens evaluated instead of {recorded}",
@@ -142,7 +143,7 @@ class RecordedRequest(Stored):
             return None
         text = (
             f"generation cut short: the answer ended by itself after {came} of {wanted} output "
-            "tokens, because the engine does not take ignore_eos; pass ignore_eos=False to it"
+            "tokens, because the engine does not support ignore_eos; pass ignore_eos=False"
         )
         return _void("cut_short", text, output_tokens=came)
 
@@ -199,9 +200,9 @@ class Workload(Stored):
         for number, recorded in enumerate(self.requests, 1):
             if recorded.output_tokens == 0:
                 return (
-                    f"request {number} of {len(self.requests)} came back without a single token "
-                    "(end of sequence at once), so there is nothing to time; leave "
-                    "ignore_eos=False out, or change the prompt"
+                    f"request {number} of {len(self.requests)} produced no tokens (immediate end "
+                    "of sequence), so there is nothing to time; remove ignore_eos=False, or "
+                    "change the prompt"
                 )
         return None
 

@@ -88,5 +88,5 @@ def test_an_engine_that_cannot_be_restarted_is_refused_before_it_starts(
         configuration(llm={"engine": "lasting"})
     assert str(caught.value) == (
         "argument llm.engine: the engine 'lasting' can't be measured: it can't be restarted, and "
-        "only samples of fresh processes are independent; take an engine that can"
+        "only samples from fresh processes are independent; use an engine that can be restarted"
     )

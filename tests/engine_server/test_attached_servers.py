@@ -84,7 +84,7 @@ def test_an_answer_of_another_length_than_asked_is_invalid_or_an_error(
     assert finding.name == "cut_short"
     assert finding.text == (
         "generation cut short: the answer ended by itself after 4 of 6 output tokens, because the "
-        "engine does not take ignore_eos; pass ignore_eos=False to it"
+        "engine does not support ignore_eos; pass ignore_eos=False"
     )
     free = build_request(prompt="Hello", max_tokens=6, ignore_eos=False)
     assert RecordedRequest.of(free, stopped).why_not_same_work(stopped) is None

@@ -80,7 +80,7 @@ def test_a_killed_one_is_told(clients: Clients, simulator: Simulator, children: 
         sender.kill()
 
     threading.Thread(target=kill_soon).start()
-    with pytest.raises(EngineError, match=r"one of llm\.client_processes ended"):
+    with pytest.raises(EngineError, match=r"\(llm\.client_processes\) ended"):
         client.load(REQUESTS, closed(2, requests=2))
 
 

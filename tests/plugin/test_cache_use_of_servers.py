@@ -65,7 +65,7 @@ def test_servers_whose_caches_serve_other_shares_are_not_compared(
     assert (test["verdict"], names) == ("invalid", ["cache_hits_differ"])
     assert (
         "caches served 80% of the candidate's prompt tokens and 0% of the base side's, so the two "
-        "did other work"
+        "sides did different work"
     ) in json.dumps(test)
 
 

@@ -200,7 +200,7 @@ def test_a_tracer_in_the_engine_is_never_a_regression(one_test):
 
     result.assert_outcomes(failed=1)
     assert one_test.verdicts() == {"test_answer": "invalid"}
-    what = "the engine's process was traced or profiled: toy (sys.settrace), turned on since by"
+    what = "the engine's process was traced or profiled: toy (sys.settrace), turned on later by"
     assert fitness(one_test)["traced"]["text"].startswith(what)
     assert what in said(result)
     assert "without the tool or debug mode that was active in the engine's process" in said(result)

@@ -26,7 +26,7 @@ def refusal(project, markers: str, config: str = SERVER) -> str:
         ("concurency=8", "unknown argument 'concurency'; did you mean 'concurrency'?"),
         ("requests=8", "needs exactly one of concurrency=8 (requests in flight), rate="),
         ("concurrency=8, rate=4, requests=8", "but has concurrency and rate"),
-        ("concurrency=8", "a load needs an end: state its requests or its duration"),
+        ("concurrency=8", "a load needs an end: set requests or duration"),
         ("concurrency=0, requests=8", "concurrency: expected a whole number of 1 or more, got 0"),
         ("concurrency=8, requests=4", "has requests=4, fewer than the 8 in flight"),
         ("concurrency=2, requests=8, arrivals='poisson'", "arrivals= goes with rate="),

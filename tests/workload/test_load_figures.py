@@ -161,7 +161,7 @@ def test_errors_above_the_bound_are_found() -> None:
 def test_a_client_that_sends_late_is_found() -> None:
     late = [on_time(n, n / 10, asked=n / 10 + 0.03) for n in range(60)]
     (finding,) = load_findings(result(*late))
-    assert "the client sent requests late: 30.0 ms and more in 5% of cases" in finding.text
+    assert "the client sent requests late: by 30.0 ms or more in 5% of cases" in finding.text
     lags = array("d", [0.03] * 60)
     assert names(result(*steady(), schedule=closed(3, requests=60), lags=lags)) == ["client_slip"]
     assert names(result(*steady(), lags=array("d", [0.001] * 60))) == []
@@ -169,7 +169,7 @@ def test_a_client_that_sends_late_is_found() -> None:
 
 def test_a_client_near_its_limit_is_found() -> None:
     (finding,) = load_findings(result(*steady(), busy=0.81))
-    assert "the client computed on 81% of a core" in finding.text
+    assert "the client used 81% of a core" in finding.text
     assert "llm.client_processes" in finding.text
     assert names(result(*steady(), busy=0.6)) == []
 
@@ -183,7 +183,7 @@ def test_a_rate_below_the_one_asked_for_is_found() -> None:
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        ({"tokens": 3}, "60 of 60 answers have another length than was asked for, such as 3"),
+        ({"tokens": 3}, "60 of 60 answers do not have the requested length, for example 3"),
         ({"tokens": None}, "did not count the tokens of 60 of 60 answers"),
     ],
 )
@@ -199,7 +199,7 @@ def test_only_requests_that_may_end_early_have_other_lengths() -> None:
     early = [replace(request, tokens=3) if request.number % 2 else request for request in steady()]
     assert names(result(*early), exact_lengths=[True, False]) == []
     (finding,) = load_findings(result(*early), exact_lengths=[False, True])
-    assert "30 of 30 answers have another length" in finding.text
+    assert "30 of 30 answers do not have the requested length" in finding.text
     own = ServerRequest("own")
     schedule = replace(constant(1, requests=60), traced=(own,) * 60)
     assert names(result(*early, schedule=schedule), exact_lengths=[False, True]) == []

@@ -145,7 +145,7 @@ def test_a_base_that_does_other_work_is_an_error_and_not_void(stage: Any) -> Non
     samples = stage.run({"one": stage.workload("x")}, base=base, **SHORT).tests["one"]
 
     assert samples.error == (
-        "base (other.yaml): other work than was recorded, so there is nothing to compare: "
+        "base (other.yaml): the base did not repeat the recorded work, so it can't be compared: "
         "generation cut short: 3 of 4 output tokens"
     )
     assert samples.voided == []

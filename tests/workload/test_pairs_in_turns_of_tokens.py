@@ -265,7 +265,7 @@ def test_what_hits_both_sides_alike_voids_no_pair_but_their_levels(stage: Any) -
     assert disturbed[0].disturbed == "process 1 (cc) used 2.0 of 2 cores (busy_cores)"
     (noted,) = disturbed[0].findings
     assert noted.severity == "note"
-    assert noted.text.endswith("; both sides of each pair took turns within it")
+    assert noted.text.endswith("; this affected both sides alike, because they took turns")
     assert len(samples.undisturbed().processes) == 3
     assert len(samples.differences(get_metric("tokens_per_sec")) or ()) == 1
 
@@ -300,9 +300,8 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     stage: Any, tmp_path: Path
 ) -> None:
     def undecided(tests: Any) -> dict[str, OpenTest]:
-        return (
-            {"one": OpenTest(without_turns=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
-        )
+        pairs = tests["one"].pairs
+        return {"one": OpenTest(without_turns=pairs == 3)} if pairs < 5 else {}
 
     samples = measure(
         stage, processes=2, most=9, undecided=undecided, iterations=1, tokens=3

@@ -220,7 +220,7 @@ def test_an_engine_that_does_not_wait_for_its_turn_runs_alone(stage: Any) -> Non
     samples = measurement.tests["one"]
     assert samples.error is None
     assert took_turns(samples) == (False, False)
-    assert "cores busy while the other process had its turn" in measurement.why_not_side_by_side
+    assert "cores busy during the other process's turn" in measurement.why_not_side_by_side
 
 
 @pytest.mark.parametrize("half", [2, 3])

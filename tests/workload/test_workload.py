@@ -109,7 +109,8 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
         (
             outcome((1, 2)),
             "other_work",
-            "the prompt became other tokens than were recorded, from token 3 on: 2 instead of 3",
+            "the prompt's tokens differ from the recording's, from token 3 on (2 tokens instead of "
+            "3)",
         ),
         (
             outcome(evaluated=1),
@@ -119,7 +120,7 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
         (
             outcome(evaluated=4),
             "other_work",
-            "less of the prompt was in the cache: 4 of its tokens evaluated instead of 3",
+            "less of the prompt was cached: 4 of its tokens evaluated instead of 3",
         ),
     ],
     ids=["fewer", "more", "other prompt", "cached", "less cached"],
@@ -183,5 +184,5 @@ def test_a_request_without_a_token_makes_a_workload_unmeasurable(ask: Ask) -> No
     text = Workload((good, silent)).unmeasurable()
 
     assert text is not None
-    assert text.startswith("request 2 of 2 came back without a single token")
+    assert text.startswith("request 2 of 2 produced no tokens")
     assert Workload((good, replace(good))).unmeasurable() is None

@@ -312,9 +312,9 @@ class ServerEngine:
 
     def _other_server(self, now: tuple[str | None, str | None]) -> EngineError:
         return EngineError(
-            f"{self._shown}: another server answered than before: model and build were "
-            f"{_named(self._answers_as)}, now {_named(now)}; measure one server, or several equal "
-            "ones, named in llm.replicas"
+            f"{self._shown}: a different server answered: model and build were "
+            f"{_named(self._answers_as)}, now {_named(now)}; measure one server, or list identical "
+            "servers in llm.replicas"
         )
 
     def _is_shared(self, request: Request) -> bool:

@@ -40,8 +40,8 @@ _AFTER_END_S = 0.25
 _MAX_ERROR_BODY = 64 * 2**10
 _CLOSE = {"Connection": "close"}
 _TOO_MANY_FILES = (
-    "no connection: this process may not open more of them; raise its limit (ulimit -n), or have "
-    "fewer requests in flight"
+    "no connection: too many open files; raise the limit (ulimit -n), or keep fewer requests in "
+    "flight"
 )
 
 

@@ -35,9 +35,9 @@ def generation_of(
     arrivals, tokens = answer.output_chunks, answer.output_tokens
     if tokens is None:
         raise EngineError(
-            "the server does not report how many tokens it generated, and its chunks are not "
-            "tokens; use a version of it that takes stream_options.include_usage, or set in "
-            "llm.body what makes it report usage"
+            "the server does not report token counts, and its chunks are not tokens; use a "
+            "server version that supports stream_options.include_usage, or set in llm.body what "
+            "makes it report usage"
         )
     if tokens and not arrivals:
         raise EngineError(
@@ -47,8 +47,8 @@ def generation_of(
     limit = request.max_tokens
     if limit is not None and tokens > limit:
         raise EngineError(
-            f"the server generated {tokens} tokens, and {limit} were asked for; it ignores "
-            "max_tokens, so set in llm.body the name that it has for that"
+            f"the server generated {tokens} tokens although {limit} were requested: it ignores "
+            "max_tokens; set its own name for that field in llm.body"
         )
     reason = _reason(answer, request)
     if reason == "length" and limit is not None and tokens < limit:

@@ -17,7 +17,10 @@ from pytest_llmperf.engine.server.settings import ServerSettings
 #: Seconds before the load begins in which each process receives its part.
 _HEAD_START_S = 0.2
 _END_S = 5.0
-_GONE = "one of llm.client_processes ended before it had sent its part of the load; was it killed?"
+_GONE = (
+    "a client process (llm.client_processes) ended before it had sent its part of the load; "
+    "was it killed?"
+)
 
 
 class LoadProcesses:

@@ -218,7 +218,9 @@ def _limited(
         times = itertools.takewhile(lambda at: at < duration, times)
     due = tuple(itertools.islice(times, requests if requests is not None else _MAX_REQUESTS + 1))
     if len(due) > _MAX_REQUESTS:
-        raise ScheduleError(f"a load may have {_MAX_REQUESTS:,} requests, and this one has more")
+        raise ScheduleError(
+            f"a load may have at most {_MAX_REQUESTS:,} requests, and this one has more"
+        )
     return due
 
 
@@ -239,7 +241,7 @@ def _check(rate: float, requests: int | None, duration: float | None) -> None:
     if not 0 < rate < math.inf:
         raise ScheduleError(f"rate: expected requests per second above 0, got {rate!r}")
     if requests is None and duration is None:
-        raise ScheduleError("a load needs an end: state its requests or its duration")
+        raise ScheduleError("a load needs an end: set requests or duration")
     if requests is not None and not (_is_count(requests) and requests <= _MAX_REQUESTS):
         raise ScheduleError(
             f"requests: expected a whole number from 1 to {_MAX_REQUESTS:,}, got {requests!r}"
