@@ -42,20 +42,12 @@ class Dialect(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """All names, each once."""
-        pairs = tuple(name for pair in self.cache for name in pair)
-        return tuple(
-            dict.fromkeys(
-                (
-                    *self.running,
-                    *self.waiting,
-                    *self.kv_use,
-                    *self.preemptions,
-                    *self.prompt_tokens,
-                    *self.generated_tokens,
-                    *pairs,
-                )
-            )
+        groups = (
+            *(self.running, self.waiting, self.kv_use, self.preemptions),
+            *(self.prompt_tokens, self.generated_tokens),
+            *self.cache,
         )
+        return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
 DIALECTS = (
