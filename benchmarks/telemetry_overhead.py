@@ -155,7 +155,7 @@ def measure(
                 if sampler is not None:
                     sampler.stop()
                     tracks = sampler.tracks()
-                    hz = summarise(tracks, sampler.guests, []).hz
+                    hz = summarise(tracks, sampler.owners, []).hz
             speeds = {
                 on: compute_all(Run.in_order([timeline]))["tokens_per_sec"]
                 for on, timeline in timelines.items()

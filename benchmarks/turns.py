@@ -67,18 +67,18 @@ class NoWatch:
     def __init__(self, client: EngineClient) -> None:
         """Ignore the engine's process."""
 
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+    def iteration_metrics(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
         """Return no metrics."""
         return {}
 
-    def turned(self, timelines: Sequence[Timeline]) -> None:
+    def record_turn(self, timelines: Sequence[Timeline]) -> None:
         """Ignore the replay."""
 
-    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
+    def overall_metrics(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Return no metrics."""
         return {}
 
-    def undefined(self) -> Mapping[str, str]:
+    def missing_reasons(self) -> Mapping[str, str]:
         """Return nothing, because there are no metrics."""
         return {}
 

@@ -83,6 +83,7 @@ def to_json(
 ) -> dict[str, Any]:
     """Return the outcome as plain JSON types, including the samples of every pair."""
     by_id = {test.nodeid: test for test in tests}
+    elsewhere = outcome.false_alarms_elsewhere
     return {
         "model": model_key(facts.model),
         "model_name": facts.model.name,
@@ -97,7 +98,7 @@ def to_json(
         "false_alarms": outcome.alpha,
         "sessions_judged": outcome.alarms.of,
         "sessions_called": outcome.alarms.count,
-        "sessions_called_elsewhere": outcome.elsewhere.count if outcome.elsewhere else None,
+        "sessions_called_elsewhere": elsewhere.count if elsewhere else None,
         "sessions_unfit": outcome.unfit,
         "void_pairs": sum(run.void for run in outcome.sessions),
         "checks": [_check(check, by_id[check.nodeid]) for check in outcome.checks],
@@ -109,9 +110,9 @@ def to_json(
                 "tolerance": stall.tolerance,
                 "candidate": stall.candidate,
                 "base": stall.base,
-                "called": stall.called.count,
+                "called": stall.regressed.count,
                 "passed": stall.passed.count,
-                "of": stall.called.of,
+                "of": stall.regressed.of,
             }
             for stall in outcome.stalls
         ],
@@ -132,9 +133,9 @@ def _check(check: CheckCalibration, test: RecordedTest) -> dict[str, Any]:
         "pair": check.noise.pair,
         "runs": check.noise.runs,
         "sessions": check.noise.sessions,
-        "called": check.called.count,
+        "called": check.regressed.count,
         "passed": check.passed.count,
-        "of": check.called.of,
+        "of": check.regressed.of,
         "pairs": check.rows * check.row_size,
         "pairs_per_group": check.row_size,
         "mde": check.mde if check.mde < float("inf") else None,

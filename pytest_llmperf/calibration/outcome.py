@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Session lengths, in seconds, for which the smallest tolerance is reported.
 SESSIONS_OF = (60.0, 300.0)
 #: Quantities that a slower decode affects; first token and prefill are not among them.
-_HOLD_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
+_WITH_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class CheckRun:
     differences: tuple[float, ...] | None = None
 
     @property
-    def called(self) -> bool:
+    def is_regressed(self) -> bool:
         """Whether it was called ``regressed``."""
         return self.kind is VerdictKind.REGRESSED
 
     @property
-    def holds_decode(self) -> bool:
+    def includes_decode(self) -> bool:
         """Whether decode is part of what it measures."""
         source, _ = percentile_parts(self.metric) or (self.metric, 0.0)
-        return get_metric(source).quantity in _HOLD_DECODE
+        return get_metric(source).quantity in _WITH_DECODE
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class SessionRun:
         unfit = (VerdictKind.INVALID, VerdictKind.ERROR)
         return bool(self.checks) and not any(check.kind in unfit for check in self.checks)
 
-    def called(self, *, decode: bool | None = None) -> bool:
-        """Whether any check was called; optionally only of those with (or without) decode."""
+    def has_regressed(self, *, decode: bool | None = None) -> bool:
+        """Whether any check regressed; optionally only of those with (or without) decode."""
         asked = (True, False) if decode is None else (decode,)
-        return any(check.called for check in self.checks if check.holds_decode in asked)
+        return any(check.is_regressed for check in self.checks if check.includes_decode in asked)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class CheckCalibration:
         noise: of the side without a planted slowdown.
         level: the metric's median over sessions, in base units.
         tolerance: the slowdown that must be caught, a fraction.
-        called: sessions that called it ``regressed``.
+        regressed: sessions that called it ``regressed``.
         passed: sessions that passed it.
         effect: median slowdown found, a fraction, or None.
         rows: pairs that fit into the budget, at most the configured maximum; for a
@@ -129,7 +129,7 @@ class CheckCalibration:
     noise: Noise
     level: float
     tolerance: float
-    called: Rate
+    regressed: Rate
     passed: Rate
     effect: float | None
     rows: int
@@ -146,7 +146,7 @@ class StallCalibration:
         nodeid, metric: which check.
         candidate, base: share of stalled iterations of either side, all sessions together.
         tolerance: the increase of the share that must be caught.
-        called: sessions that called it ``regressed``.
+        regressed: sessions that called it ``regressed``.
         passed: sessions that passed it.
     """
 
@@ -155,7 +155,7 @@ class StallCalibration:
     candidate: float
     base: float
     tolerance: float
-    called: Rate
+    regressed: Rate
     passed: Rate
 
 
@@ -169,8 +169,8 @@ class Calibration:
         stalls: per check of a stall rate, over the fit sessions.
         alarms: fit sessions in which any check was called; with a planted slowdown, any
             check with decode in it.
-        elsewhere: with a planted slowdown, fit sessions in which any other check was called:
-            false alarms. None where there is no such check, or nothing planted.
+        false_alarms_elsewhere: with a planted slowdown, fit sessions in which any other check was
+            called. None where there is no such check, or nothing planted.
         plant: the planted slowdown in words; empty for an A/A run.
         alpha: the session's false-alarm rate.
         unit: noun for the source of a sample: ``process``, or ``block`` of a running server.
@@ -180,7 +180,7 @@ class Calibration:
     checks: tuple[CheckCalibration, ...]
     stalls: tuple[StallCalibration, ...]
     alarms: Rate
-    elsewhere: Rate | None
+    false_alarms_elsewhere: Rate | None
     plant: str
     alpha: float
     unit: str = "process"
@@ -252,16 +252,18 @@ def calibrate(
             checks.append(
                 _check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known, pairs_of)
             )
-    caught = [session.called(decode=True) for session in fit]
-    others = [session.called(decode=False) for session in fit]
-    alarmed = caught if plant else [session.called() for session in fit]
-    apart = bool(plant) and any(not run.holds_decode for session in fit for run in session.checks)
+    caught = [session.has_regressed(decode=True) for session in fit]
+    others = [session.has_regressed(decode=False) for session in fit]
+    alarmed = caught if plant else [session.has_regressed() for session in fit]
+    apart = bool(plant) and any(
+        not run.includes_decode for session in fit for run in session.checks
+    )
     return Calibration(
         sessions=tuple(sessions),
         checks=tuple(checks),
         stalls=tuple(stalls),
         alarms=Rate(sum(alarmed), len(fit)),
-        elsewhere=Rate(sum(others), len(fit)) if apart else None,
+        false_alarms_elsewhere=Rate(sum(others), len(fit)) if apart else None,
         plant=plant,
         alpha=alpha,
         unit=unit,
@@ -282,14 +284,14 @@ def _check(
     size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
     resolution = get_metric(key[1]).resolution
     rows = pairs // size
-    called, passed = _rates(runs)
+    regressed, passed = _rates(runs)
     return CheckCalibration(
         nodeid=key[0],
         metric=key[1],
         noise=noise,
         level=median(median(process_medians(run.base, resolution)) for run in runs),
         tolerance=tolerance,
-        called=called,
+        regressed=regressed,
         passed=passed,
         effect=median(effects) if effects else None,
         rows=rows,
@@ -303,14 +305,14 @@ def _check(
 
 
 def _stalls(key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float) -> StallCalibration:
-    called, passed = _rates(runs)
+    regressed, passed = _rates(runs)
     return StallCalibration(
         nodeid=key[0],
         metric=key[1],
         candidate=rate(tuple(row for run in runs for row in run.candidate)),
         base=rate(tuple(row for run in runs for row in run.base)),
         tolerance=tolerance,
-        called=called,
+        regressed=regressed,
         passed=passed,
     )
 
@@ -318,4 +320,4 @@ def _stalls(key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float) ->
 def _rates(runs: Sequence[CheckRun]) -> tuple[Rate, Rate]:
     """Return the rates of sessions that called a check, and that passed it."""
     passed = sum(run.kind in (VerdictKind.PASS, VerdictKind.IMPROVED) for run in runs)
-    return Rate(sum(run.called for run in runs), len(runs)), Rate(passed, len(runs))
+    return Rate(sum(run.is_regressed for run in runs), len(runs)), Rate(passed, len(runs))

@@ -73,7 +73,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCause:
     """A cause with its evidence in a situation."""
 
     cause: Cause

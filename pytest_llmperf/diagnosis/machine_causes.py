@@ -85,7 +85,7 @@ _ELSEWHERE = frozenset({"swapping"})
 def _check(
     situation: Situation, *, name: str, slower: float, change: str, hint: str
 ) -> CauseEvidence | None:
-    finding = situation.found(name)
+    finding = situation.fitness_finding(name)
     if finding is None or not _is_more_than_a_note(finding):
         return None
     if finding.evidence.get("needed_cores") == 1:
@@ -99,25 +99,25 @@ def _check(
     return CauseEvidence(finding.text, remedy, slower, certain=certain)
 
 
-def _is_more_than_a_note(found: FitnessFinding) -> bool:
-    return found.severity != "note" or _below_default(found)
+def _is_more_than_a_note(finding: FitnessFinding) -> bool:
+    return finding.severity != "note" or _below_default(finding)
 
 
-def _is_certain(found: FitnessFinding, situation: Situation) -> bool:
+def _is_certain(finding: FitnessFinding, situation: Situation) -> bool:
     """Whether a warning is more than worth looking into."""
-    if found.name == "gpu_pcie":
+    if finding.name == "gpu_pcie":
         # Tokens cross the link only if layers are on several devices.
         on = sum(device.layers > 0 for device in situation.gpu_devices)
         return on > 1 or (on == 1 and 0.0 < situation.cpu_share < 1.0)
-    return _below_default(found)
+    return _below_default(finding)
 
 
-def _below_default(found: FitnessFinding) -> bool:
+def _below_default(finding: FitnessFinding) -> bool:
     """Whether a card's power limit is set below the maker's default."""
-    evidence: Mapping[str, Any] = found.evidence
+    evidence: Mapping[str, Any] = finding.evidence
     limit, default = evidence.get("limit_w"), evidence.get("default_w")
     return bool(
-        found.name == "gpu_power_cap" and limit and default and limit < 0.98 * float(default)
+        finding.name == "gpu_power_cap" and limit and default and limit < 0.98 * float(default)
     )
 
 

@@ -48,7 +48,7 @@ def _smaller(situation: Situation, room: int) -> Remedy:
 
 
 def _not_mapped(situation: Situation) -> CauseEvidence | None:
-    llama, swapping = situation.llama, situation.found("swapping")
+    llama, swapping = situation.llama, situation.fitness_finding("swapping")
     if llama is None or llama.use_mmap is not False:
         return None
     if swapping is None:
@@ -77,7 +77,7 @@ def _copied(situation: Situation) -> CauseEvidence | None:
 
 
 def _swapping(situation: Situation) -> CauseEvidence | None:
-    llama, swapping = situation.llama, situation.found("swapping")
+    llama, swapping = situation.llama, situation.fitness_finding("swapping")
     if swapping is None or (llama is not None and llama.use_mmap is False):
         return None
     memory = situation.hardware.memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.diagnosis.cause import Cause, Found
+from pytest_llmperf.diagnosis.cause import Cause, FoundCause
 from pytest_llmperf.diagnosis.cpu_causes import CPU_CAUSES
 from pytest_llmperf.diagnosis.gpu_causes import GPU_CAUSES
 from pytest_llmperf.diagnosis.machine_causes import MACHINE_CAUSES
@@ -25,10 +25,10 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 
-def examine(situation: Situation) -> tuple[Found, ...]:
+def examine(situation: Situation) -> tuple[FoundCause, ...]:
     """Return the causes found, the most costly (estimated) first."""
     causes = [
-        Found(cause, evidence)
+        FoundCause(cause, evidence)
         for cause in CAUSES
         if (evidence := cause.look(situation)) is not None
     ]

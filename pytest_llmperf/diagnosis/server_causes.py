@@ -66,7 +66,7 @@ _STALLED, _STALLED_MUCH = 0.1, 0.25
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _ServerTotals:
     """A server's counters, summed over samples. None is unknown, never 0.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Counted:
     hit_share: float | None
 
     @classmethod
-    def each(cls, uses: Sequence[ServerUse]) -> list[_Counted]:
+    def by_server(cls, uses: Sequence[ServerUse]) -> list[_ServerTotals]:
         """Sum up the samples of each server that publishes counters."""
         urls = dict.fromkeys(url for use in uses for url in use.servers)
         sides_of = {url: [side for use in uses if (side := use.servers.get(url))] for url in urls}
@@ -93,13 +93,13 @@ class _Counted:
         return [cls._of(sides, where[url]) for url, sides in sides_of.items() if sides]
 
     @classmethod
-    def all(cls, uses: Sequence[ServerUse]) -> _Counted | None:
+    def of_all_servers(cls, uses: Sequence[ServerUse]) -> _ServerTotals | None:
         """Sum up the samples of all servers; None if no server publishes counters."""
         sides = [side for use in uses for side in use.servers.values() if side is not None]
         return cls._of(sides) if sides else None
 
     @classmethod
-    def _of(cls, sides: Sequence[ServerSide], where: str = "") -> _Counted:
+    def _of(cls, sides: Sequence[ServerSide], where: str = "") -> _ServerTotals:
         shares = [side.waiting_share for side in sides if side.waiting_share is not None]
         return cls(
             where=where,
@@ -138,22 +138,22 @@ def _level(levels: Sequence[SeenLevel | None]) -> SeenLevel | None:
 def _queued(situation: Situation) -> CauseEvidence | None:
     # Requests that wait for room in the KV cache are left to other rules.
     queued = [
-        counted
-        for counted in _Counted.each(situation.uses)
-        if counted.is_queued and not counted.is_full and not counted.preemptions
+        server
+        for server in _ServerTotals.by_server(situation.uses)
+        if server.is_queued and not server.is_full and not server.preemptions
     ]
     if not queued:
         return None
-    own, base = max(queued, key=_longer), _Counted.all(situation.base_uses)
+    own, base = max(queued, key=_wait_factor), _ServerTotals.of_all_servers(situation.base_uses)
     remedy = Remedy(
         f"raise {_AT_ONCE[own.server]}; or send less at once, or add a server",
         hint="more at once makes each answer slower: compare both in one session, with "
         "--llmperf-against-config",
     )
-    return CauseEvidence(own.where + _queue_text(own, base), remedy, _longer(own))
+    return CauseEvidence(own.where + _queue_text(own, base), remedy, _wait_factor(own))
 
 
-def _queue_text(own: _Counted, base: _Counted | None) -> str:
+def _queue_text(own: _ServerTotals, base: _ServerTotals | None) -> str:
     assert own.waiting_share is not None
     text = (
         f"requests waited in the server's queue in {percent(own.waiting_share)} of "
@@ -169,7 +169,7 @@ def _queue_text(own: _Counted, base: _Counted | None) -> str:
     return text
 
 
-def _longer(own: _Counted) -> float:
+def _wait_factor(own: _ServerTotals) -> float:
     """Return how many times longer requests take because they wait (Little's law)."""
     if own.waiting is None or own.running is None or not own.running.mean:
         return 1.0
@@ -177,8 +177,9 @@ def _longer(own: _Counted) -> float:
 
 
 def _preempted(situation: Situation) -> CauseEvidence | None:
-    own = max(_Counted.each(situation.uses), key=lambda counted: counted.preemptions, default=None)
-    base = _Counted.all(situation.base_uses)
+    servers = _ServerTotals.by_server(situation.uses)
+    own = max(servers, key=lambda server: server.preemptions, default=None)
+    base = _ServerTotals.of_all_servers(situation.base_uses)
     if own is None or not own.preemptions:
         return None
     text = (
@@ -187,26 +188,27 @@ def _preempted(situation: Situation) -> CauseEvidence | None:
     )
     if base is not None:
         text += f"; on the base side {base.preemptions}"
-    return CauseEvidence(text, Remedy(own.room), max(2.0, _longer(own)))
+    return CauseEvidence(text, Remedy(own.room), max(2.0, _wait_factor(own)))
 
 
 def _cache_full(situation: Situation) -> CauseEvidence | None:
-    full = [c for c in _Counted.each(situation.uses) if c.is_full and not c.preemptions]
+    full = [c for c in _ServerTotals.by_server(situation.uses) if c.is_full and not c.preemptions]
     if not full:
         return None
-    own = max(full, key=_longer)
+    own = max(full, key=_wait_factor)
     assert own.kv_use is not None
     text = (
         f"{own.where}up to {percent(own.kv_use.peak)} of the KV cache was in use "
         f"({percent(own.kv_use.mean)} on average)"
     )
     if own.is_queued:
-        text += f", and {_queue_text(own, _Counted.all(situation.base_uses))}"
-    return CauseEvidence(text, Remedy(own.room), _longer(own), certain=own.is_queued)
+        text += f", and {_queue_text(own, _ServerTotals.of_all_servers(situation.base_uses))}"
+    return CauseEvidence(text, Remedy(own.room), _wait_factor(own), certain=own.is_queued)
 
 
 def _fewer_hits(situation: Situation) -> CauseEvidence | None:
-    own, base = _Counted.all(situation.uses), _Counted.all(situation.base_uses)
+    own = _ServerTotals.of_all_servers(situation.uses)
+    base = _ServerTotals.of_all_servers(situation.base_uses)
     if own is None or base is None or own.hit_share is None or base.hit_share is None:
         return None
     if base.hit_share - own.hit_share < _HITS_APART:
@@ -225,7 +227,7 @@ def _fewer_hits(situation: Situation) -> CauseEvidence | None:
 def _prompts_stall(situation: Situation) -> CauseEvidence | None:
     stalls = [load.stalls for load in situation.loads if load.stalls is not None]
     share = fmean(stall.share for stall in stalls) if stalls else 0.0
-    servers = _Counted.each(situation.uses)
+    servers = _ServerTotals.by_server(situation.uses)
     if share < _STALLED or len(stalls) < len(situation.loads) or any(s.is_queued for s in servers):
         # It is unknown when the prompt of a queued request is read.
         return None

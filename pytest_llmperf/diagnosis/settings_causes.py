@@ -45,7 +45,7 @@ def _flash_attention_off(situation: Situation) -> CauseEvidence | None:
 
 
 def _batch_small(situation: Situation) -> CauseEvidence | None:
-    llama, prompt = situation.llama, situation.use.prompt_tokens
+    llama, prompt = situation.llama, situation.workload_size.prompt_tokens
     if llama is None or not prompt or not llama.n_ubatch:
         return None
     good = min(prompt, _GOOD_BATCH)
@@ -70,8 +70,8 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
     if failure is not None:
         alone = is_context_alone(failure, situation.model_bytes)
         return _context_too_large(situation) if alone else None
-    llama, use = situation.llama, situation.use
-    if llama is None or not situation.kv_bytes or not use.own or not use.context:
+    llama, size = situation.llama, situation.workload_size
+    if llama is None or not situation.kv_bytes or not size.is_users or not size.context:
         return None
     wanted = _context_for(situation)
     unneeded = round(situation.kv_per_token * (llama.n_ctx - wanted))
@@ -79,7 +79,7 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
         return None
     configured = int(situation.config["n_ctx"])
     text = (
-        f"n_ctx: {configured:,} where the workload uses {use.context:,} tokens: "
+        f"n_ctx: {configured:,} where the workload uses {size.context:,} tokens: "
         f"{bytes_text(unneeded)} of KV cache for nothing"
     )
     remedy = Remedy.of_settings({"n_ctx": wanted})
@@ -92,7 +92,7 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
 def _context_for(situation: Situation) -> int:
     """Return the n_ctx that the workload and max_tokens need."""
     max_tokens = int(situation.config.get("max_tokens", 0))
-    return context_for(max(situation.use.context, max_tokens))
+    return context_for(max(situation.workload_size.context, max_tokens))
 
 
 def _costly(situation: Situation, unneeded: int) -> str:
@@ -118,7 +118,7 @@ def _context_too_large(situation: Situation) -> CauseEvidence:
     size = f" of {bytes_text(failure.size)}" if failure.size else ""
     room = f"; {bytes_text(available)} is there" if available else ""
     text = f"the KV cache{size} for n_ctx: {n_ctx:,} could not be allocated{room}"
-    if situation.use.own and situation.use.context:
+    if situation.workload_size.is_users and situation.workload_size.context:
         fits = _context_for(situation)
     elif failure.size and available:
         # Half of the available memory: the weights and scratch buffers need room, too.
@@ -150,7 +150,7 @@ def _weights_not_quantized(situation: Situation) -> CauseEvidence | None:
         remedy = Remedy(
             f"llmperf model quantize {shell_word(str(file))} --to {kind}", {}, hint, is_command=True
         )
-    cached = situation.kv_per_token * situation.use.context
+    cached = situation.kv_per_token * situation.workload_size.context
     slower = (llama.model_bytes + cached) / (size + cached)
     return CauseEvidence(text, remedy, slower, certain=False)
 

@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Use:
+class WorkloadSize:
     """Size of a workload in tokens.
 
     Attributes:
         prompt_tokens: tokens of its longest prompt; 0 if unknown.
         output_tokens: tokens of its longest answer.
         context: maximum number of tokens in the context at once.
-        own: the workload is the user's (a test's, or of requested sizes), not the
+        is_users: the workload is the user's (a test's, or of requested sizes), not the
             default one.
     """
 
     prompt_tokens: int
     output_tokens: int
     context: int
-    own: bool = False
+    is_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Situation:
         config: the resolved ``llm`` section.
         hardware: the machine's hardware.
         info: the engine's load report; None if it could not load.
-        use: size of the workload.
+        workload_size: size of the workload.
         metrics: measured values by name, in base units; empty before measuring.
         findings: fitness findings while measuring, the worst of each name.
         load_error: why the engine could not load; empty if it did.
@@ -87,7 +87,7 @@ class Situation:
     config: Mapping[str, Any]
     hardware: Hardware
     info: EngineInfo | None
-    use: Use
+    workload_size: WorkloadSize
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: Sequence[FitnessFinding] = ()
     load_error: str = ""
@@ -136,10 +136,10 @@ class Situation:
     @property
     def kv_read_share(self) -> float:
         """Largest share of the KV cache in the bytes that decoding reads per token."""
-        llama, kv = self.llama, self.kv_per_token * self.use.context
+        llama, kv = self.llama, self.kv_per_token * self.workload_size.context
         return kv / (llama.model_bytes + kv) if llama is not None and llama.model_bytes else 0.0
 
-    def found(self, name: str) -> FitnessFinding | None:
+    def fitness_finding(self, name: str) -> FitnessFinding | None:
         """Return the finding of a fitness check, or None."""
         return next((finding for finding in self.findings if finding.name == name), None)
 

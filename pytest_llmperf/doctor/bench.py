@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.load_failure import why_not_loaded
 from pytest_llmperf.doctor.gain import (
-    LOOKED_AT,
+    JUDGED_METRICS,
     RemedyGain,
     changes_of,
     is_decided,
@@ -221,7 +221,7 @@ class Bench:
 
 def _open(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
     return {
-        name: OpenTest(LOOKED_AT)
+        name: OpenTest(JUDGED_METRICS)
         for name, samples in tests.items()
         if not is_decided(changes_of(samples))
     }

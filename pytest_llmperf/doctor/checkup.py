@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.diagnosis.cause import Found
+from pytest_llmperf.diagnosis.cause import FoundCause
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import (
     Hardware,
     Situation,
-    Use,
+    WorkloadSize,
     look_at_hardware,
     model_size,
 )
@@ -30,7 +30,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.counters import NOT_PUBLISHED
 from pytest_llmperf.fitness_checks import CHECKS
-from pytest_llmperf.machine.fitness import Need, worst_of_each
+from pytest_llmperf.machine.fitness import HostNeeds, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.measure.fresh_model import read_model_again
 from pytest_llmperf.measure.roofline import Limit
@@ -57,28 +57,26 @@ _NOT_OF_SERVERS = (
 
 
 @dataclass(frozen=True)
-class CheckupFinding:
+class CheckupFinding(FoundCause):
     """A cause that was found, and the gain of its remedy.
 
     Attributes:
-        found: the cause and its evidence.
         gain: the measured gain; None if the remedy was not tried.
     """
 
-    found: Found
     gain: RemedyGain | None = None
 
     @property
-    def stays(self) -> bool:
+    def is_kept_untried(self) -> bool:
         """Whether it is reported as a finding even if its remedy is not tried."""
-        return self.found.evidence.certain or bool(self.found.evidence.saves)
+        return self.evidence.certain or bool(self.evidence.saves)
 
     @property
     def slower(self) -> float:
         """How many times slower the cause makes the run: measured if possible, else estimated."""
         if self.gain is not None and self.gain.outcome == "gain":
             return self.gain.largest
-        return self.found.evidence.slower
+        return self.evidence.slower
 
 
 @dataclass
@@ -148,7 +146,7 @@ class Doctor:
     def run(self) -> Checkup:
         """Run the whole diagnosis; results found before Ctrl-C are kept."""
         try:
-            self._course()
+            self._diagnose()
             return self.checkup
         except KeyboardInterrupt:
             pass
@@ -159,17 +157,19 @@ class Doctor:
         self._sort()
         return self.checkup
 
-    def _course(self) -> None:
+    def _diagnose(self) -> None:
         checkup, hardware = self.checkup, look_at_hardware()
         if self._spec.kind.may_use_gpu:
             # Before any engine starts, so that others' use of the cards is known.
             self._telemetry = Telemetry.open()
         config = self._spec.config
-        use = Use(0, 0, 0)
+        size = WorkloadSize(0, 0, 0)
         if self._sizes.prompt_tokens is not None:
             output = self._sizes.max_tokens or 0
-            use = Use(self._sizes.prompt_tokens, output, self._sizes.prompt_tokens + output, True)
-        known = Situation(config, hardware, None, use, model_bytes=model_size(config))
+            size = WorkloadSize(
+                self._sizes.prompt_tokens, output, self._sizes.prompt_tokens + output, True
+            )
+        known = Situation(config, hardware, None, size, model_bytes=model_size(config))
         info, error = self._load(known)
         checkup.error = error
         if checkup.situation is None:
@@ -264,12 +264,12 @@ class Doctor:
         finally:
             client.close()
         self.checkup.probe = probed
-        self.checkup.situation = replace(self.checkup.situation, use=probed.use)
+        self.checkup.situation = replace(self.checkup.situation, workload_size=probed.size)
         if probed.shortened:
             self.checkup.notes.append(
-                f"{probed.use.prompt_tokens} tokens in and {probed.use.output_tokens} out are less "
-                "than an ordinary answer, to fit into the budget; --prompt-tokens and --max-tokens "
-                "set its size, --budget the time"
+                f"{probed.size.prompt_tokens} tokens in and {probed.size.output_tokens} out are "
+                "less than an ordinary answer, to fit into the budget; --prompt-tokens and "
+                "--max-tokens set its size, --budget the time"
             )
         return client.info, ""
 
@@ -282,7 +282,7 @@ class Doctor:
             threads = max(info.n_threads, info.n_threads_batch)
             assert self.checkup.situation is not None
             mapped = mapped_bytes(self.checkup.situation)
-        need = Need(mapped, threads, min(cores, threads))
+        need = HostNeeds(mapped, threads, min(cores, threads))
         return WatchSettings(need, self._severities, self._telemetry, diagnosing=True)
 
     def _examine(self) -> None:
@@ -290,9 +290,9 @@ class Doctor:
         checkup = self.checkup
         assert checkup.situation is not None
         causes = examine(checkup.situation)
-        findings = [CheckupFinding(cause) for cause in causes]
-        checkup.findings = [finding for finding in findings if finding.stays]
-        checkup.not_tried = [finding for finding in findings if not finding.stays]
+        findings = [CheckupFinding(found.cause, found.evidence) for found in causes]
+        checkup.findings = [finding for finding in findings if finding.is_kept_untried]
+        checkup.not_tried = [finding for finding in findings if not finding.is_kept_untried]
 
     def _try_all(self, bench: Bench) -> None:
         checkup = self.checkup
@@ -300,7 +300,7 @@ class Doctor:
         waiting = [
             untried
             for untried in sorted((*checkup.findings, *checkup.not_tried), key=lambda f: -f.slower)
-            if untried.found.evidence.remedy.settings
+            if untried.evidence.remedy.settings
         ]
         if not self._try or not waiting:
             return
@@ -312,14 +312,14 @@ class Doctor:
             return
         helpful = 0
         for number, finding in enumerate(waiting):
-            remedy = finding.found.evidence.remedy
+            remedy = finding.evidence.remedy
             left = self._left()
             if left < 2 * bench.pair_seconds():
                 checkup.notes.append("the time was up before everything was tried: raise --budget")
                 break
             self._say(f"trying {remedy.change} ({number + 1} of {len(waiting)})")
             gain = bench.attempt(remedy.settings, left / (len(waiting) - number))
-            self._place(finding, gain)
+            self._file(finding, gain)
             if gain.outcome == "gain":
                 bench.adopt(remedy.settings, gain)
                 helpful += 1
@@ -328,16 +328,16 @@ class Doctor:
             self._say("trying all that helped together")
             checkup.together = bench.attempt_adopted(self._left())
 
-    def _place(self, one: CheckupFinding, gain: RemedyGain) -> None:
+    def _file(self, finding: CheckupFinding, gain: RemedyGain) -> None:
         """Move a tried remedy to the list for its outcome."""
         checkup = self.checkup
         for group in (checkup.findings, checkup.not_tried):
-            if one in group:
-                group.remove(one)
-        tried = replace(one, gain=gain)
-        stays = one.stays and gain.outcome in ("undecided", "failed")
-        saves = one.found.evidence.saves and gain.outcome == "no gain"
-        if gain.outcome == "gain" or stays or saves:
+            if finding in group:
+                group.remove(finding)
+        tried = replace(finding, gain=gain)
+        kept = finding.is_kept_untried and gain.outcome in ("undecided", "failed")
+        saves = finding.evidence.saves and gain.outcome == "no gain"
+        if gain.outcome == "gain" or kept or saves:
             checkup.findings.append(tried)
         elif gain.outcome == "undecided":
             checkup.not_tried.append(tried)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import TestSamples
 
 #: Smallest gain, in one of the metrics, that makes a remedy worth reporting.
-WORTH = 0.05
+MIN_GAIN = 0.05
 #: Smaller changes do not count; the interval of a gain has to exclude them.
 NEGLIGIBLE = 0.01
 #: Metrics to judge by: the three that targets are usually set for.
-LOOKED_AT = ("tokens_per_sec", "first_token", "end_to_end")
+JUDGED_METRICS = ("tokens_per_sec", "first_token", "end_to_end")
 #: An interval this narrow (natural log), or this part of the gain, needs no more pairs.
 _NARROW, _NARROW_PART = 0.10, 0.35
 
@@ -46,12 +46,12 @@ class RemedyChange:
     @property
     def gains(self) -> bool:
         """Whether it is proven to be faster, and looks worth reporting."""
-        return self.high < -math.log1p(NEGLIGIBLE) and -self.effect >= math.log1p(WORTH)
+        return self.high < -math.log1p(NEGLIGIBLE) and -self.effect >= math.log1p(MIN_GAIN)
 
     @property
     def loses(self) -> bool:
         """Whether it is proven to be slower, and looks worth reporting."""
-        return self.low > math.log1p(NEGLIGIBLE) and self.effect >= math.log1p(WORTH)
+        return self.low > math.log1p(NEGLIGIBLE) and self.effect >= math.log1p(MIN_GAIN)
 
     @property
     def is_narrow(self) -> bool:
@@ -61,7 +61,7 @@ class RemedyChange:
     @property
     def no_gain(self) -> bool:
         """Whether a gain worth reporting is ruled out."""
-        return self.low > -math.log1p(WORTH)
+        return self.low > -math.log1p(MIN_GAIN)
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class RemedyGain:
 def changes_of(samples: TestSamples) -> dict[str, RemedyChange]:
     """Compute each metric's change over the complete pairs; the candidate has the remedy."""
     changes = {}
-    for name in LOOKED_AT:
+    for name in JUDGED_METRICS:
         metric = get_metric(name)
         worse = samples.differences(metric) or ()
         if not worse:
             continue
-        state = sequential_evidence(worse, WORTH, metric)
+        state = sequential_evidence(worse, MIN_GAIN, metric)
         changes[name] = RemedyChange(state.effect, state.low, state.high)
     return changes
 
@@ -122,12 +122,12 @@ def judge(changes: Mapping[str, RemedyChange]) -> Outcome:
 
 def looks_slower(changes: Mapping[str, RemedyChange]) -> bool:
     """Whether a metric was slower by an amount worth reporting, proven or not."""
-    return any(change.effect >= math.log1p(WORTH) for change in changes.values())
+    return any(change.effect >= math.log1p(MIN_GAIN) for change in changes.values())
 
 
 def why_undecided(changes: Mapping[str, RemedyChange]) -> str:
     """Return why the changes of all pairs decide nothing, in words that fit their sizes."""
-    worth = math.log1p(WORTH)
+    worth = math.log1p(MIN_GAIN)
     if looks_slower(changes):
         return "it looks slower, and the pairs differ too much to prove that"
     if any(-change.effect >= worth for change in changes.values()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.diagnosis.situation import Use
+from pytest_llmperf.diagnosis.situation import WorkloadSize
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 
@@ -51,13 +51,13 @@ class Probe:
 
     Attributes:
         workload: the workload to replay.
-        use: its size in tokens.
+        size: its size in tokens.
         seconds: its duration.
         shortened: whether it is smaller than usual, to fit the time budget.
     """
 
     workload: Workload
-    use: Use
+    size: WorkloadSize
     seconds: float
     shortened: bool = False
 
@@ -92,7 +92,9 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
         prompt, output = min(smaller[0], prompt), min(smaller[1], output)
         expected, shortened = _seconds(first, prompt, output), True
     request = Request(prompt=_of_length(first.prompt_token_ids, prompt), max_tokens=output)
-    return _record(client, request, Use(prompt, output, prompt + output, sizes.asked), shortened)
+    return _record(
+        client, request, WorkloadSize(prompt, output, prompt + output, sizes.asked), shortened
+    )
 
 
 def _by_text(client: EngineClient, sizes: Sizes) -> Probe:
@@ -102,15 +104,19 @@ def _by_text(client: EngineClient, sizes: Sizes) -> Probe:
     count = (sizes.prompt_tokens or len(words)) * 3 // 4
     text = " ".join(islice(cycle(words), max(1, count)))
     request = Request(prompt=text, max_tokens=sizes.max_tokens or OUTPUT_TOKENS)
-    return _record(client, request, Use(0, sizes.max_tokens or OUTPUT_TOKENS, 0, sizes.asked))
+    return _record(
+        client, request, WorkloadSize(0, sizes.max_tokens or OUTPUT_TOKENS, 0, sizes.asked)
+    )
 
 
-def _record(client: EngineClient, request: Request, use: Use, shortened: bool = False) -> Probe:
+def _record(
+    client: EngineClient, request: Request, size: WorkloadSize, shortened: bool = False
+) -> Probe:
     client.reset()
     began = time.monotonic()
     generation = client.request(request)
     took = time.monotonic() - began
-    return Probe(Workload((RecordedRequest.of(request, generation),)), use, took, shortened)
+    return Probe(Workload((RecordedRequest.of(request, generation),)), size, took, shortened)
 
 
 def _seconds(first: Generation, prompt: int, output: int) -> float:

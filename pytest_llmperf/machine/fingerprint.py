@@ -287,7 +287,7 @@ def same_hardware(current: Machine, stored: Machine) -> bool:
     if present and not used:
         return False
     for card in used:
-        index = next((i for i, other in enumerate(present) if _is(other, card)), None)
+        index = next((i for i, other in enumerate(present) if _same_card(other, card)), None)
         if index is None:
             return False
         del present[index]
@@ -303,9 +303,9 @@ def _cards(items: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [card for card in zip(*columns, strict=True) if not _SOFTWARE.search(str(card[0]))]
 
 
-def _is(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return len(one) == len(other) and all(
-        same(a, b, _tolerance(item)) for item, a, b in zip(_CARD, one, other, strict=True)
+def _same_card(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    return len(first) == len(second) and all(
+        same(a, b, _tolerance(item)) for item, a, b in zip(_CARD, first, second, strict=True)
     )
 
 

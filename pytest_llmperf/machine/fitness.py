@@ -71,7 +71,7 @@ _Finding = TypeVar("_Finding", bound=FitnessFinding)
 
 
 @dataclass(frozen=True)
-class Need:
+class HostNeeds:
     """Memory and cores that an engine needs on its host.
 
     Attributes:
@@ -110,12 +110,12 @@ def with_severities(
     )
 
 
-def judge(report: BusyReport, need: Need) -> list[FitnessFinding]:
+def judge(report: BusyReport, need: HostNeeds) -> list[FitnessFinding]:
     """Return the findings about other load, worst first."""
     return worst_first([*_cores(report, need), *_steal(report), *_swap(report)])
 
 
-def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
+def _cores(report: BusyReport, need: HostNeeds) -> Iterator[FitnessFinding]:
     # Threads beyond the usable cores are the configuration's doing and need no further cores.
     needed = min(need.threads, need.cores)
     if report.seconds < _SHORTEST_WINDOW:
@@ -184,7 +184,7 @@ def _swap(report: BusyReport) -> Iterator[FitnessFinding]:
         )
 
 
-def judge_host(report: HostReport, need: Need) -> list[FitnessFinding]:
+def judge_host(report: HostReport, need: HostNeeds) -> list[FitnessFinding]:
     """Return the findings about the host, worst first; [] also if nothing can be read."""
     return worst_first(
         [
@@ -217,7 +217,7 @@ def _pressure(report: HostReport) -> Iterator[FitnessFinding]:
         yield FitnessFinding("memory_pressure", "warn", text, evidence)
 
 
-def _memory(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+def _memory(report: HostReport, need: HostNeeds) -> Iterator[FitnessFinding]:
     available = report.available_bytes
     if available is None or available >= need.mapped_bytes:
         return
@@ -243,7 +243,7 @@ def _faults(report: HostReport) -> Iterator[FitnessFinding]:
     )
 
 
-def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+def _quota(report: HostReport, need: HostNeeds) -> Iterator[FitnessFinding]:
     stops, stopped_us = report.counters.stops, report.counters.stopped_us
     if not stops or not stopped_us:
         return

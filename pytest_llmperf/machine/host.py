@@ -22,7 +22,7 @@ _MAX_CLOCKS = 8
 
 
 #: Counters by their kind, then by the path of their file.
-Readings = dict[str, dict[str, int]]
+CounterValues = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Counters:
     heat_ms: int | None = None
 
     @classmethod
-    def between(cls, before: Readings, after: Readings) -> Counters:
+    def between(cls, before: CounterValues, after: CounterValues) -> Counters:
         """Return the largest growth of each kind; None without readings at both times."""
         grown = {
             kind: [
@@ -163,16 +163,16 @@ class HostWatch:
         return faults, read
 
 
-def read_counters(root: Path, cpus: Iterable[int], pids: Sequence[int] = ()) -> Readings:
+def read_counters(root: Path, cpus: Iterable[int], pids: Sequence[int] = ()) -> CounterValues:
     """Read all counters; cgroups are those of ``pids``, or else of this process."""
     all_groups = (group for pid in pids or (None,) for group in control_groups("cpu", root, pid))
     groups = tuple(dict.fromkeys(all_groups))
     return {**_pressure(root, groups), **_quota_stops(groups), **_heat(root, cpus)}
 
 
-def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
+def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> CounterValues:
     """Return the microseconds of waiting for memory, in the system and in each cgroup."""
-    waited: Readings = {"some_us": {}, "full_us": {}}
+    waited: CounterValues = {"some_us": {}, "full_us": {}}
     files = [root / "proc" / "pressure" / "memory"]
     files += [folder / "memory.pressure" for _, folder in groups]
     for file in files:
@@ -184,9 +184,9 @@ def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
     return waited
 
 
-def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
+def _quota_stops(groups: Iterable[tuple[int, Path]]) -> CounterValues:
     """Return the number and total time of stops by quotas, for each cgroup."""
-    stops: Readings = {"stops": {}, "stopped_us": {}}
+    stops: CounterValues = {"stops": {}, "stopped_us": {}}
     for version, folder in groups:
         stat = read_numbers(folder / "cpu.stat")
         time_us = stat.get("throttled_usec")
@@ -198,9 +198,9 @@ def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
     return stops
 
 
-def _heat(root: Path, cpus: Iterable[int]) -> Readings:
+def _heat(root: Path, cpus: Iterable[int]) -> CounterValues:
     """Return the number and total time of clock reductions by heat, per CPU and package."""
-    reductions: Readings = {"heat_events": {}, "heat_ms": {}}
+    reductions: CounterValues = {"heat_events": {}, "heat_ms": {}}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "thermal_throttle"
         for scope in ("core", "package"):

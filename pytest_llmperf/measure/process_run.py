@@ -104,7 +104,7 @@ class ProcessRun:
             run = drain(self._replay())
         self._counted.append(run)
         values = compute_all(run, self._undefined)
-        self._rows.append({**values, **self.watch.measured(run)})
+        self._rows.append({**values, **self.watch.iteration_metrics(run)})
         self._look()
 
     def restores_prompt(self) -> bool:
@@ -131,7 +131,7 @@ class ProcessRun:
         self._turn_rows.append({name: row[name] for name in row if name in names})
         if part != "whole":
             self._partial.setdefault(part, []).append(row["end_to_end"])
-        self.watch.turned(run)
+        self.watch.record_turn(run)
         self._decode_turns += (s for timeline in run.timelines for s in timeline.decode_turns())
         if part != "decode":
             own = run.without_pauses().timelines
@@ -208,7 +208,7 @@ class ProcessRun:
         """End the watch and return the sample."""
         rows, slot = self._rows, self._process.slot
         if rows:
-            rows[0].update(self.watch.whole(self._counted))
+            rows[0].update(self.watch.overall_metrics(self._counted))
         watched = self.watch.stop()
         use = self._counters.use(self._counted) if self._load is None else self._load.use
         share = cache_share(
@@ -230,7 +230,7 @@ class ProcessRun:
             side=slot.side,
             pair=slot.pair,
             pooled=_pooled(self._counted),
-            undefined={**self._undefined, **self.watch.undefined()},
+            undefined={**self._undefined, **self.watch.missing_reasons()},
             telemetry=self.watch.telemetry(),
             in_iteration_turns=self._turns == "iterations",
             turns=self._turn_samples() if self._turn_rows else None,

@@ -17,13 +17,13 @@ class Watch(Protocol):
     that can't be measured is left out.
     """
 
-    def measured(self, run: Run) -> Mapping[str, float]:
+    def iteration_metrics(self, run: Run) -> Mapping[str, float]:
         """Return the watch's metrics of one counted iteration, right after its end."""
 
-    def turned(self, run: Run) -> None:
+    def record_turn(self, run: Run) -> None:
         """Take note of a replay in turns of tokens, right after its end."""
 
-    def whole(self, runs: Sequence[Run]) -> Mapping[str, float]:
+    def overall_metrics(self, runs: Sequence[Run]) -> Mapping[str, float]:
         """Return the watch's metrics of all counted iterations: one value per process."""
 
     def sample(self) -> FitnessFinding | None:
@@ -33,7 +33,7 @@ class Watch(Protocol):
         would waste time; None otherwise.
         """
 
-    def undefined(self) -> Mapping[str, str]:
+    def missing_reasons(self) -> Mapping[str, str]:
         """Return why metrics of the watch have no value, by metric name."""
 
     def telemetry(self) -> TelemetrySummary | None:

@@ -106,14 +106,14 @@ def qualities_of(
         for number in missing:
             scored = store.load_reference(keys[number]) if is_known else None
             if scored is None:
-                scored = side.refer(materials[number], top, SAMPLES)
+                scored = side.score_as_reference(materials[number], top, SAMPLES)
                 if is_known:
                     store.save_reference(keys[number], scored)
             scores[number] = scored
     with ScoringEngine(spec, start, say) as side:
         for number in missing:
             scored = scores[number]
-            own_scores, answers = side.follow(scored, name)
+            own_scores, answers = side.score_as_candidate(scored, name)
             pairs = list(zip(scored.scores, own_scores, strict=True))
             result = figures_of(pairs, list(zip(scored.answers, answers, strict=True)))
             if is_known and ours is not None:

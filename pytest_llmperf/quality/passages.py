@@ -133,12 +133,12 @@ def without_repeats(sequences: Sequence[Sequence[int]]) -> list[Passage]:
     """Return token sequences to score; a beginning that two of them share is scored only once."""
     passages: list[Passage] = []
     for tokens in sequences:
-        first = max((_common(tokens, passage.tokens) for passage in passages), default=0)
+        first = max((_common_length(tokens, passage.tokens) for passage in passages), default=0)
         if len(tokens) - 1 - first > 0:
             passages.append(Passage(tuple(tokens), first))
     return passages
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((position for position, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((position for position, (a, b) in pairs if a != b), min(len(first), len(second)))

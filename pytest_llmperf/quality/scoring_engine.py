@@ -79,7 +79,9 @@ class ScoringEngine:
         if self._client is not None:
             self._client.close()
 
-    def refer(self, material: Sequence[Prompt | Text], top: int, samples: int) -> ReferenceScores:
+    def score_as_reference(
+        self, material: Sequence[Prompt | Text], top: int, samples: int
+    ) -> ReferenceScores:
         """Score material as the reference.
 
         Raises:
@@ -106,7 +108,7 @@ class ScoringEngine:
         scores = [score(client, p.tokens, p.first, top=top, samples=samples) for p in passages]
         return ReferenceScores(vocabulary, tuple(passages), tuple(scores), (*answers, *own))
 
-    def follow(
+    def score_as_candidate(
         self, reference: ReferenceScores, name: str
     ) -> tuple[list[TokenScores], list[tuple[int, ...]]]:
         """Score the same passages as the candidate, and continue the same prompts.
@@ -115,7 +117,7 @@ class ScoringEngine:
 
         Raises:
             QualityError: its vocabulary is not the reference's.
-            EngineError: as ``refer``.
+            EngineError: as ``score_as_reference``.
         """
         client, vocabulary = self._ready()
         other = reference.vocabulary

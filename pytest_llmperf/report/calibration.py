@@ -56,11 +56,12 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     shortest, middle, longest = calibration.seconds
     fewest, usual, largest = calibration.pairs
     lines += wrap_words(rate, width)
-    if calibration.elsewhere is not None:
-        other, (low, high) = calibration.elsewhere, calibration.elsewhere.interval
+    elsewhere = calibration.false_alarms_elsewhere
+    if elsewhere is not None:
+        low, high = elsewhere.interval
         lines += wrap_words(
             "sessions with a false alarm in checks that do not include decode (first token, "
-            f"prefill): {other.count} of {fit}, 95% interval {low:.1%} to {high:.1%}; "
+            f"prefill): {elsewhere.count} of {fit}, 95% interval {low:.1%} to {high:.1%}; "
             f"declared rate {percent(calibration.alpha)}",
             width,
         )
@@ -89,7 +90,7 @@ def _holds(checks: Sequence[CheckCalibration], width: int) -> list[str]:
 
 def _row(check: CheckCalibration, calibration: Calibration) -> tuple[str, ...]:
     noise = check.noise
-    outcome = check.called if calibration.plant else check.passed
+    outcome = check.regressed if calibration.plant else check.passed
     cells = [
         get_metric(check.metric).label,
         _optional(noise.within),
@@ -115,7 +116,7 @@ def _catches(check: CheckCalibration) -> str:
 def _stall(stall: StallCalibration) -> str:
     return (
         f"{get_metric(stall.metric).label}: {stall.candidate:.1%} of the candidate's iterations, "
-        f"{stall.base:.1%} of the base's; called {_rate(stall.called)}, "
+        f"{stall.base:.1%} of the base's; called {_rate(stall.regressed)}, "
         f"passed {_rate(stall.passed)}"
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.cause import Remedy
 from pytest_llmperf.diagnosis.sizes import bytes_text
-from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain, looks_slower
+from pytest_llmperf.doctor.gain import JUDGED_METRICS, RemedyChange, RemedyGain, looks_slower
 from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import change_words, count, effect_words
 from pytest_llmperf.metrics import get_metric
@@ -88,7 +88,7 @@ def headline(checkup: Checkup) -> str:
 
 def gain_words(gain: RemedyGain) -> str:
     """Return a remedy's effect: ``decode 29.6% faster [27.5% to 32.0%], first token no change``."""
-    parts = [_change_text(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
+    parts = [_change_text(name, gain.changes[name]) for name in JUDGED_METRICS if name in gain.changes]
     return ", ".join(parts)
 
 
@@ -210,7 +210,7 @@ def _split_error(error: str) -> tuple[list[str], list[str]]:
 
 
 def _finding(number: int, finding: CheckupFinding, loaded: LoadedConfig, width: int) -> list[str]:
-    cause, evidence = finding.found.cause, finding.found.evidence
+    cause, evidence = finding.cause, finding.evidence
     lead = f"{number}. "
     lines = wrap_words(cause.title, width, indent=" " * len(lead), first=lead)
     for label, text in _finding_facts(finding, loaded):
@@ -223,7 +223,7 @@ def _finding(number: int, finding: CheckupFinding, loaded: LoadedConfig, width: 
 
 
 def _finding_facts(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
-    evidence, gain = finding.found.evidence, finding.gain
+    evidence, gain = finding.evidence, finding.gain
     remedy = evidence.remedy
     yield "seen", evidence.text
     yield "change", f"{remedy.change}{_where(finding, loaded)}"
@@ -237,7 +237,7 @@ def _finding_facts(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tu
 
 def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
     """Name the file or variable that holds each setting to change; defaults are in none."""
-    keys = finding.found.evidence.remedy.settings
+    keys = finding.evidence.remedy.settings
     layers = [loaded.provenance.get(f"llm.{key}") for key in keys]
     places = dict.fromkeys(layer for layer in layers if layer is not None)
     if not keys:
@@ -274,17 +274,17 @@ def _remarks(checkup: Checkup, width: int) -> list[str]:
     if checkup.together is not None:
         lines += wrap_words(f"all helpful changes together: {_gain(checkup.together)}", width)
     for finding in checkup.without_gain:
-        change = finding.found.evidence.remedy.change
+        change = finding.evidence.remedy.change
         gain = finding.gain
         assert gain is not None
         outcome = "no measurable effect" if gain.outcome == "no gain" else gain.outcome
         lines += wrap_words(f"tried {change}: {outcome}; {_gain(gain)}", width)
     for finding in checkup.not_tried:
-        change = finding.found.evidence.remedy.change
+        change = finding.evidence.remedy.change
         gain = finding.gain
         effect = _gain(gain) if gain is not None else "not tried"
         lead = "tried" if gain is not None and looks_slower(gain.changes) else "may help"
-        lines += wrap_words(f"{lead}, {effect}: {change} ({finding.found.evidence.text})", width)
+        lines += wrap_words(f"{lead}, {effect}: {change} ({finding.evidence.text})", width)
     for note in checkup.notes:
         lines += wrap_words(note, width, first="note: ")
     return ["", *lines] if lines else []
@@ -323,8 +323,8 @@ def as_json(
         "layers_on_gpu": layers.layers_on_gpu if layers is not None else None,
         "total_layers": layers.total_layers if layers is not None else None,
         "workload": {
-            "prompt_tokens": checkup.probe.use.prompt_tokens or None,
-            "output_tokens": checkup.probe.use.output_tokens,
+            "prompt_tokens": checkup.probe.size.prompt_tokens or None,
+            "output_tokens": checkup.probe.size.output_tokens,
         }
         if checkup.probe is not None
         else None,
@@ -352,7 +352,7 @@ def _machine_json(checkup: Checkup) -> dict[str, Any] | None:
 
 
 def _finding_json(finding: CheckupFinding) -> dict[str, Any]:
-    cause, evidence = finding.found.cause, finding.found.evidence
+    cause, evidence = finding.cause, finding.evidence
     return {
         "name": cause.name,
         "title": cause.title,

@@ -21,7 +21,7 @@ from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.result import DiagnosedCause
 
 if TYPE_CHECKING:
-    from pytest_llmperf.diagnosis.situation import Hardware, Use
+    from pytest_llmperf.diagnosis.situation import Hardware, WorkloadSize
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
@@ -148,7 +148,7 @@ class Explainer:
             config=facts.config,
             hardware=self._hardware,
             info=facts.info,
-            use=_use(test.workload),
+            workload_size=_workload_size(test.workload),
             metrics={row.check.metric.name: row.summary.value for row in checks if row.summary},
             findings=worst_of_each(findings),
             model_bytes=facts.info.file_bytes,
@@ -186,10 +186,10 @@ def doctor_command(setup: EngineSetup, workload: Workload) -> str:
             words += ["--config", str(file)]
     for override in setup.overrides:
         words += ["--set", override]
-    use = _use(workload)
-    if use.prompt_tokens:
-        words += ["--prompt-tokens", str(use.prompt_tokens)]
-    return shlex.join([*words, "--max-tokens", str(use.output_tokens)])
+    size = _workload_size(workload)
+    if size.prompt_tokens:
+        words += ["--prompt-tokens", str(size.prompt_tokens)]
+    return shlex.join([*words, "--max-tokens", str(size.output_tokens)])
 
 
 def _too_slow(verdicts: Sequence[Verdict]) -> set[VerdictKind]:
@@ -235,13 +235,13 @@ def _sides(
     )
 
 
-def _use(workload: Workload) -> Use:
-    from pytest_llmperf.diagnosis.situation import Use
+def _workload_size(workload: Workload) -> WorkloadSize:
+    from pytest_llmperf.diagnosis.situation import WorkloadSize
 
     requests = workload.requests
-    return Use(
+    return WorkloadSize(
         prompt_tokens=max(len(request.prompt_token_ids) for request in requests),
         output_tokens=max(request.output_tokens for request in requests),
         context=max(len(r.prompt_token_ids) + r.output_tokens for r in requests),
-        own=True,
+        is_users=True,
     )

@@ -25,7 +25,7 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fingerprint import Machine, read_machine
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading, read_gpus
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.repository.state import read_provenance
@@ -192,7 +192,9 @@ def gather_facts(
         notes=tuple(notes),
         gpus=reading,
         watch=WatchSettings(
-            Need(info.mapped_bytes(locked=resolved.get("use_mlock", False)), cores=usable_cpus()),
+            HostNeeds(
+                info.mapped_bytes(locked=resolved.get("use_mlock", False)), cores=usable_cpus()
+            ),
             setup.perf.fitness,
             roofline=RooflineMeter(check for test in tests for check in test.checks),
         ),

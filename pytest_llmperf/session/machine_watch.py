@@ -16,7 +16,7 @@ from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import (
     CLOCK_LOOKS,
     FitnessFinding,
-    Need,
+    HostNeeds,
     judge,
     judge_host,
     with_severities,
@@ -56,7 +56,7 @@ class WatchSettings:
             findings from before the replays are ignored.
     """
 
-    need: Need
+    need: HostNeeds
     severities: Mapping[str, Severity] = field(default_factory=dict)
     telemetry: Telemetry | None = None
     no_gpu: str = ""
@@ -123,24 +123,24 @@ class MachineWatch:
             else GpuWatch(settings.telemetry, client.processes, beside=beside)
         )
 
-    def measured(self, run: Run) -> Mapping[str, float]:
+    def iteration_metrics(self, run: Run) -> Mapping[str, float]:
         """Return the metrics measured during one counted iteration."""
         self._host.timed()
-        gpus = {} if self._gpus is None else self._gpus.measured(run)
+        gpus = {} if self._gpus is None else self._gpus.iteration_metrics(run)
         return {**gpus, **self._settings.roofline.measured(self._client.info, run)}
 
-    def turned(self, run: Run) -> None:
+    def record_turn(self, run: Run) -> None:
         """Note a replay that took turns of tokens."""
         if self._gpus is not None:
-            self._gpus.turned(run)
+            self._gpus.record_turn(run)
 
-    def whole(self, runs: Sequence[Run]) -> Mapping[str, float]:  # noqa: ARG002
+    def overall_metrics(self, runs: Sequence[Run]) -> Mapping[str, float]:  # noqa: ARG002
         """Return the GPU metrics over all counted iterations together."""
-        return {} if self._gpus is None else self._gpus.whole()
+        return {} if self._gpus is None else self._gpus.overall_metrics()
 
-    def undefined(self) -> Mapping[str, str]:
+    def missing_reasons(self) -> Mapping[str, str]:
         """Return why metrics have no value, by the metric's name."""
-        return no_gpu(self._settings.no_gpu) if self._gpus is None else self._gpus.undefined()
+        return no_gpu(self._settings.no_gpu) if self._gpus is None else self._gpus.missing_reasons()
 
     def telemetry(self) -> TelemetrySummary | None:
         """Return a summary of the GPUs during decoding."""

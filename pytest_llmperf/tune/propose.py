@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.registry import examine
-from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
+from pytest_llmperf.diagnosis.situation import Situation, WorkloadSize, look_at_hardware, model_size
 from pytest_llmperf.models.file_types import quantized_beside
 from pytest_llmperf.tune.levels import log_levels
 from pytest_llmperf.tune.objective import Objective
@@ -164,9 +164,11 @@ def suggestions(
         values: metrics measured with this configuration.
         space: the space that is searched; suggestions outside it move to the nearest value.
     """
-    use = Use(demand.prompt, demand.context - demand.prompt, demand.context, own=True)
+    size = WorkloadSize(
+        demand.prompt, demand.context - demand.prompt, demand.context, is_users=True
+    )
     situation = Situation(
-        config, look_at_hardware(), info, use, metrics=values, model_bytes=model_size(config)
+        config, look_at_hardware(), info, size, metrics=values, model_bytes=model_size(config)
     )
     suggested = []
     for finding in examine(situation):

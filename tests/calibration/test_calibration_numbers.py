@@ -190,7 +190,7 @@ def test_a_stall_rate_is_listed_with_its_rate_and_how_often_it_passed() -> None:
     (stall,) = result.stalls
     assert stall.candidate == pytest.approx(0.3)
     assert stall.base == 0.0
-    assert (stall.called, stall.passed) == (Rate(1, 2), Rate(1, 2))
+    assert (stall.regressed, stall.passed) == (Rate(1, 2), Rate(1, 2))
     text = " ".join(render_calibration(result, 300))
     assert "stall rate: 30.0% of the candidate's iterations, 0.0% of the base's" in text
     assert "called 1/2, passed 1/2" in text
@@ -199,7 +199,7 @@ def test_a_stall_rate_is_listed_with_its_rate_and_how_often_it_passed() -> None:
 @pytest.mark.parametrize("name", ["end_to_end", "tokens_per_sec", "inter_token_p95"])
 def test_a_planted_slowdown_is_caught_by_what_decode_is_part_of(name: str) -> None:
     result = calibration(session(check(VerdictKind.REGRESSED, metric=name)), plant="slower by 5%")
-    assert (result.alarms, result.elsewhere) == (Rate(1, 1), None)
+    assert (result.alarms, result.false_alarms_elsewhere) == (Rate(1, 1), None)
 
 
 def test_a_planted_slowdown_is_caught_by_the_stall_rate() -> None:
@@ -210,7 +210,7 @@ def test_a_planted_slowdown_is_caught_by_the_stall_rate() -> None:
 def test_a_first_token_called_is_a_false_alarm_of_a_planted_calibration() -> None:
     first = check(VerdictKind.REGRESSED, metric="first_token")
     result = calibration(session(check(), first), plant="a decode slower by 5%")
-    assert (result.alarms, result.elsewhere) == (Rate(0, 1), Rate(1, 1))
+    assert (result.alarms, result.false_alarms_elsewhere) == (Rate(0, 1), Rate(1, 1))
     text = " ".join(render_calibration(result, 300))
     assert "sessions caught it: 0 of 1" in text
     assert "false alarm in checks that do not include decode (first token, prefill): 1 of 1" in text
@@ -219,7 +219,7 @@ def test_a_first_token_called_is_a_false_alarm_of_a_planted_calibration() -> Non
 def test_a_first_token_called_is_a_false_alarm_of_an_unchanged_calibration() -> None:
     first = check(VerdictKind.REGRESSED, metric="first_token")
     result = calibration(session(check(), first))
-    assert (result.alarms, result.elsewhere) == (Rate(1, 1), None)
+    assert (result.alarms, result.false_alarms_elsewhere) == (Rate(1, 1), None)
 
 
 def test_why_sessions_were_left_out_is_said_once() -> None:

@@ -22,7 +22,7 @@ from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use, look_at_hardware
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, WorkloadSize, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.info import EngineInfo
@@ -46,7 +46,7 @@ def load(model_file: Path, hardware: Hardware) -> Load:
     done: dict[str, tuple[EngineInfo | None, str]] = {}
 
     def make(
-        use: Use | None = None,
+        use: WorkloadSize | None = None,
         env: Mapping[str, str] | None = None,
         python: str | None = None,
         **settings: Any,
@@ -67,7 +67,7 @@ def load(model_file: Path, hardware: Hardware) -> Load:
         info, error = done[key]
         size = model_file.stat().st_size
         return Situation(
-            config, hardware, info, use or Use(0, 0, 0), load_error=error, model_bytes=size
+            config, hardware, info, use or WorkloadSize(0, 0, 0), load_error=error, model_bytes=size
         )
 
     return make

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.diagnosis.cause import CauseEvidence, Found
+from pytest_llmperf.diagnosis.cause import CauseEvidence, FoundCause
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.server_causes import SERVER_CAUSES
-from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, WorkloadSize
 from pytest_llmperf.engine.server.fault import FaultKind
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import closed
@@ -71,10 +71,12 @@ def situation(
     hardware: Hardware, loads: Sequence[LoadFigures], base: Sequence[LoadFigures] = ()
 ) -> Situation:
     uses, base_uses = ([figures.use for figures in side] for side in (loads, base))
-    return Situation({}, hardware, None, Use(0, 50, 0), loads=loads, uses=uses, base_uses=base_uses)
+    return Situation(
+        {}, hardware, None, WorkloadSize(0, 50, 0), loads=loads, uses=uses, base_uses=base_uses
+    )
 
 
-def of_server(known: Situation) -> list[Found]:
+def of_server(known: Situation) -> list[FoundCause]:
     return [found for found in examine(known) if found.cause in SERVER_CAUSES]
 
 

@@ -12,7 +12,7 @@ from pytest_llmperf.baselines.causes import beyond_cores
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
-from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.diagnosis.situation import Situation, WorkloadSize
 
 Load = Callable[..., Situation]
 
@@ -32,8 +32,8 @@ def shown(situation: Situation, name: str) -> CauseEvidence:
     return found
 
 
-def own(prompt: int, output: int = 8) -> Use:
-    return Use(prompt, output, prompt + output, own=True)
+def own(prompt: int, output: int = 8) -> WorkloadSize:
+    return WorkloadSize(prompt, output, prompt + output, is_users=True)
 
 
 def test_every_cause_has_a_name_and_a_title_of_its_own() -> None:
@@ -42,7 +42,7 @@ def test_every_cause_has_a_name_and_a_title_of_its_own() -> None:
 
 
 def test_the_defaults_on_this_machine_show_nothing(load: Load) -> None:
-    causes = examine(load(n_ctx=2048, n_batch=1024, n_ubatch=512, use=Use(512, 64, 576)))
+    causes = examine(load(n_ctx=2048, n_batch=1024, n_ubatch=512, use=WorkloadSize(512, 64, 576)))
     assert [found.cause.name for found in causes if found.cause.theme != "GPU"] == []
 
 
@@ -166,7 +166,7 @@ def test_a_context_far_larger_than_used(load: Load) -> None:
 
 
 def test_a_context_is_not_too_large_by_a_workload_that_was_made_up(load: Load) -> None:
-    assert evidence(load(n_ctx=8192, use=Use(300, 8, 308)), "context_large") is None
+    assert evidence(load(n_ctx=8192, use=WorkloadSize(300, 8, 308)), "context_large") is None
     assert evidence(load(n_ctx=512, use=own(300)), "context_large") is None
 
 

@@ -17,7 +17,7 @@ from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.load_report import DeviceLoad
 from pytest_llmperf.fitness_checks import CHECKS
-from pytest_llmperf.machine.fitness import FitnessFinding, Need, judge
+from pytest_llmperf.machine.fitness import FitnessFinding, HostNeeds, judge
 from pytest_llmperf.machine.free_memory import read_memory
 from pytest_llmperf.machine.graphics import GraphicsCard, graphics_cards, hidden_by
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
@@ -87,7 +87,9 @@ def test_memory_that_ends_while_loading(load: Load, tmp_path: Path) -> None:
 
 
 def swapping() -> FitnessFinding:
-    (finding,) = judge(BusyReport(10.0, 2, 0.0, swapped_bytes=300 << 20), Need(threads=2, cores=2))
+    (finding,) = judge(
+        BusyReport(10.0, 2, 0.0, swapped_bytes=300 << 20), HostNeeds(threads=2, cores=2)
+    )
     return finding
 
 
@@ -128,7 +130,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
         burning[0].poll()
         with pytest.raises(subprocess.TimeoutExpired):
             burning[0].wait(1.2)
-        findings = judge(watch.stop(), Need(threads=len(cores), cores=len(cores)))
+        findings = judge(watch.stop(), HostNeeds(threads=len(cores), cores=len(cores)))
     finally:
         for process in (idle, *burning):
             process.kill()
@@ -149,7 +151,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
 )
 def test_fewer_threads_leave_a_busy_process_its_core(load: Load, threads: int, hint: str) -> None:
     taken = BusyReport(seconds=2.0, cpus=2, foreign_cores=1.9)
-    findings = judge(taken, Need(threads=threads, cores=2))
+    findings = judge(taken, HostNeeds(threads=threads, cores=2))
     assert shown(with_findings(load(), *findings), "busy_cores").remedy.hint == hint
 
 
@@ -295,7 +297,7 @@ def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(load: Load, card
 
 
 def test_cores_that_the_host_takes_away(load: Load) -> None:
-    findings = judge(BusyReport(10.0, 2, 0.0, steal_cores=0.6), Need(threads=2, cores=2))
+    findings = judge(BusyReport(10.0, 2, 0.0, steal_cores=0.6), HostNeeds(threads=2, cores=2))
     assert (
         "cores of its own" in shown(with_findings(load(), *findings), "stolen_cores").remedy.change
     )

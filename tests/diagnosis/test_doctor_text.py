@@ -10,7 +10,7 @@ import pytest
 
 from pytest_llmperf.config.load import LoadedConfig, load_config
 from pytest_llmperf.diagnosis.registry import examine
-from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.diagnosis.situation import Situation, WorkloadSize
 from pytest_llmperf.doctor.bench import Measured
 from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
 from pytest_llmperf.doctor.gain import RemedyChange, RemedyGain
@@ -34,29 +34,29 @@ def loaded(tmp_path: Path) -> LoadedConfig:
 @pytest.fixture
 def checkup(load: Load) -> Checkup:
     """A machine where much is wrong."""
-    situation = load(n_ubatch=32, n_threads=9, use=Use(1500, 64, 1564, own=True))
+    situation = load(n_ubatch=32, n_threads=9, use=WorkloadSize(1500, 64, 1564, is_users=True))
     card = GraphicsCard("nvidia", "NVIDIA GeForce RTX 4090", "NVML")
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (\x1b[2Jstress) used 1.9 cores")
     hardware = replace(situation.hardware, cards=(card,), usable_cpus=4)
     situation = replace(situation, hardware=hardware, findings=(busy,))
-    causes = {found.cause.name: found for found in examine(situation)}
+    causes = {f.cause.name: (f.cause, f.evidence) for f in examine(situation)}
     gain = RemedyGain("gain", {"tokens_per_sec": FASTER, "first_token": SAME}, 5)
     return Checkup(
         situation=situation,
         measured=Measured({"tokens_per_sec": ((6.5, 6.6), (6.4, 6.5))}, (busy,), "", 2),
         findings=[
-            CheckupFinding(causes["cpu_only_build"]),
-            CheckupFinding(causes["threads_above_cores"], gain),
-            CheckupFinding(causes["busy_cores"]),
+            CheckupFinding(*causes["cpu_only_build"]),
+            CheckupFinding(*causes["threads_above_cores"], gain),
+            CheckupFinding(*causes["busy_cores"]),
         ],
         without_gain=[
             CheckupFinding(
-                causes["batch_small"], RemedyGain("no gain", {"tokens_per_sec": SAME}, 4)
+                *causes["batch_small"], RemedyGain("no gain", {"tokens_per_sec": SAME}, 4)
             ),
         ],
         not_tried=[
             CheckupFinding(
-                causes["flash_attention_off"],
+                *causes["flash_attention_off"],
                 RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
             ),
         ],
@@ -92,9 +92,10 @@ def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_to
 def test_what_a_change_saves_and_what_it_was_tried_beside_is_reported(
     checkup: Checkup, loaded: LoadedConfig, load: Load
 ) -> None:
-    causes = {f.cause.name: f for f in examine(load(use_mmap=False, use=Use(8, 8, 16)))}
-    copied = CheckupFinding(causes["not_mapped"])
-    assert copied.stays
+    situation = load(use_mmap=False, use=WorkloadSize(8, 8, 16))
+    causes = {f.cause.name: (f.cause, f.evidence) for f in examine(situation)}
+    copied = CheckupFinding(*causes["not_mapped"])
+    assert copied.is_kept_untried
     gain = RemedyGain(
         "no gain", {"tokens_per_sec": SAME}, 4, beside={"n_threads": 2}, start_seconds=(0.2, 0.5)
     )
@@ -103,7 +104,7 @@ def test_what_a_change_saves_and_what_it_was_tried_beside_is_reported(
     assert "saves 92." in text
     assert "in 4 pairs of processes, n_threads: 2 on both sides; starts in 0.2 s instead" in text
     (finding,) = as_json(tried, loaded)["findings"]
-    assert finding["saves"] == copied.found.evidence.saves
+    assert finding["saves"] == copied.evidence.saves
     assert finding["gain"]["beside"] == {"n_threads": 2}
     assert finding["gain"]["start_seconds"] == [0.2, 0.5]
 
@@ -169,7 +170,9 @@ def test_a_load_that_failed_is_reported_first_and_the_engines_words_last(
     load: Load, loaded: LoadedConfig
 ) -> None:
     situation = load(n_ctx=50_000_000)
-    findings = [CheckupFinding(f) for f in examine(situation) if f.cause.theme != "GPU"]
+    findings = [
+        CheckupFinding(f.cause, f.evidence) for f in examine(situation) if f.cause.theme != "GPU"
+    ]
     checkup = Checkup(situation=situation, findings=findings, error=situation.load_error)
     lines = render(checkup, loaded, 80)
     assert lines[0] == "the engine can't be loaded: 1 cause found"

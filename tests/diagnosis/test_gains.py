@@ -26,7 +26,7 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.report.doctor import gain_words
 from pytest_llmperf.session.machine_watch import WatchSettings
@@ -42,7 +42,7 @@ def config() -> dict[str, Any]:
     return LlamaCppConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
 
-WATCH = WatchSettings(Need(), diagnosing=True)
+WATCH = WatchSettings(HostNeeds(), diagnosing=True)
 
 
 def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
@@ -139,11 +139,11 @@ def test_a_workload_has_the_sizes_asked_for(config: dict[str, Any]) -> None:
         found = probe(client, Sizes(40, 3), 100.0)
         (request,) = found.workload.requests
         assert (len(request.prompt_token_ids), request.output_tokens) == (40, 3)
-        assert (found.use.context, found.use.own, found.shortened) == (43, True, False)
+        assert (found.size.context, found.size.is_users, found.shortened) == (43, True, False)
         small = probe(client, Sizes(), 1e-6)
         assert small.shortened
-        assert (small.use.prompt_tokens, small.use.output_tokens) == (32, 8)
-        assert not small.use.own
+        assert (small.size.prompt_tokens, small.size.output_tokens) == (32, 8)
+        assert not small.size.is_users
         with pytest.raises(EngineError, match=r"raise llm\.n_ctx to at least 603"):
             probe(client, Sizes(600, 3), 100.0)
     finally:
@@ -169,7 +169,7 @@ def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(config: dict[s
     finally:
         client.close()
     assert not found.shortened
-    assert (found.use.prompt_tokens, found.use.output_tokens) == (192, 64)
+    assert (found.size.prompt_tokens, found.size.output_tokens) == (192, 64)
 
 
 def test_a_remedy_that_does_not_fit_is_said_to_be_so(model_file: Path, quiet_machine: None) -> None:

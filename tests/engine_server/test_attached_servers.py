@@ -18,7 +18,7 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.kinds import ATTACHED_SERVER, SERVER
 from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.engine.server.engine import ServerEngine
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.measure.replication import BLOCK, FRESH_PROCESS, replication_unit
 from pytest_llmperf.measure.workload import RecordedRequest
 from pytest_llmperf.session.machine_watch import WatchSettings, settings_for
@@ -45,7 +45,7 @@ def test_capabilities_follow_from_the_section(server_spec: Callable[..., LaunchS
     assert replication_unit(attached) is BLOCK
 
     # The load of an attached server can't be told from other load.
-    settings = WatchSettings(Need(0, cores=2), telemetry=object())  # type: ignore[arg-type]
+    settings = WatchSettings(HostNeeds(0, cores=2), telemetry=object())  # type: ignore[arg-type]
     assert settings_for(settings, started) is settings
     remote = settings_for(settings, attached)
     assert (remote.telemetry, remote.severities) == (None, {"busy_cores": "note"})

@@ -15,7 +15,7 @@ from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
-from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware
+from pytest_llmperf.diagnosis.situation import Situation, WorkloadSize, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.installed import installed_backend
@@ -43,7 +43,7 @@ def look() -> Look:
         if key not in done:
             config = LlamaCppConfig(**{**SMALL, **settings}).resolved(model)
             spec = LaunchSpec("llama_cpp", config, python=python or sys.executable, env=env or {})
-            use, size = Use(24, 2, 26), model.stat().st_size
+            use, size = WorkloadSize(24, 2, 26), model.stat().st_size
             try:
                 client = EngineClient.start(spec)
             except EngineError as error:

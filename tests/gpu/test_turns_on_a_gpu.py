@@ -16,7 +16,7 @@ from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.machine.gpu.room import cards_have_room_beside
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.measure.plan import Plan
@@ -60,7 +60,7 @@ def measured() -> Measurement:
     )
     telemetry = Telemetry.open()
     why = "" if telemetry else "no NVML"
-    settings = WatchSettings(Need(), dict.fromkeys(NOTED, "note"), telemetry, why)
+    settings = WatchSettings(HostNeeds(), dict.fromkeys(NOTED, "note"), telemetry, why)
     sides = [Side(role, role, starter_of(spec)) for role in (CANDIDATE, BASE)]
     beside: list[bool] = []
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_llmperf.machine.fitness import FitnessFinding, Need, judge_host
+from pytest_llmperf.machine.fitness import FitnessFinding, HostNeeds, judge_host
 from pytest_llmperf.machine.host import HostReport, HostWatch
 
 #: CPU numbers of the trees.
 CPUS = (0, 1)
 #: One thread, and a core to spare.
-NEED = Need(threads=1, cores=2)
+NEED = HostNeeds(threads=1, cores=2)
 #: Long enough for shares of time to be judged.
 WINDOW = 0.6
 
@@ -49,10 +49,10 @@ class Tree:
         return watch.report()
 
 
-def names(report: HostReport, need: Need | None = None) -> list[tuple[str, str]]:
+def names(report: HostReport, need: HostNeeds | None = None) -> list[tuple[str, str]]:
     return [(finding.name, finding.severity) for finding in judge_host(report, need or NEED)]
 
 
-def only(report: HostReport, need: Need | None = None) -> FitnessFinding:
+def only(report: HostReport, need: HostNeeds | None = None) -> FitnessFinding:
     (finding,) = judge_host(report, need or NEED)
     return finding

@@ -126,14 +126,14 @@ def observe(seconds, tokens, tenant, during):
     end = time.perf_counter()
     step = (end - start) / tokens
     timeline = Timeline(start, tuple(start + step * (n + 1) for n in range(tokens)))
-    metrics = {**watch.measured([timeline]), **watch.whole()}
+    metrics = {**watch.iteration_metrics([timeline]), **watch.overall_metrics()}
     summary = watch.summary()
     findings = watch.findings()
     watch.stop()
     telemetry.close()
     answer({
         "metrics": metrics,
-        "undefined": watch.undefined(),
+        "undefined": watch.missing_reasons(),
         "findings": findings,
         "notes": telemetry.notes,
         "devices": summary.devices,

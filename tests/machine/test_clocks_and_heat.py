@@ -10,7 +10,7 @@ import pytest
 from host_tree import CPUS, Tree, names, only
 
 from pytest_llmperf.engine.kinds import LLAMA_CPP
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.machine.host import HostReport, HostWatch
 from pytest_llmperf.session import machine_watch
 from pytest_llmperf.session.machine_watch import MachineWatch, WatchSettings
@@ -100,7 +100,7 @@ def test_the_cpu_has_a_clock_while_an_engine_computes_on_it(
     gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers, total_layers=10)
     info: Any = SimpleNamespace(gpu=gpu)
     client: Any = SimpleNamespace(kind=LLAMA_CPP, processes=(1,), info=info)
-    watch = MachineWatch(WatchSettings(Need()), client)
+    watch = MachineWatch(WatchSettings(HostNeeds()), client)
     for look in range(looks - 1):
         # A core may have had nothing to do at a look.
         tree.cpus("cpufreq/scaling_cur_freq", 800_000 if look == 1 else 3_900_000)

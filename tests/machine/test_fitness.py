@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.machine.fitness import FitnessFinding, Need, judge
+from pytest_llmperf.machine.fitness import FitnessFinding, HostNeeds, judge
 from pytest_llmperf.machine.load import BusyReport, ForeignProcess
 
 #: Two threads on two cores.
-TWO = Need(threads=2, cores=2)
+TWO = HostNeeds(threads=2, cores=2)
 
 
 def report(**facts: Any) -> BusyReport:
@@ -41,7 +41,7 @@ def test_a_process_that_takes_the_engines_cores_makes_it_invalid() -> None:
 
 
 def test_one_thread_of_the_engine_is_counted_as_one() -> None:
-    (finding,) = judge(report(cpus=1, foreign_cores=1.0), Need(threads=1, cores=1))
+    (finding,) = judge(report(cpus=1, foreign_cores=1.0), HostNeeds(threads=1, cores=1))
     assert "used 1.0 of 1 core while" in finding.text
     assert finding.text.endswith(": 1 engine thread had 0.0 cores left")
 
@@ -64,7 +64,9 @@ def test_one_thread_of_the_engine_is_counted_as_one() -> None:
 def test_load_is_judged_by_what_the_engine_needs(
     cpus: int, threads: int, foreign: float, severities: list[str]
 ) -> None:
-    findings = judge(report(cpus=cpus, foreign_cores=foreign), Need(threads=threads, cores=cpus))
+    findings = judge(
+        report(cpus=cpus, foreign_cores=foreign), HostNeeds(threads=threads, cores=cpus)
+    )
     assert [finding.severity for finding in findings] == severities
 
 

@@ -10,10 +10,10 @@ from stand_in_card import Card, scenario
 
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.counters import CounterReading
 from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.fitness import judge_gpus
-from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.processes import GpuProcess
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span
 
@@ -198,17 +198,17 @@ def test_hidden_processes_beyond_the_engine_are_invalid(
 
 def test_hidden_processes_one_after_the_other_may_all_be_engines() -> None:
     lists = [frozenset({1}), frozenset({2}), frozenset({3})]
-    readings = [Reading(float(t), computing=pids) for t, pids in enumerate(lists)]
-    hidden = {pid: Guest(pid, None, visible=False) for pid in (1, 2, 3)}
+    readings = [CounterReading(float(t), computing=pids) for t, pids in enumerate(lists)]
+    hidden = {pid: GpuProcess(pid, None, visible=False) for pid in (1, 2, 3)}
     assert judge_gpus([Track(Gpu("card"), None, readings)], hidden, []) == []
 
 
 def test_a_blip_is_warned_of_and_not_invalid() -> None:
     readings = [
-        Reading(t / 20, gpu_busy=1.0, reasons=0x20 if t == 50 else 0, processes={7: GIB})
+        CounterReading(t / 20, gpu_busy=1.0, reasons=0x20 if t == 50 else 0, processes={7: GIB})
         for t in range(100)
     ]
-    me = {7: Guest(7, "python", visible=True, engine=True, session=True)}
+    me = {7: GpuProcess(7, "python", visible=True, engine=True, session=True)}
     track = Track(Gpu("card"), None, readings)
     (finding,) = judge_gpus([track], me, [Span(0.0, 0.0, 5.0, 400)])
     assert finding == FitnessFinding(

@@ -5,32 +5,36 @@ from __future__ import annotations
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.counters import CounterReading
 from pytest_llmperf.machine.gpu.devices import Gpu
-from pytest_llmperf.machine.gpu.guests import Guest
 from pytest_llmperf.machine.gpu.metrics import energy_per_token, memory, power, utilization
+from pytest_llmperf.machine.gpu.processes import GpuProcess
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, spans_of
 from pytest_llmperf.timeline import Timeline
 
 GIB = 1 << 30
 WHO = {
-    7: Guest(7, "python", visible=True, engine=True, session=True),
-    8: Guest(8, "worker", visible=True, engine=True, session=True),
-    9: Guest(9, "train", visible=True),
-    4000: Guest(4000, None, visible=False),
+    7: GpuProcess(7, "python", visible=True, engine=True, session=True),
+    8: GpuProcess(8, "worker", visible=True, engine=True, session=True),
+    9: GpuProcess(9, "train", visible=True),
+    4000: GpuProcess(4000, None, visible=False),
 }
 
 
-def track(readings: list[Reading], before: int | None = 0, mig: str | None = None) -> Track:
+def track(readings: list[CounterReading], before: int | None = 0, mig: str | None = None) -> Track:
     return Track(Gpu("card", mig=mig), before, readings)
 
 
-def stepping(watts: float, step: float, seconds: float, every: float = 0.05) -> list[Reading]:
+def stepping(
+    watts: float, step: float, seconds: float, every: float = 0.05
+) -> list[CounterReading]:
     """Readings of an energy counter that steps every ``step`` seconds."""
     count = round(seconds / every)
     return [
-        Reading(n * every, energy_j=watts * step * int(n * every / step + 1e-9), processes={7: GIB})
+        CounterReading(
+            n * every, energy_j=watts * step * int(n * every / step + 1e-9), processes={7: GIB}
+        )
         for n in range(count + 1)
     ]
 
@@ -76,7 +80,7 @@ def test_a_window_too_short_for_the_counter_has_no_energy(
 
 def test_energy_of_several_cards_is_summed_over_those_the_engine_is_on() -> None:
     others = [
-        Reading(reading.t, energy_j=(reading.energy_j or 0) * 3, processes={9: GIB})
+        CounterReading(reading.t, energy_j=(reading.energy_j or 0) * 3, processes={9: GIB})
         for reading in stepping(100.0, 0.05, 5.0)
     ]
     tracks = [track(stepping(100.0, 0.05, 5.0)), track(stepping(50.0, 0.05, 5.0)), track(others)]
@@ -85,7 +89,8 @@ def test_energy_of_several_cards_is_summed_over_those_the_engine_is_on() -> None
 
 def test_without_an_energy_counter_power_is_integrated_over_a_long_window() -> None:
     readings = [
-        Reading(n / 10, power_w=100.0 if n < 60 else 300.0, processes={7: GIB}) for n in range(121)
+        CounterReading(n / 10, power_w=100.0 if n < 60 else 300.0, processes={7: GIB})
+        for n in range(121)
     ]
     assert power([track(readings)], WHO, generation(12.0)).value == pytest.approx(200.0, rel=0.02)
     short = power([track(readings[:91])], WHO, generation(9.0))
@@ -99,12 +104,15 @@ def test_the_power_of_a_slice_is_nobodys() -> None:
 
 def test_memory_is_the_engines_and_its_childrens_peak() -> None:
     lists = [{7: GIB, 9: 9 * GIB}, {7: GIB, 8: 2 * GIB}, {7: GIB}]
-    readings = [Reading(float(n), processes=held) for n, held in enumerate(lists)]
+    readings = [CounterReading(float(n), processes=held) for n, held in enumerate(lists)]
     assert memory([track(readings)], WHO, [Span(0.0, 0.5, 2.0, 9)]).value == 3 * GIB
 
 
 def test_memory_of_an_iteration_between_two_samples_is_that_before() -> None:
-    readings = [Reading(0.0, processes={7: GIB}), Reading(5.0, processes={7: 4 * GIB})]
+    readings = [
+        CounterReading(0.0, processes={7: GIB}),
+        CounterReading(5.0, processes={7: 4 * GIB}),
+    ]
     assert memory([track(readings)], WHO, [Span(1.0, 1.01, 1.02, 4)]).value == GIB
 
 
@@ -112,7 +120,7 @@ def test_memory_of_an_iteration_between_two_samples_is_that_before() -> None:
 def test_untold_memory_is_what_came_since_the_engine_started(
     processes: dict[int, int | None] | None,
 ) -> None:
-    readings = [Reading(0.5, memory_used=6 * GIB, processes=processes)]
+    readings = [CounterReading(0.5, memory_used=6 * GIB, processes=processes)]
     result = memory([track(readings, before=4 * GIB)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert result.value == 2 * GIB
     assert "does not report the engine's memory on the card (GPU 0)" in result.remark
@@ -122,7 +130,7 @@ def test_untold_memory_is_what_came_since_the_engine_started(
 
 
 def test_an_engine_on_no_card_has_no_memory_there() -> None:
-    readings = [Reading(0.5, memory_used=6 * GIB, processes={9: GIB})]
+    readings = [CounterReading(0.5, memory_used=6 * GIB, processes={9: GIB})]
     result = memory([track(readings)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert result.why == "the engine's process was on none of the GPUs that NVML watches"
 
@@ -138,7 +146,7 @@ def test_memory_that_the_driver_does_not_report_is_named(
 
 def test_utilization_counts_only_while_decoding() -> None:
     readings = [
-        Reading(n / 20, gpu_busy=0.5 if 20 <= n <= 40 else 1.0, processes={7: GIB})
+        CounterReading(n / 20, gpu_busy=0.5 if 20 <= n <= 40 else 1.0, processes={7: GIB})
         for n in range(60)
     ]
     spans = [Span(0.0, 1.0, 2.0, 50)]

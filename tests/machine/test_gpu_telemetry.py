@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.counters import CounterReading
 from pytest_llmperf.machine.gpu.devices import Gpu
-from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.processes import GpuProcess
 from pytest_llmperf.machine.gpu.summary import summarise
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span
@@ -81,12 +81,12 @@ def test_the_device_the_engine_is_on_is_distinguished_from_the_others(card: Card
 
 def test_the_engine_that_was_listed_before_its_first_prompt_only_counts() -> None:
     readings = [
-        Reading(0.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: GIB}),
-        Reading(1.0, gpu_busy=0.1, memory_used=6 * GIB, processes={7: 4 * GIB}),
-        Reading(3.0, gpu_busy=0.9, memory_used=6 * GIB),
-        Reading(5.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: 8 * GIB}),
+        CounterReading(0.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: GIB}),
+        CounterReading(1.0, gpu_busy=0.1, memory_used=6 * GIB, processes={7: 4 * GIB}),
+        CounterReading(3.0, gpu_busy=0.9, memory_used=6 * GIB),
+        CounterReading(5.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: 8 * GIB}),
     ]
-    who = {7: Guest(7, "python", visible=True, engine=True, session=True)}
+    who = {7: GpuProcess(7, "python", visible=True, engine=True, session=True)}
     tracks = [Track(Gpu("card"), 0, readings)]
     (device,) = summarise(tracks, who, [Span(2.0, 2.5, 4.0, 100)]).devices
     counters = {name: (s.samples, s.low, s.high) for name, s in device.counters.items()}
@@ -212,7 +212,7 @@ for most in (1.0, 0.0005):
     module.MAX_CPU = most
     sampler = session.watch([os.getpid()], hz=20)
     time.sleep(1.0)
-    rates.append(summarise(sampler.tracks(), sampler.guests, []).devices[0].samples)
+    rates.append(summarise(sampler.tracks(), sampler.owners, []).devices[0].samples)
 answer(rates)
 """)
     assert rates[1] < rates[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from host_tree import NEED, WINDOW, Tree, names, only
 
-from pytest_llmperf.machine.fitness import Need, judge_host
+from pytest_llmperf.machine.fitness import HostNeeds, judge_host
 from pytest_llmperf.machine.host import HostReport, HostWatch
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc and /sys")
@@ -31,7 +31,7 @@ def test_a_machine_that_shows_nothing_has_no_findings(tree: Tree) -> None:
     report = tree.watched(lambda: None, wait=WINDOW)
     assert set(vars(report.counters).values()) == {None}
     assert (report.available_bytes, report.clocks_mhz, report.governors) == (None, (), ())
-    assert judge_host(report, Need(mapped_bytes=1 << 40, threads=9, cores=1)) == []
+    assert judge_host(report, HostNeeds(mapped_bytes=1 << 40, threads=9, cores=1)) == []
 
 
 # memory_pressure
@@ -72,11 +72,11 @@ def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
 def test_less_memory_than_a_mapped_model_needs_is_reported(tree: Tree) -> None:
     tree.write("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 400000 kB")
     report = tree.watched(lambda: None)
-    finding = only(report, Need(mapped_bytes=4 << 30))
+    finding = only(report, HostNeeds(mapped_bytes=4 << 30))
     assert (finding.name, finding.severity) == ("memory_pressure", "warn")
     assert "only 391 MiB of memory was available" in finding.text
     assert "4.0 GiB of the model" in finding.text
-    assert judge_host(report, Need(mapped_bytes=100 << 20)) == []
+    assert judge_host(report, HostNeeds(mapped_bytes=100 << 20)) == []
 
 
 def test_what_a_container_leaves_of_the_memory_is_what_is_available(tree: Tree) -> None:
@@ -88,7 +88,7 @@ def test_what_a_container_leaves_of_the_memory_is_what_is_available(tree: Tree) 
     tree.write("sys/fs/cgroup/app/memory.stat", f"anon 1\ninactive_file {512 << 20}")
     report = tree.watched(lambda: None)
     assert report.available_bytes == 1 << 30
-    assert only(report, Need(mapped_bytes=4 << 30)).name == "memory_pressure"
+    assert only(report, HostNeeds(mapped_bytes=4 << 30)).name == "memory_pressure"
 
 
 @linux
@@ -259,7 +259,7 @@ def test_a_quota_above_the_own_group_counts(tree: Tree) -> None:
 def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree: Tree) -> None:
     _quota(tree, 2, 0, 0.0)
     report = tree.watched(lambda: _quota(tree, 2, 9, 1.0), wait=0.1)
-    finding = only(report, Need(threads=8, cores=2))
+    finding = only(report, HostNeeds(threads=8, cores=2))
     assert finding.severity == "warn"
     assert finding.text.endswith("8 engine threads on 2 usable cores")
 
@@ -267,7 +267,7 @@ def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree:
 def test_one_stop_one_thread_and_one_core_are_counted_as_one(tree: Tree) -> None:
     _quota(tree, 2, 0, 0.0)
     finding = only(
-        tree.watched(lambda: _quota(tree, 2, 1, 1.0), wait=0.1), Need(threads=1, cores=1)
+        tree.watched(lambda: _quota(tree, 2, 1, 1.0), wait=0.1), HostNeeds(threads=1, cores=1)
     )
     assert "this session's processes 1 time, for" in finding.text
     assert finding.text.endswith(": 1 engine thread on 1 usable core")

@@ -20,13 +20,13 @@ GIB = 1 << 30
 PAIR = """
 import subprocess
 from pytest_llmperf.engine.kinds import LLAMA_CPP
-from pytest_llmperf.session.machine_watch import MachineWatch, Need, WatchSettings
+from pytest_llmperf.session.machine_watch import HostNeeds, MachineWatch, WatchSettings
 
 telemetry = Telemetry.open()
 engines = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) for _ in range(2)]
 for engine in engines:
     more(TENANT.replace("PID", str(engine.pid)))
-settings = WatchSettings(Need(), telemetry=telemetry)
+settings = WatchSettings(HostNeeds(), telemetry=telemetry)
 for engine in engines:
     engine.info, engine.processes, engine.kind = None, (engine.pid,), LLAMA_CPP
 watches = [MachineWatch(settings, engine, beside=True) for engine in engines]
@@ -38,15 +38,15 @@ def generation(seconds):
     return [Timeline(start, tuple(start + step * (n + 1) for n in range(100)))]
 
 time.sleep(0.1)
-metrics = [dict(watch.measured(generation(0.3))) for watch in watches]
+metrics = [dict(watch.iteration_metrics(generation(0.3))) for watch in watches]
 exec(DURING)
 turns = generation(0.8)
 for watch, found in zip(watches, metrics):
-    watch.turned(turns)
-    found.update(watch.whole([]))
+    watch.record_turn(turns)
+    found.update(watch.overall_metrics([]))
 findings = [[one for one in watch.stop() if "gpu" in one.name] for watch in watches]
 devices = [watch.telemetry().devices[0] for watch in watches]
-undefined = [watch.undefined() for watch in watches]
+undefined = [watch.missing_reasons() for watch in watches]
 for engine in engines:
     engine.communicate(b"\\n")
 telemetry.close()

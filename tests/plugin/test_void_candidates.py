@@ -24,16 +24,16 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
                 def __init__(self, client: Any) -> None:
                     pass
 
-                def measured(self, timelines: Any) -> dict[str, float]:
+                def iteration_metrics(self, timelines: Any) -> dict[str, float]:
                     return {}
 
-                def turned(self, timelines: Any) -> None:
+                def record_turn(self, timelines: Any) -> None:
                     pass
 
-                def whole(self, iterations: Any) -> dict[str, float]:
+                def overall_metrics(self, iterations: Any) -> dict[str, float]:
                     return {}
 
-                def undefined(self) -> dict[str, str]:
+                def missing_reasons(self) -> dict[str, str]:
                     return {}
 
                 def telemetry(self) -> None:

@@ -106,16 +106,16 @@ class Stage:
             def __init__(self, client: EngineClient) -> None:
                 stage.watched.append(client.pid)
 
-            def measured(self, timelines: Sequence[Timeline]) -> dict[str, float]:
+            def iteration_metrics(self, timelines: Sequence[Timeline]) -> dict[str, float]:
                 return {"gpu_memory": float(len(timelines))}
 
-            def turned(self, timelines: Sequence[Timeline]) -> None:
+            def record_turn(self, timelines: Sequence[Timeline]) -> None:
                 pass
 
-            def whole(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
+            def overall_metrics(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
                 return {"energy_per_token": float(len(iterations))}
 
-            def undefined(self) -> dict[str, str]:
+            def missing_reasons(self) -> dict[str, str]:
                 return {}
 
             def telemetry(self) -> None:

@@ -102,15 +102,15 @@ class NoWatch:
     def __init__(self, client: EngineClient) -> None:
         pass
 
-    def measured(self, timelines: Any) -> dict[str, float]:
+    def iteration_metrics(self, timelines: Any) -> dict[str, float]:
         return {}
 
-    whole = measured
+    overall_metrics = iteration_metrics
 
-    def turned(self, timelines: Any) -> None:
+    def record_turn(self, timelines: Any) -> None:
         pass
 
-    def undefined(self) -> dict[str, str]:
+    def missing_reasons(self) -> dict[str, str]:
         return {}
 
     def nothing(self) -> None:

@@ -16,7 +16,7 @@ from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.kinds import LLAMA_CPP
-from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.machine.fitness import HostNeeds
 from pytest_llmperf.measure import fresh_model
 from pytest_llmperf.measure.fresh_model import read_model_again, start_engine
 from pytest_llmperf.measure.sides import starter_of
@@ -74,7 +74,7 @@ def test_what_is_measured_or_looked_at_is_read(
     setups = [perf.configuration(llm={**few, "model_path": str(model)}) for model in models]
     setups[0].starter()().close()
     starter_of(setups[1].spec)().close()
-    look(setups[2].spec, [], WatchSettings(Need()), setups[2].perf)
+    look(setups[2].spec, [], WatchSettings(HostNeeds()), setups[2].perf)
     assert read == [(model,) for model in models]
 
 

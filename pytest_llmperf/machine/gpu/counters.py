@@ -22,7 +22,7 @@ _GIVE_UP = 5
 
 
 @dataclass(slots=True)
-class Reading:
+class CounterReading:
     """Counters of one GPU at one moment; None if not read this time, or unavailable.
 
     Attributes:
@@ -168,7 +168,7 @@ class _Call:
         self.function = function
         self.arguments = (handle, *counter.constants, self.buffer)
 
-    def put(self, answer: bytes, reading: Reading) -> None:
+    def put(self, answer: bytes, reading: CounterReading) -> None:
         """Decode an answer into a reading."""
         scale = self.counter.scale
         for field, value in zip(self.counter.fields, self.layout.unpack(answer), strict=True):
@@ -210,9 +210,9 @@ class Answers:
     computing: bytes | None = None
     drawing: bytes | None = None
 
-    def reading(self) -> Reading:
+    def reading(self) -> CounterReading:
         """Decode the answers."""
-        reading = Reading(self.t)
+        reading = CounterReading(self.t)
         for call, answer in zip(self.calls, self.answered, strict=True):
             if answer is not None:
                 call.put(answer, reading)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.counters import CounterReading
 
 #: Maximum number of samples kept of one engine process, and reported for all of a test's.
 MAX_OF_PROCESS = 60
 MAX_SAMPLES = 240
 
-#: The counters of a reading that a course includes.
+#: The counters of a reading that a series includes.
 _COUNTERS = ("power_w", "temperature_c", "sm_mhz", "gpu_busy", "memory_used")
 
 
 @dataclass(frozen=True)
-class Course:
+class CounterSeries:
     """Samples of one GPU's counters in order, one engine process after the other.
 
     Attributes:
@@ -30,19 +30,19 @@ class Course:
     processes: tuple[int, ...] = ()
     counters: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
-    def joined(self, other: Course) -> Course:
+    def joined(self, other: CounterSeries) -> CounterSeries:
         """Return the samples of both, one after the other."""
         begins = [*self.processes, *(len(self.seconds) + begin for begin in other.processes)]
         counters = {
             name: (*self._values(name), *other._values(name))
             for name in dict.fromkeys([*self.counters, *other.counters])
         }
-        return Course((*self.seconds, *other.seconds), tuple(begins), counters)
+        return CounterSeries((*self.seconds, *other.seconds), tuple(begins), counters)
 
-    def thinned(self, room: int) -> Course:
-        """Return every n-th sample, so that at most ``room`` are left."""
-        step = -(-len(self.seconds) // room) or 1
-        return Course(
+    def thinned(self, max_samples: int) -> CounterSeries:
+        """Return every n-th sample, so that at most ``max_samples`` are left."""
+        step = -(-len(self.seconds) // max_samples) or 1
+        return CounterSeries(
             self.seconds[::step],
             tuple(dict.fromkeys(-(-begin // step) for begin in self.processes)),
             {name: values[::step] for name, values in self.counters.items()},
@@ -64,15 +64,17 @@ class Course:
         return self.counters.get(name) or (None,) * len(self.seconds)
 
 
-def course_of(readings: Sequence[Reading], *, without: frozenset[str] = frozenset()) -> Course:
-    """Return the course of one engine process's readings, ``without`` some counters."""
+def series_of(
+    readings: Sequence[CounterReading], *, without: frozenset[str] = frozenset()
+) -> CounterSeries:
+    """Return the series of one engine process's readings, ``without`` some counters."""
     if not readings:
-        return Course()
+        return CounterSeries()
     counters = {
         name: tuple(getattr(reading, name) for reading in readings)
         for name in _COUNTERS
         if name not in without and any(getattr(reading, name) is not None for reading in readings)
     }
     first = readings[0].t
-    whole = Course(tuple(reading.t - first for reading in readings), (0,), counters)
+    whole = CounterSeries(tuple(reading.t - first for reading in readings), (0,), counters)
     return whole.thinned(MAX_OF_PROCESS)

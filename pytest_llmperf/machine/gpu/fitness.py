@@ -9,9 +9,9 @@ from typing import Any
 
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fitness import FitnessFinding, size, worst_first
-from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.counters import CounterReading
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, is_unknown, used_by_engine
+from pytest_llmperf.machine.gpu.processes import GpuProcess
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, while_decoding
 
@@ -47,7 +47,7 @@ class _Card:
     """One GPU, its readings while decoding, and whether the engine uses it."""
 
     track: Track
-    decoding: Sequence[Reading]
+    decoding: Sequence[CounterReading]
     used: bool
 
     @property
@@ -55,13 +55,13 @@ class _Card:
         return self.track.facts.label
 
     @property
-    def loaded(self) -> list[Reading]:
+    def loaded(self) -> list[CounterReading]:
         """Readings while decoding with the card under load; those of unknown load count, too."""
         return [r for r in self.decoding if r.gpu_busy is None or r.gpu_busy >= UNDER_LOAD]
 
 
 def judge_gpus(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span], engines: int = 1
+    tracks: Sequence[Track], owners: ProcessOwners, spans: Sequence[Span], engines: int = 1
 ) -> list[FitnessFinding]:
     """Return the findings about the GPUs an engine may use, worst first.
 
@@ -69,10 +69,10 @@ def judge_gpus(
     engine does not use are skipped; where that is unknown, other processes are still reported.
     ``engines``: number of this session's live engines, two if a pair takes turns.
     """
-    used_ids = {id(track) for track in used_by_engine(tracks, who)}
+    used_ids = {id(track) for track in used_by_engine(tracks, owners)}
     # In a container, the driver may list the session's own engines under the host's pids.
     own_is_listed = any(
-        who[pid].session
+        owners[pid].session
         for track in tracks
         for reading in track.readings
         for pid in (reading.processes or ())
@@ -81,19 +81,19 @@ def judge_gpus(
     for track in tracks:
         decoding = while_decoding(track.readings, spans)
         card = _Card(track, decoding, id(track) in used_ids)
-        if card.used or (not used_ids and is_unknown(track, who)):
-            findings += _strangers(card, who, explained=0 if own_is_listed else engines)
+        if card.used or (not used_ids and is_unknown(track, owners)):
+            findings += _other_processes(card, owners, own_engines=0 if own_is_listed else engines)
         if track.lost_at is not None or card.used:
             findings += _broken(card)
         if card.used:
             for rule in (_throttled, _clocks, _hot, _memory, _link, _persistence):
                 findings += rule(card)
-            findings += _others(card, who)
+            findings += _others_memory_growth(card, owners)
     return worst_first(findings)
 
 
 def judge_at_rest(
-    tracks: Sequence[Track], who: ProcessOwners, engines: int = 0
+    tracks: Sequence[Track], owners: ProcessOwners, engines: int = 0
 ) -> list[FitnessFinding]:
     """Return findings while no engine generates: other processes, throttling, errors of the card.
 
@@ -102,7 +102,11 @@ def judge_at_rest(
     findings: list[FitnessFinding] = []
     for track in tracks:
         card = _Card(track, track.readings, used=True)
-        findings += [*_strangers(card, who, explained=engines), *_broken(card), *_throttled(card)]
+        findings += [
+            *_other_processes(card, owners, own_engines=engines),
+            *_broken(card),
+            *_throttled(card),
+        ]
     return worst_first(findings)
 
 
@@ -217,10 +221,10 @@ def _memory(card: _Card) -> Iterator[FitnessFinding]:
         )
 
 
-def _others(card: _Card, who: ProcessOwners) -> Iterator[FitnessFinding]:
+def _others_memory_growth(card: _Card, owners: ProcessOwners) -> Iterator[FitnessFinding]:
     others: list[int] = []
     for r in card.track.readings:
-        own = [(r.processes or {})[pid] for pid in r.processes or () if who[pid].session]
+        own = [(r.processes or {})[pid] for pid in r.processes or () if owners[pid].session]
         if own and None not in own and r.memory_used is not None:
             others.append(r.memory_used - sum(own))  # type: ignore[arg-type]
     if others and others[-1] - others[0] > OTHERS_BYTES:
@@ -309,13 +313,15 @@ def _persistence(card: _Card) -> Iterator[FitnessFinding]:
         )
 
 
-def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[FitnessFinding]:
+def _other_processes(
+    card: _Card, owners: ProcessOwners, *, own_engines: int
+) -> Iterator[FitnessFinding]:
     held: dict[int, int | None] = {}
     drawing: set[int] = set()
     hidden_at_once: set[int] = set()
     for reading in card.track.readings:
-        strangers = {pid for pid in reading.computing if not who[pid].session}
-        hidden = {pid for pid in strangers if not who[pid].visible}
+        strangers = {pid for pid in reading.computing if not owners[pid].session}
+        hidden = {pid for pid in strangers if not owners[pid].visible}
         # The most at one time, not the union over time, which may be this session's engines one
         # after the other, under the host's pids.
         hidden_at_once = max(hidden_at_once, hidden, key=len)
@@ -323,32 +329,32 @@ def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[F
         for pid in strangers:
             held[pid] = (reading.processes or {}).get(pid) or held.get(pid)
     for pid in sorted(held):
-        guest = who[pid]
-        if guest.visible:
+        process = owners[pid]
+        if process.visible:
             draws = pid in drawing
             yield _finding(
                 "busy_gpu",
                 # Most workstations have a desktop on the card, which uses little.
                 "note" if draws else "invalid",
-                f"{_named(guest, held[pid])} was on the {card.name} while measuring"
+                f"{_named(process, held[pid])} was on the {card.name} while measuring"
                 + (" (it draws, too: a desktop?)" if draws else ""),
                 card,
                 pid=pid,
-                program=guest.name,
+                program=process.name,
                 bytes=held[pid],
             )
-    if len(hidden_at_once) > explained:
-        guests = ", ".join(_named(who[pid], held[pid]) for pid in sorted(hidden_at_once))
+    if len(hidden_at_once) > own_engines:
+        named = ", ".join(_named(owners[pid], held[pid]) for pid in sorted(hidden_at_once))
         yield _finding(
             "busy_gpu",
             "invalid",
             f"processes that cannot be seen from here (another container, or one that ended) "
-            f"were on the {card.name} while measuring: {guests}",
+            f"were on the {card.name} while measuring: {named}",
             card,
             pids=sorted(hidden_at_once),
         )
 
 
-def _named(guest: Guest, held: int | None) -> str:
-    name = f" ({guest.name})" if guest.name else ""
-    return f"process {guest.pid}{name}{'' if held is None else f' with {size(held)}'}"
+def _named(process: GpuProcess, held: int | None) -> str:
+    name = f" ({process.name})" if process.name else ""
+    return f"process {process.pid}{name}{'' if held is None else f' with {size(held)}'}"

@@ -14,8 +14,8 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Protocol
 
-from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.counters import CounterReading
+from pytest_llmperf.machine.gpu.processes import GpuProcess
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, between, throughout, while_decoding
 from pytest_llmperf.units import format_duration
@@ -34,7 +34,7 @@ _AN_ENGINE = 32 << 20
 class ProcessOwners(Protocol):
     """Lookup of the owner of a process."""
 
-    def __getitem__(self, pid: int) -> Guest:
+    def __getitem__(self, pid: int) -> GpuProcess:
         """Return the process with this pid."""
 
 
@@ -53,29 +53,29 @@ class MetricReading:
     remark: str = ""
 
 
-def used_by_engine(tracks: Sequence[Track], who: ProcessOwners) -> list[Track]:
+def used_by_engine(tracks: Sequence[Track], owners: ProcessOwners) -> list[Track]:
     """Return the GPUs that the engine's process is on, as far as known.
 
     If the driver lists no process of the engine (a container), return the GPUs whose memory grew
     since before it started, or, if none did, those for which that is unknown.
     """
-    listed = [track for track in tracks if any(_engines(r, who) for r in track.readings)]
+    listed = [track for track in tracks if any(_engines(r, owners) for r in track.readings)]
     if listed:
         return listed
-    unknown = [track for track in tracks if is_unknown(track, who)]
+    unknown = [track for track in tracks if is_unknown(track, owners)]
     grown = [track for track in unknown if (_grown(track) or 0) >= _AN_ENGINE]
     return grown or [track for track in unknown if _grown(track) is None]
 
 
-def _engines(reading: Reading, who: ProcessOwners) -> list[int | None]:
+def _engines(reading: CounterReading, owners: ProcessOwners) -> list[int | None]:
     """Return the bytes that each of the engine's processes holds, or None."""
-    return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
+    return [held for pid, held in (reading.processes or {}).items() if owners[pid].engine]
 
 
-def is_unknown(track: Track, who: ProcessOwners) -> bool:
+def is_unknown(track: Track, owners: ProcessOwners) -> bool:
     """Whether the engine may be on the GPU unseen: no process list, or pids of the host."""
     lists = [reading.processes for reading in track.readings if reading.processes is not None]
-    return not lists or any(not who[pid].visible for pids in lists for pid in pids)
+    return not lists or any(not owners[pid].visible for pids in lists for pid in pids)
 
 
 def _grown(track: Track) -> int | None:
@@ -83,19 +83,19 @@ def _grown(track: Track) -> int | None:
     return max(used) - track.used_before if used and track.used_before is not None else None
 
 
-def memory_held(track: Track, who: ProcessOwners) -> int | None:
+def memory_held(track: Track, owners: ProcessOwners) -> int | None:
     """Return the bytes that the engine holds on a GPU now; None if that is unknown.
 
     If the driver does not report them: the growth of the memory in use since before any engine.
     """
-    known = [held for reading in track.readings[-1:] for held in _engines(reading, who)]
+    known = [held for reading in track.readings[-1:] for held in _engines(reading, owners)]
     if known and None not in known:
         return sum(known)  # type: ignore[arg-type]
     return _grown(track)
 
 
 def memory(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span], *, shared: bool = False
+    tracks: Sequence[Track], owners: ProcessOwners, spans: Sequence[Span], *, shared: bool = False
 ) -> MetricReading:
     """Return the engine's peak memory during an iteration, summed over the GPUs.
 
@@ -103,7 +103,7 @@ def memory(
     reports by process counts.
     """
     total, remarks = 0, []
-    used = used_by_engine(tracks, who)
+    used = used_by_engine(tracks, owners)
     if not used:
         return MetricReading(None, _NOWHERE)
     for track in used:
@@ -111,7 +111,7 @@ def memory(
         own = [
             sum(held)  # type: ignore[arg-type]
             for reading in readings
-            if (held := _engines(reading, who)) and None not in held
+            if (held := _engines(reading, owners)) and None not in held
         ]
         grown = [reading.memory_used for reading in readings if reading.memory_used is not None]
         if own:
@@ -137,10 +137,10 @@ def memory(
 
 
 def utilization(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]
+    tracks: Sequence[Track], owners: ProcessOwners, spans: Sequence[Span]
 ) -> MetricReading:
     """Return the mean share of time with a kernel running while decoding, over the GPUs used."""
-    used = used_by_engine(tracks, who)
+    used = used_by_engine(tracks, owners)
     if not used:
         return MetricReading(None, _NOWHERE)
     means = []
@@ -164,10 +164,10 @@ def utilization(
 
 
 def power(
-    tracks: Sequence[Track], who: ProcessOwners, iterations: Sequence[Sequence[Span]]
+    tracks: Sequence[Track], owners: ProcessOwners, iterations: Sequence[Sequence[Span]]
 ) -> MetricReading:
     """Return the mean power of the GPUs used, in watts, over one process's counted iterations."""
-    used = used_by_engine(tracks, who)
+    used = used_by_engine(tracks, owners)
     if not used:
         return MetricReading(None, _NOWHERE)
     spans = [span for iteration in iterations for span in iteration]
@@ -191,13 +191,13 @@ def power(
 
 
 def energy_per_token(
-    tracks: Sequence[Track], who: ProcessOwners, iterations: Sequence[Sequence[Span]]
+    tracks: Sequence[Track], owners: ProcessOwners, iterations: Sequence[Sequence[Span]]
 ) -> MetricReading:
     """Return joules per output token over the counted iterations of one process.
 
     The window is from the first prompt to the last token, time between iterations included.
     """
-    mean = power(tracks, who, iterations)
+    mean = power(tracks, owners, iterations)
     if mean.value is None:
         return mean
     spans = [span for iteration in iterations for span in iteration]

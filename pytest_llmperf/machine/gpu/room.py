@@ -25,12 +25,12 @@ def cards_have_room_beside(
         load: where the engine's layers are; None for an engine that does not report it.
     """
     if telemetry is not None:
-        tracks, who = telemetry.look(pids)
-        if used := used_by_engine(tracks, who):
-            return all(_has_room(track, memory_held(track, who)) for track in used)
+        tracks, owners = telemetry.look(pids)
+        if used := used_by_engine(tracks, owners):
+            return all(_has_room(track, memory_held(track, owners)) for track in used)
         if load is None:
             # For example an application whose process NVML may list under another pid.
-            return not any(is_unknown(track, who) for track in tracks)
+            return not any(is_unknown(track, owners) for track in tracks)
     if load is None or not load.layers_on_gpu:
         return True
     loaded = [device for device in load.gpus if _bytes(device)]

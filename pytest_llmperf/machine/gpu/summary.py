@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.course import Course, course_of
+from pytest_llmperf.machine.gpu.counters import CounterReading
+from pytest_llmperf.machine.gpu.course import CounterSeries, series_of
 from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.fitness import AT_POWER_LIMIT, POWER_CAP, THROTTLE_REASONS
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, used_by_engine
@@ -67,7 +67,7 @@ class DeviceSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     xids: tuple[int, ...] = ()
     lost: bool = False
-    course: Course = field(default_factory=Course)
+    course: CounterSeries = field(default_factory=CounterSeries)
 
     @property
     def at_power_limit(self) -> bool:
@@ -123,13 +123,13 @@ class TelemetrySummary:
 
 
 def summarise(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Iterable[Span], *, shared: bool = False
+    tracks: Sequence[Track], owners: ProcessOwners, spans: Iterable[Span], *, shared: bool = False
 ) -> TelemetrySummary:
     """Summarise the readings taken while decoding; without generations, all of them.
 
     ``shared``: another engine of this session is on the GPUs, too; power and load are left out.
     """
-    spans, used_ids = list(spans), {id(track) for track in used_by_engine(tracks, who)}
+    spans, used_ids = list(spans), {id(track) for track in used_by_engine(tracks, owners)}
     devices = []
     for track in tracks:
         readings = while_decoding(track.readings, spans) if spans else track.readings
@@ -139,11 +139,13 @@ def summarise(
                 facts=track.facts,
                 used=id(track) in used_ids,
                 samples=len(readings),
-                counters=_spreads({**_counters(readings, shared=shared), **_memory(listed, who)}),
+                counters=_spreads(
+                    {**_counters(readings, shared=shared), **_memory(listed, owners)}
+                ),
                 reasons=_reasons(readings),
                 xids=tuple(code for _, code in track.xids),
                 lost=track.lost_at is not None,
-                course=course_of(readings, without=_OF_ALL_WORK if shared else frozenset()),
+                course=series_of(readings, without=_OF_ALL_WORK if shared else frozenset()),
             )
         )
     return TelemetrySummary(tuple(devices), max(map(_rate, tracks), default=0.0))
@@ -159,7 +161,7 @@ def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
     return TelemetrySummary(tuple(devices), min(summary.hz for summary in summaries))
 
 
-def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[float]]:
+def _counters(readings: Sequence[CounterReading], *, shared: bool) -> dict[str, list[float]]:
     return {
         name: [value for reading in readings if (value := getattr(reading, name)) is not None]
         for name in _COUNTERS
@@ -167,17 +169,17 @@ def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[fl
     }
 
 
-def _memory(readings: Sequence[Reading], who: ProcessOwners) -> dict[str, list[float]]:
+def _memory(readings: Sequence[CounterReading], owners: ProcessOwners) -> dict[str, list[float]]:
     engine: list[float] = []
     other: list[float] = []
     for reading in readings:
         listed = (reading.processes or {}).items()
-        own = [held for pid, held in listed if who[pid].engine]
+        own = [held for pid, held in listed if owners[pid].engine]
         known = [held for held in own if held is not None]
         if own and len(known) == len(own):
             engine.append(sum(known))
             if reading.memory_used is not None:
-                session = sum(held or 0 for pid, held in listed if who[pid].session)
+                session = sum(held or 0 for pid, held in listed if owners[pid].session)
                 other.append(max(0, reading.memory_used - session))
     return {"engine_memory": engine, "other_memory": other}
 
@@ -190,7 +192,7 @@ def _spreads(series: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
     }
 
 
-def _reasons(readings: Sequence[Reading]) -> dict[str, int]:
+def _reasons(readings: Sequence[CounterReading]) -> dict[str, int]:
     names = {POWER_CAP: AT_POWER_LIMIT} | THROTTLE_REASONS
     counts = {
         name: sum(bool((r.reasons or 0) & bit) for r in readings) for bit, name in names.items()

@@ -20,10 +20,9 @@ from pytest_llmperf.machine.gpu.counters import (
     PROCESSES,
     Answers,
     CounterReader,
-    Reading,
+    CounterReading,
 )
 from pytest_llmperf.machine.gpu.devices import Gpu, read_gpu
-from pytest_llmperf.machine.gpu.guests import Guests
 from pytest_llmperf.machine.gpu.nvml import (
     Device,
     NvmlUnavailableError,
@@ -32,6 +31,7 @@ from pytest_llmperf.machine.gpu.nvml import (
     devices,
     open_nvml,
 )
+from pytest_llmperf.machine.gpu.processes import GpuProcesses
 
 HZ = 20.0
 #: Largest share of one core for sampling at HZ; a slow NVML is sampled less often. An engine on
@@ -60,7 +60,7 @@ class Track:
 
     facts: Gpu
     used_before: int | None = None
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[CounterReading] = field(default_factory=list)
     lost_at: float | None = None
     xids: list[tuple[float, int]] = field(default_factory=list)
 
@@ -125,9 +125,9 @@ class Telemetry:
         sampler.start()
         return sampler
 
-    def look(self, engine_pids: Collection[int]) -> tuple[list[Track], Guests]:
+    def look(self, engine_pids: Collection[int]) -> tuple[list[Track], GpuProcesses]:
         """Read every GPU once; ``engine_pids`` are the engine's processes."""
-        tracks, guests = self._tracks(), Guests(self._pynvml, engine_pids)
+        tracks, owners = self._tracks(), GpuProcesses(self._pynvml, engine_pids)
         for track, device in zip(tracks, self._devices, strict=True):
             now = time.perf_counter()
             answers = CounterReader(self._pynvml, device).read(0, now)
@@ -135,7 +135,7 @@ class Telemetry:
                 track.lost_at = now
             else:
                 track.readings.append(answers.reading())
-        return tracks, guests
+        return tracks, owners
 
     def _tracks(self) -> list[Track]:
         return [Track(facts, used) for facts, used in zip(self.facts, self._before, strict=True)]
@@ -184,7 +184,7 @@ class Sampler:
         self._events: Any = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self.guests = Guests(pynvml, engine_pids)
+        self.owners = GpuProcesses(pynvml, engine_pids)
         self._thread = threading.Thread(target=self._run, daemon=True, name="llmperf-gpus")
 
     def start(self) -> None:
@@ -256,7 +256,7 @@ class Sampler:
                 self._lose(track, t)
                 continue
             for pid in answers.pids():
-                self.guests.meet(pid)
+                self.owners.look_up(pid)
             kept.append(answers)
             if len(kept) >= _MAX_READINGS:
                 self._settle()

@@ -50,47 +50,47 @@ class GpuWatch:
         self._turns: list[Span] = []
         self._why: dict[str, str] = {}
 
-    def measured(self, run: Run) -> Mapping[str, float]:
+    def iteration_metrics(self, run: Run) -> Mapping[str, float]:
         """Return the GPU metrics of one counted iteration, right after its end."""
         spans = spans_of(run, time.perf_counter())
         self._iterations.append(spans)
-        tracks, who = self._sampler.tracks(), self._sampler.guests
+        tracks, owners = self._sampler.tracks(), self._sampler.owners
         return self._values(
-            gpu_memory=memory(tracks, who, spans, shared=self._beside),
-            gpu_utilization=NOT_BY_PROCESS if self._beside else utilization(tracks, who, spans),
+            gpu_memory=memory(tracks, owners, spans, shared=self._beside),
+            gpu_utilization=NOT_BY_PROCESS if self._beside else utilization(tracks, owners, spans),
         )
 
-    def turned(self, run: Run) -> None:
+    def record_turn(self, run: Run) -> None:
         """Record a replay in turns: fitness findings cover the card's state during it, too."""
         self._turns += spans_of(run, time.perf_counter())
 
-    def whole(self) -> Mapping[str, float]:
+    def overall_metrics(self) -> Mapping[str, float]:
         """Return the GPU metrics of all counted iterations together."""
         if self._beside:
             return self._values(gpu_power=NOT_BY_PROCESS, energy_per_token=NOT_BY_PROCESS)
-        tracks, who = self._sampler.tracks(), self._sampler.guests
+        tracks, owners = self._sampler.tracks(), self._sampler.owners
         return self._values(
-            gpu_power=power(tracks, who, self._iterations),
-            energy_per_token=energy_per_token(tracks, who, self._iterations),
+            gpu_power=power(tracks, owners, self._iterations),
+            energy_per_token=energy_per_token(tracks, owners, self._iterations),
         )
 
-    def undefined(self) -> Mapping[str, str]:
+    def missing_reasons(self) -> Mapping[str, str]:
         """Return by metric name why a metric has no value."""
         return dict(self._why)
 
     def findings(self) -> list[FitnessFinding]:
         """Return the fitness findings so far."""
         spans = [*self._spans(), *self._turns]
-        return judge_gpus(self._sampler.tracks(), self._sampler.guests, spans, self._engines)
+        return judge_gpus(self._sampler.tracks(), self._sampler.owners, spans, self._engines)
 
     def findings_at_rest(self, engines: int = 0) -> list[FitnessFinding]:
         """Return the fitness findings while ``engines`` of this session are idle."""
-        return judge_at_rest(self._sampler.tracks(), self._sampler.guests, engines)
+        return judge_at_rest(self._sampler.tracks(), self._sampler.owners, engines)
 
     def summary(self) -> TelemetrySummary:
         """Summarise the GPUs while the engine decoded, or over its whole life if it did not."""
-        tracks, who = self._sampler.tracks(), self._sampler.guests
-        return summarise(tracks, who, self._spans(), shared=self._beside)
+        tracks, owners = self._sampler.tracks(), self._sampler.owners
+        return summarise(tracks, owners, self._spans(), shared=self._beside)
 
     def stop(self) -> None:
         """End the sampling; may be called again."""
@@ -99,9 +99,9 @@ class GpuWatch:
     def _spans(self) -> list[Span]:
         return [span for iteration in self._iterations for span in iteration]
 
-    def _values(self, **found: MetricReading) -> Mapping[str, float]:
+    def _values(self, **readings: MetricReading) -> Mapping[str, float]:
         values = {}
-        for name, reading in found.items():
+        for name, reading in readings.items():
             if reading.value is not None:
                 values[name] = reading.value
             else:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.counters import CounterReading
 from pytest_llmperf.timeline import Timeline
 
 #: Whether ``time.perf_counter`` is one clock for all processes (CLOCK_MONOTONIC). Elsewhere a
@@ -50,18 +50,20 @@ def spans_of(
     ]
 
 
-def while_decoding(readings: Sequence[Reading], spans: Iterable[Span]) -> list[Reading]:
+def while_decoding(
+    readings: Sequence[CounterReading], spans: Iterable[Span]
+) -> list[CounterReading]:
     """Return the readings taken between first and last token of a span."""
     windows = [(span.first, span.last) for span in spans if span.tokens > 1]
     return [reading for reading in readings if any(a <= reading.t <= b for a, b in windows)]
 
 
-def between(readings: Sequence[Reading], begin: float, end: float) -> list[Reading]:
+def between(readings: Sequence[CounterReading], begin: float, end: float) -> list[CounterReading]:
     """Return the readings within a time interval."""
     return [reading for reading in readings if begin <= reading.t <= end]
 
 
-def throughout(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
+def throughout(readings: Sequence[CounterReading], spans: Sequence[Span]) -> list[CounterReading]:
     """Return the readings from the first prompt to the last token, and the last ones before it.
 
     The latter are the last reading and the last that lists processes: an engine's memory is read

@@ -12,7 +12,7 @@ from pytest_llmperf.machine.gpu.nvml import ask
 
 
 @dataclass(frozen=True)
-class Guest:
+class GpuProcess:
     """A process on a GPU, looked up when it was first seen.
 
     Attributes:
@@ -31,7 +31,7 @@ class Guest:
     session: bool = False
 
 
-class Guests:
+class GpuProcesses:
     """All processes seen on the GPUs while one engine is watched, by pid.
 
     ``engine_pids``: the engine's processes; processes that they started are the engine's, too.
@@ -42,18 +42,18 @@ class Guests:
     def __init__(self, pynvml: Any, engine_pids: Iterable[int]) -> None:
         self._pynvml = pynvml
         self._engine = frozenset(engine_pids)
-        self._met: dict[int, Guest] = {}
+        self._known: dict[int, GpuProcess] = {}
 
-    def meet(self, pid: int) -> Guest:
+    def look_up(self, pid: int) -> GpuProcess:
         """Look up a process; cached after the first time."""
-        if pid not in self._met:
-            self._met[pid] = self._look_up(pid)
-        return self._met[pid]
+        if pid not in self._known:
+            self._known[pid] = self._read(pid)
+        return self._known[pid]
 
-    def __getitem__(self, pid: int) -> Guest:
-        return self.meet(pid)
+    def __getitem__(self, pid: int) -> GpuProcess:
+        return self.look_up(pid)
 
-    def _look_up(self, pid: int) -> Guest:
+    def _read(self, pid: int) -> GpuProcess:
         import psutil
 
         path = ask(self._pynvml, self._pynvml.nvmlSystemGetProcessName, pid)
@@ -63,8 +63,10 @@ class Guests:
             line = {pid, *(parent.pid for parent in process.parents())}
             name = name or process.name()
         except psutil.NoSuchProcess:
-            return Guest(pid, name, visible=False)
+            return GpuProcess(pid, name, visible=False)
         except psutil.AccessDenied:
             line = {pid}
         engine = not self._engine.isdisjoint(line)
-        return Guest(pid, name, visible=True, engine=engine, session=engine or os.getpid() in line)
+        return GpuProcess(
+            pid, name, visible=True, engine=engine, session=engine or os.getpid() in line
+        )
