@@ -130,7 +130,7 @@ class Calibrator:
             tests = ", ".join(self.errors)
             return [], [f"stopped in {number}, nothing was stored: {tests} can't be measured"]
         if outcome is None or not outcome.alarms.of:
-            return [], ["no session was fit to be judged, so nothing was stored"]
+            return [], ["no session could be judged, so nothing was stored"]
         data = to_json(outcome, self._tests, self._facts, self._perf)
         return keep(self._request, self._facts, data, self._tests, self._perf)
 

@@ -66,15 +66,16 @@ def keep(
 def _auto_notes(path: Path, tests: Sequence[RecordedTest], perf: PerfConfig) -> list[str]:
     """Return, for each test, the tolerances that ``auto`` takes from a stored calibration."""
     by_test = tolerances_of(tests, perf, [read_calibration(path)])
+    default = " (the default, because no tolerance can be held)"
     notes = []
     for nodeid, tolerances in by_test.items():
         listed = ", ".join(
             f"{get_metric(name).label} {percent(chosen.tolerance)}"
-            + ("" if chosen.holds is not None else " (none holds, so the default)")
+            + ("" if chosen.holds is not None else default)
             for name, chosen in tolerances.items()
         )
         if listed:
-            notes.append(f"perf.tolerance: auto takes this: {listed} ({nodeid})")
+            notes.append(f"perf.tolerance: auto now uses: {listed} ({nodeid})")
     return notes
 
 

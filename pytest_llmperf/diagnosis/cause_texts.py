@@ -90,7 +90,8 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "a request in the server's queue in a third of the readings of `/metrics` or more, while "
         "its KV cache has room",
         "`--max-num-seqs` (vLLM), `--max-running-requests`, `--schedule-conservativeness` "
-        "(SGLang), `--parallel` with `--ctx-size` (llama-server), less at once, or another server",
+        "(SGLang), `--parallel` with `--ctx-size` (llama-server), fewer requests at once, or "
+        "another server",
     ),
     "requests_preempted": CauseText(
         "preemptions (vLLM) or retractions (SGLang) counted during the load",
@@ -126,7 +127,7 @@ CAUSE_TEXTS: dict[str, CauseText] = {
     "other_traffic": CauseText(
         "the server generated over 10% more tokens than the requests asked for, and one more for "
         "each answer",
-        "stop what else sends requests",
+        "stop the other clients",
     ),
     "gpu_lost": CauseText(
         "NVML",

@@ -146,7 +146,7 @@ def _queued(situation: Situation) -> CauseEvidence | None:
         return None
     own, base = max(queued, key=_wait_factor), _ServerTotals.of_all_servers(situation.base_uses)
     remedy = Remedy(
-        f"raise {_AT_ONCE[own.server]}; or send less at once, or add a server",
+        f"raise {_AT_ONCE[own.server]}; or send fewer requests at once, or add a server",
         hint="more at once makes each answer slower: compare both in one session, with "
         "--llmperf-against-config",
     )
@@ -218,7 +218,7 @@ def _fewer_hits(situation: Situation) -> CauseEvidence | None:
         f"side {percent(base.hit_share)}"
     )
     remedy = Remedy(
-        f"{_KEEPS_PROMPTS[own.server]}, and look what pushes prompts out of the cache",
+        f"{_KEEPS_PROMPTS[own.server]}, and check what evicts prompts from the cache",
         hint="llm.cache: unique measures without it",
     )
     return CauseEvidence(text, remedy, (1 - own.hit_share) / max(1 - base.hit_share, 0.05))
@@ -256,7 +256,10 @@ def _replica_idle(situation: Situation) -> CauseEvidence | None:
         "have the balancer send requests there, too: look at its list of servers, its health "
         "checks and its session affinity"
     )
-    text = f"{', '.join(shared.idle)} served nothing, {total - idle} of {total} replicas everything"
+    text = (
+        f"{', '.join(shared.idle)} served no requests; {total - idle} of {total} replicas served "
+        "all of them"
+    )
     return CauseEvidence(text, remedy, total / (total - idle))
 
 
@@ -283,10 +286,10 @@ def _other_traffic(situation: Situation) -> CauseEvidence | None:
     if made <= _OTHERS * ours + answered + _OTHER_TOKENS:
         return None
     text = (
-        f"the server generated {made:,} tokens, and the requests from here asked for {ours:,}: "
-        "somebody else uses it"
+        f"the server generated {made:,} tokens, but this session asked for only {ours:,}: "
+        "another client uses it"
     )
-    remedy = Remedy("stop what else sends requests, or measure a server that serves nobody else")
+    remedy = Remedy("stop the other clients, or measure a server that only this session uses")
     return CauseEvidence(text, remedy, made / max(ours, 1))
 
 

@@ -157,7 +157,7 @@ class Bench:
         elif samples.given_up:
             outcome, why = "undecided", f"the machine was disturbed: {samples.voided[-1].void}"
         elif outcome == "undecided":
-            why = "the time was up" if samples.budget_reached else why_undecided(changes)
+            why = "the time budget ran out" if samples.budget_reached else why_undecided(changes)
         timed = all(starts.values())
         return RemedyGain(
             outcome,

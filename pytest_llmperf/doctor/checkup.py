@@ -50,9 +50,9 @@ _REPLAY_PART = 1 / 60
 _MEASURE_PART = 0.4
 #: Note about the checks that are left out for a server.
 _NOT_OF_SERVERS = (
-    "not checked, because a server does not report it: how it was built, its threads, where its "
-    "layers are, and the limit of its memory; its settings are not tried: llmperf tune searches "
-    "arguments of llm.start, --llmperf-against-config compares two commands"
+    "not checked, because a server does not report them: its build, threads, layer placement and "
+    "memory limit; its settings are not tried either: llmperf tune searches the arguments of "
+    "llm.start, --llmperf-against-config compares two commands"
 )
 
 
@@ -210,7 +210,7 @@ class Doctor:
         if pattern is None:
             checkup.notes.append(
                 f"no load was sent, because one answer takes {format_duration(seconds)}: raise "
-                "--budget, or name a load with --concurrency"
+                "--budget, or set a load with --concurrency"
             )
             return
         self._say(f"sending a load: {pattern}")
@@ -267,9 +267,9 @@ class Doctor:
         self.checkup.situation = replace(self.checkup.situation, workload_size=probed.size)
         if probed.shortened:
             self.checkup.notes.append(
-                f"{probed.size.prompt_tokens} tokens in and {probed.size.output_tokens} out are "
-                "less than an ordinary answer, to fit into the budget; --prompt-tokens and "
-                "--max-tokens set its size, --budget the time"
+                f"the workload was shortened to {probed.size.prompt_tokens} prompt and "
+                f"{probed.size.output_tokens} output tokens to fit the budget; set its size with "
+                "--prompt-tokens and --max-tokens, or raise --budget"
             )
         return client.info, ""
 
@@ -315,7 +315,9 @@ class Doctor:
             remedy = finding.evidence.remedy
             left = self._left()
             if left < 2 * bench.pair_seconds():
-                checkup.notes.append("the time was up before everything was tried: raise --budget")
+                checkup.notes.append(
+                    "the time budget ran out before everything was tried: raise --budget"
+                )
                 break
             self._say(f"trying {remedy.change} ({number + 1} of {len(waiting)})")
             gain = bench.attempt(remedy.settings, left / (len(waiting) - number))

@@ -147,7 +147,9 @@ def _who(report: BusyReport) -> str:
         return f"{named[0]} used {report.top[0].cores:.1f} of {total} while measuring"
     text = f"other processes used {cores:.1f} of {total} while measuring"
     if not named:
-        return f"{text} (which ones cannot be seen from here: another container, user or the host)"
+        return (
+            f"{text} (not visible from here: in another container, another user's, or the host's)"
+        )
     parts = [
         f"{name} {top.cores:.1f}"
         for name, top in zip(named, report.top, strict=True)
@@ -210,10 +212,10 @@ def _pressure(report: HostReport) -> Iterator[FitnessFinding]:
         "full_share": round(full_share, 4),
     }
     if full_share >= FULL_INVALID_SHARE:
-        text = f"for {full_share:.0%} of the time everything waited for memory while measuring"
+        text = f"all processes waited for memory {full_share:.0%} of the time while measuring"
         yield FitnessFinding("memory_pressure", "invalid", text, evidence)
     elif some_share >= SOME_WARN_SHARE:
-        text = f"for {some_share:.0%} of the time something waited for memory while measuring"
+        text = f"some process waited for memory {some_share:.0%} of the time while measuring"
         yield FitnessFinding("memory_pressure", "warn", text, evidence)
 
 
@@ -225,7 +227,7 @@ def _memory(report: HostReport, need: HostNeeds) -> Iterator[FitnessFinding]:
         "memory_pressure",
         "warn",
         f"only {size(available)} of memory was available while measuring, less than the "
-        f"{size(need.mapped_bytes)} of the model that are read from its file as they are needed",
+        f"{size(need.mapped_bytes)} of the model that are mapped from its file",
         {"available_bytes": available, "mapped_bytes": need.mapped_bytes},
     )
 

@@ -122,11 +122,11 @@ class ScoringEngine:
         client, vocabulary = self._ready()
         other = reference.vocabulary
         if (vocabulary.size, vocabulary.sha256) != (other.size, other.sha256):
-            sizes = f"{vocabulary.size:,} tokens, the reference's {other.size:,}"
+            sizes = f"has {vocabulary.size:,} tokens, the reference's {other.size:,}"
             if vocabulary.size == other.size:
-                sizes = f"{vocabulary.size:,} tokens as well, but other ones"
+                sizes = f"also has {vocabulary.size:,} tokens, but different ones"
             raise QualityError(
-                f"{self.name} can't be compared with the reference {name}: its vocabulary has "
+                f"{self.name} can't be compared with the reference {name}: its vocabulary "
                 f"{sizes}; name another quantization of the same model as the reference"
             )
         self._say(f"scoring {_tokens(reference.passages)} with {self.name}")

@@ -36,7 +36,7 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(calibrated: C
             "*sessions with a false alarm: 0 of 2*",
             "*tokens/s*%*2/2*",
             "*stored in*",
-            "*perf.tolerance: auto takes this: tokens/s *%*",
+            "*perf.tolerance: auto now uses: tokens/s *%*",
         ]
     )
     (calibration,) = calibrated.stored
@@ -50,7 +50,7 @@ def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester)
     result.stdout.fnmatch_lines(
         ["*session 1/1:*regressed*tokens_per_sec*", "*sessions caught it: 1 of 1*"]
     )
-    result.stdout.no_fnmatch_line("*auto takes this*")
+    result.stdout.no_fnmatch_line("*auto now uses*")
     effects = {
         check["metric"]: check["effect"] for check in stored(project.path)[0]["runs"][0]["checks"]
     }

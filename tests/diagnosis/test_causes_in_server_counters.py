@@ -216,8 +216,8 @@ def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Ha
 def test_tokens_that_are_not_the_loads_show_other_clients(looked: Look) -> None:
     (found,) = looked({"generated_tokens": 9000}).values()
     assert found.text == (
-        "the server generated 9,000 tokens, and the requests from here asked for 5,000: somebody "
-        "else uses it"
+        "the server generated 9,000 tokens, but this session asked for only 5,000: another "
+        "client uses it"
     )
 
 
@@ -243,7 +243,7 @@ def test_of_several_servers_the_worst_is_named(hardware: Hardware) -> None:
         (
             (5000, 0, 0),
             "replica_idle",
-            "http://h:2, http://h:3 served nothing, 1 of 3 replicas everything",
+            "http://h:2, http://h:3 served no requests; 1 of 3 replicas served all of them",
         ),
         (
             (4000, 500, 500),

@@ -103,7 +103,7 @@ def test_a_workload_made_smaller_to_fit_the_budget_is_reported_with_its_sizes(ru
     small = ("--set", "llm.n_ctx=512", "--set", "llm.max_tokens=8", "--no-try", "--budget", "3s")
     words = " ".join(run.doctor(*small).stdout.split())
     assert (
-        "note: 32 tokens in and 8 out are less than an ordinary answer, to fit into the budget"
+        "note: the workload was shortened to 32 prompt and 8 output tokens to fit the budget"
         in words
     )
     assert run.found["workload"] == {"prompt_tokens": 32, "output_tokens": 8}

@@ -64,7 +64,7 @@ def test_a_real_server_with_one_slot_has_a_second_request_wait(
     assert "(1 request, 64 out; 3 processes)" in text
     assert "load 2 in flight, 5 s: requests/s " in text
     assert "counters llama.cpp: up to 1 request running (mean " in text
-    assert "note: not checked, because a server does not report it: how it was built" in text
+    assert "note: not checked, because a server does not report them: its build" in text
     # Causes that only llama-cpp-python has are not looked for.
     assert "n_gpu_layers" not in text
     assert "roofline" not in text
@@ -114,7 +114,7 @@ def test_a_replica_that_serves_nothing_is_a_cause(doctor, simulator) -> None:
     status, found = doctor({"url": f"{url}/v1", "replicas": [url, idle]}, "--concurrency", "4")
     (cause,) = found["findings"]
     assert cause["name"] == "replica_idle"
-    assert cause["evidence"] == f"{idle} served nothing, 1 of 2 replicas everything"
+    assert cause["evidence"] == f"{idle} served no requests; 1 of 2 replicas served all of them"
     assert cause["change"].startswith("have the balancer send requests there")
     assert status == 1
 

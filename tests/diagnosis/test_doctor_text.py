@@ -57,11 +57,11 @@ def checkup(load: Load) -> Checkup:
         not_tried=[
             CheckupFinding(
                 *causes["flash_attention_off"],
-                RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
+                RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time budget ran out"),
             ),
         ],
         together=gain,
-        notes=["the time was up before everything was tried: raise --budget"],
+        notes=["the time budget ran out before everything was tried: raise --budget"],
     )
 
 
@@ -81,11 +81,11 @@ def test_an_interrupted_checkup_does_not_sound_like_a_finished_one(
 def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_too(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
-    early = RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
+    early = RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time budget ran out")
     text = "\n".join(render(replace(checkup, together=early), loaded, 200))
     assert (
-        "all helpful changes together: not decided, the time was up: decode 25.9% faster in 1 pair"
-        in text
+        "all helpful changes together: not decided, the time budget ran out: decode 25.9% faster "
+        "in 1 pair" in text
     )
 
 
@@ -126,7 +126,7 @@ def test_the_page_shows_the_same_lines(checkup: Checkup, loaded: LoadedConfig) -
         "\n   seen     ",
         "\n   change   n_threads: ",
         "\n   measured decode ",
-        "\nmay help, not decided, the time was up: decode ",
+        "\nmay help, not decided, the time budget ran out: decode ",
     ):
         assert phrase in text
         assert phrase in page
@@ -154,9 +154,10 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
         "[1.0% faster to 1.2% slower]"
     ) in text
     assert (
-        "may help, not decided, the time was up: decode 25.9% faster in 1 pair of processes" in text
+        "may help, not decided, the time budget ran out: decode 25.9% faster in 1 pair of processes"
+        in text
     )
-    assert "note: the time was up" in text
+    assert "note: the time budget ran out" in text
     (open_,) = checkup.not_tried
     slower = RemedyGain("undecided", {"tokens_per_sec": RemedyChange(0.48, -9.0, 9.0)}, 3, "why")
     seen = render(replace(checkup, not_tried=[replace(open_, gain=slower)]), loaded, 200)

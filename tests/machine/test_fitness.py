@@ -85,7 +85,7 @@ def test_several_processes_are_summed_and_the_largest_named() -> None:
 
 def test_load_without_a_visible_process_says_so() -> None:
     (finding,) = judge(report(foreign_cores=1.5), TWO)
-    assert "cannot be seen from here" in finding.text
+    assert "not visible from here" in finding.text
 
 
 def test_a_window_too_short_to_measure_is_not_judged() -> None:

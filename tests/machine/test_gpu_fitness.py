@@ -112,14 +112,14 @@ def test_an_engine_that_takes_more_memory_is_not_others(card: Card) -> None:
 def test_a_narrow_link_is_warned_of_even_at_idle(card: Card) -> None:
     finding = only(card.observe(scenario("narrow_link") + "busy 0 3 1\n"))
     assert (finding["name"], finding["severity"]) == ("gpu_pcie", "warn")
-    assert f"the {NAME} is connected at PCIe x4, and could be at gen4 x16" in finding["text"]
+    assert f"the {NAME} runs at PCIe x4, but card and slot support gen4 x16" in finding["text"]
 
 
 def test_a_slow_link_is_warned_of_only_under_load(card: Card) -> None:
     text = scenario("healthy") + "link 0 1 16\n"
     assert card.observe(text + "busy 0 3 1\n")["findings"] == []
     finding = only(card.observe(text, seconds=1.0))
-    assert "connected at PCIe gen1 x16, and could be at gen4 x16" in finding["text"]
+    assert "runs at PCIe gen1 x16, but card and slot support gen4 x16" in finding["text"]
 
 
 def test_new_uncorrected_errors_are_invalid_and_old_ones_a_warning(card: Card) -> None:
@@ -193,7 +193,7 @@ def test_hidden_processes_beyond_the_engine_are_invalid(
     hidden = "".join(f"compute 0 {pid} 1024 train\n" for pid in pids)
     finding = only(card.observe(scenario("healthy") + hidden, tenant=tenant))
     assert (finding["name"], finding["severity"]) == ("busy_gpu", "invalid")
-    assert "cannot be seen from here" in finding["text"]
+    assert "not visible from here" in finding["text"]
 
 
 def test_hidden_processes_one_after_the_other_may_all_be_engines() -> None:

@@ -132,7 +132,7 @@ def test_untold_memory_is_what_came_since_the_engine_started(
 def test_an_engine_on_no_card_has_no_memory_there() -> None:
     readings = [CounterReading(0.5, memory_used=6 * GIB, processes={9: GIB})]
     result = memory([track(readings)], WHO, [Span(0.0, 0.1, 1.0, 9)])
-    assert result.why == "the engine's process was on none of the GPUs that NVML watches"
+    assert result.why == "the engine's process used none of the GPUs that NVML reports"
 
 
 def test_memory_that_the_driver_does_not_report_is_named(

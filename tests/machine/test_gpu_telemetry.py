@@ -107,8 +107,7 @@ def test_of_a_slice_what_belongs_to_the_card_is_the_cards(card: Card) -> None:
         "the NVIDIA H100 80GB HBM3 (a MIG slice) does not report: utilization"
     ]
     assert found["undefined"]["energy_per_token"] == (
-        "the NVIDIA H100 80GB HBM3 is partitioned (MIG), and its power is that of all slices "
-        "together"
+        "the NVIDIA H100 80GB HBM3 is partitioned (MIG), and its power reading covers all slices"
     )
 
 

@@ -99,6 +99,6 @@ def test_energy_that_can_not_be_measured_is_said_with_its_reason(project: pytest
     (point,) = tune(project, gap=0.002)["points"]
     assert (point["outcome"], point["pairs"]) == ("failed", 0)
     assert point["reason"] == (
-        "it could not be measured: energy/token: the engine's process was on none of the GPUs that "
-        "NVML watches"
+        "it could not be measured: energy/token: the engine's process used none of the GPUs that "
+        "NVML reports"
     )

@@ -90,7 +90,7 @@ def test_counters_of_a_server_that_both_sides_ask_by_turns_are_not_read(
     test, names = measured(project, "--llmperf-against-config", "other.yaml")
     assert (test["verdict"], names) == ("missed", ["cache_unknown"])
     assert "its answers do not say; start vLLM" in json.dumps(test["fitness"])
-    assert "somebody else uses it" not in json.dumps(test)
+    assert "another client uses it" not in json.dumps(test)
 
 
 @pytest.mark.parametrize("load", [LOAD, ""])

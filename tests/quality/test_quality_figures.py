@@ -81,7 +81,7 @@ def test_another_vocabulary_is_refused(quality, spec) -> None:
         quality(spec(other), spec())
     assert str(caught.value) == (
         f"other-words.gguf can't be compared with the reference tiny-llama.gguf: its vocabulary "
-        f"has {VOCABULARY} tokens as well, but other ones; name another quantization of the same "
+        f"also has {VOCABULARY} tokens, but different ones; name another quantization of the same "
         "model as the reference"
     )
 

@@ -231,8 +231,8 @@ def _others_memory_growth(card: _Card, owners: ProcessOwners) -> Iterator[Fitnes
         yield _finding(
             "gpu_others_grew",
             "warn",
-            f"others' memory on the {card.name} grew from {size(max(0, others[0]))} to "
-            f"{size(others[-1])} while measuring",
+            f"other processes' memory on the {card.name} grew from "
+            f"{size(max(0, others[0]))} to {size(others[-1])} while measuring",
             card,
             first_bytes=others[0],
             last_bytes=others[-1],
@@ -256,9 +256,9 @@ def _link(card: _Card) -> Iterator[FitnessFinding]:
     yield _finding(
         "gpu_pcie",
         "warn",
-        f"the {card.name} is connected at PCIe {now}, and could be at {possible} in this slot: "
-        "loading, and layers split over devices, are slower (seat, riser, or lanes shared "
-        "with another slot)",
+        f"the {card.name} runs at PCIe {now}, but card and slot support {possible}: loading is "
+        "slower, and so are layers split over devices (check its seating, the riser and lanes "
+        "shared with another slot)",
         card,
         generation=generation,
         width=width,
@@ -337,7 +337,7 @@ def _other_processes(
                 # Most workstations have a desktop on the card, which uses little.
                 "note" if draws else "invalid",
                 f"{_named(process, held[pid])} was on the {card.name} while measuring"
-                + (" (it draws, too: a desktop?)" if draws else ""),
+                + (" (it also draws: probably a desktop)" if draws else ""),
                 card,
                 pid=pid,
                 program=process.name,
@@ -348,8 +348,8 @@ def _other_processes(
         yield _finding(
             "busy_gpu",
             "invalid",
-            f"processes that cannot be seen from here (another container, or one that ended) "
-            f"were on the {card.name} while measuring: {named}",
+            f"processes that are not visible from here (in another container, or already ended) "
+            f"used the {card.name} while measuring: {named}",
             card,
             pids=sorted(hidden_at_once),
         )

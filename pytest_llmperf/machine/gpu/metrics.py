@@ -180,8 +180,8 @@ def power(
         if track.facts.mig:
             return MetricReading(
                 None,
-                f"the {track.facts.name} is partitioned (MIG), and its power is that of all "
-                "slices together",
+                f"the {track.facts.name} is partitioned (MIG), and its power reading covers "
+                "all slices",
             )
         mean = _mean_power(track, begin, end)
         if mean.value is None:
@@ -254,7 +254,7 @@ def _too_short(
     )
 
 
-_NOWHERE = "the engine's process was on none of the GPUs that NVML watches"
+_NOWHERE = "the engine's process used none of the GPUs that NVML reports"
 _SHARED = (
     "the two processes of the pair took turns on one card (perf.turns: processes runs one after "
     "the other)"
