@@ -17,13 +17,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from cause_texts import CAUSE_TEXTS
 from docs_configuration import configuration
+from fitness_texts import CHECK_TEXTS
 
 from pytest_llmperf.cli import COMMANDS, build_parser
-from pytest_llmperf.diagnosis.cause_texts import CAUSE_TEXTS
 from pytest_llmperf.diagnosis.registry import CAUSES
 from pytest_llmperf.fitness_checks import CHECKS
-from pytest_llmperf.fitness_texts import CHECK_TEXTS
 from pytest_llmperf.gate import exit_codes, verdict
 from pytest_llmperf.own_metrics import OWN_METRICS
 from pytest_llmperf.plugin.marker_arguments import argument_text

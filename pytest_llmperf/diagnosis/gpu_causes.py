@@ -169,7 +169,7 @@ def _kv_cache_on_cpu(situation: Situation) -> CauseEvidence | None:
     layers = situation.layers
     if layers is None or not layers.kv_on_host or situation.config.get("offload_kqv", True):
         return None
-    host = sum(device.kv_bytes for device in layers.devices if device.name == "CPU")
+    host = sum(device.kv_bytes for device in layers.devices if device.is_host)
     text = (
         f"offload_kqv: false keeps the KV cache ({bytes_text(host or situation.kv_bytes)}) in "
         f"system memory, with {layers.layers_on_gpu} of {layers.total_layers} layers on the GPU: "

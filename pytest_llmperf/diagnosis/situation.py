@@ -111,7 +111,7 @@ class Situation:
     def gpu_devices(self) -> tuple[DeviceLoad, ...]:
         """The devices that llama.cpp sees, without the host."""
         layers = self.layers
-        return tuple(d for d in layers.devices if d.name != "CPU") if layers is not None else ()
+        return layers.gpus if layers is not None else ()
 
     @property
     def cpu_share(self) -> float:

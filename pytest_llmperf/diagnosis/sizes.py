@@ -55,7 +55,7 @@ def host_need(situation: Situation) -> int:
     return sum(
         device.model_bytes + device.kv_bytes + device.compute_bytes
         for device in layers.devices
-        if device.name == "CPU"
+        if device.is_host
     )
 
 

@@ -213,7 +213,7 @@ def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Dif
     differing = []
     for item in dict.fromkeys([*baseline, *current]):
         old, new = baseline.get(item), current.get(item)
-        if same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
+        if same(old, new, _tolerance(item)):
             continue
         absent = item not in baseline or item not in current
         if not (absent and _nothing_known(old) and _nothing_known(new)):

@@ -88,9 +88,7 @@ class Answer:
 
     def agreement(self, other: Sequence[int]) -> int:
         """Return the number of leading tokens that another continuation shares with this one."""
-        pairs = enumerate(zip(self.tokens, other, strict=False))
-        shorter = min(len(self.tokens), len(other))
-        return next((position for position, (a, b) in pairs if a != b), shorter)
+        return _common_length(self.tokens, other)
 
 
 def chunks_of(tokens: Sequence[int], bos: int | None, n_ctx: int, name: str) -> list[Passage]:
