@@ -9,7 +9,7 @@ from typing import Literal
 from pytest_llmperf.bisect.evidence import BisectEvidence, EvidenceError
 from pytest_llmperf.bisect.history import (
     Commit,
-    Contents,
+    CommitFiles,
     check_contents,
     check_range,
     count_commits,
@@ -47,7 +47,7 @@ Oracle = Callable[[Question], BisectSession]
 
 
 @dataclass(frozen=True)
-class Begun:
+class SearchStarted:
     """Event: the search begins, with a message for each stored file that can't be used."""
 
     estimate: Estimate
@@ -55,7 +55,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasuringCommit:
     """Event: a commit is about to be measured; ``number`` counts sessions from 1."""
 
     commit: Commit
@@ -64,7 +64,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class CommitJudged:
     """Event: a commit was judged, by the checks that count.
 
     ``kept``: its session comes from an earlier run, or from a commit with the same files.
@@ -78,7 +78,7 @@ class Answered:
     remaining: int
 
 
-BisectEvent = Begun | Asked | Answered
+BisectEvent = SearchStarted | MeasuringCommit | CommitJudged
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Bisection:
         on_event: called with every event.
         first_parent: whether to treat each merge as a single commit.
         retry: whether to measure skipped commits again.
-        alone: whether sessions share no evidence; then none is repeated to get another verdict,
+        isolated: whether sessions share no evidence; then none is repeated to get another verdict,
             because every repetition is another chance of a wrong one.
         host: label of this machine, known before anything runs; empty if unknown.
         baselines: the folder of recorded baselines, relative to the top of the repository; its
@@ -109,12 +109,12 @@ class Bisection:
     on_event: Callable[[BisectEvent], None]
     first_parent: bool = False
     retry: bool = False
-    alone: bool = False
+    isolated: bool = False
     host: str = ""
     baselines: str | None = None
 
     def __post_init__(self) -> None:
-        self._contents = Contents(self.repository, self.baselines)
+        self._contents = CommitFiles(self.repository, self.baselines)
         self._number = 0
         self._remaining = 0
 
@@ -128,11 +128,11 @@ class Bisection:
         good, bad = self.good.commit, self.bad.commit
         check_range(self.repository, self.good, self.bad)
         check_contents(self._contents, self.good, self.bad)
-        count, line = count_commits(self.repository, good, bad, self.first_parent)
+        count, is_linear = count_commits(self.repository, good, bad, self.first_parent)
         known = self.evidence.sessions()
-        estimate = Estimate(count, line, self.budget, len(known))
+        estimate = Estimate(count, is_linear, self.budget, len(known))
         self._remaining = estimate.sessions
-        self.on_event(Begun(estimate, tuple(self.evidence.problems())))
+        self.on_event(SearchStarted(estimate, tuple(self.evidence.problems())))
         end, kept = self._ask(Question(bad, good))
         checks = tuple(finding.check for finding in end.regressed)
         self._answered(end, Judgement("bad" if checks else "skip"), kept, checks)
@@ -194,30 +194,30 @@ class Bisection:
         """Return a commit's session, measured now unless stored, and whether it was stored."""
         self._number += 1
         known = self.evidence.find(question.commit, question.against, question.fresh)
-        known = known or self._alike(question)
+        known = known or self._session_of_same_files(question)
         if known is not None:
             return known, True
         repository = self.repository
         commit = look_up(repository, question.commit)
         against = look_up(repository, question.against)
         self._same_machine("host", self.host)
-        self.on_event(Asked(commit, against, self._number))
+        self.on_event(MeasuringCommit(commit, against, self._number))
         session = replace(self.oracle(question), host=self.host)
         self._same_machine("machine", session.machine)
         # If the bad end is not slower, or can't be measured, it is not stored: the next run asks
         # again, unless each repetition would be another chance of a false alarm.
         end = session.commit == self.bad.commit and not session.fresh
-        if session.regressed or not end or (self.alone and session.looked()):
+        if session.regressed or not end or (self.isolated and session.is_measured()):
             self.evidence.keep(session)
         return session, False
 
-    def _alike(self, question: Question) -> BisectSession | None:
+    def _session_of_same_files(self, question: Question) -> BisectSession | None:
         """Return the session of another commit with the same files, or None."""
         commit, against, fresh = question.commit, question.against, question.fresh
-        if self._contents.same(commit, against):
+        if self._contents.same_files(commit, against):
             return BisectSession(commit, against, fresh=fresh, host=self.host, same_as=against)
         for known in self.evidence.sessions():
-            if (known.against, known.fresh) == (against, fresh) and self._contents.same(
+            if (known.against, known.fresh) == (against, fresh) and self._contents.same_files(
                 commit, known.commit
             ):
                 return replace(known, commit=commit, same_as=known.commit)
@@ -229,7 +229,7 @@ class Bisection:
         self._remaining = max(0, self._remaining - 1)
         commit = look_up(self.repository, session.commit)
         self.on_event(
-            Answered(commit, JudgedCommit(session, judgement), kept, checks, self._remaining)
+            CommitJudged(commit, JudgedCommit(session, judgement), kept, checks, self._remaining)
         )
 
     def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
@@ -252,7 +252,7 @@ class Bisection:
                 continue
             # If sessions share no evidence, repeating one until its call changes would add up
             # the chances of a wrong call.
-            if not (session.fresh or self.alone) or not session.looked(checks):
+            if not (session.fresh or self.isolated) or not session.is_measured(checks):
                 self.evidence.drop(session)
 
 
@@ -270,13 +270,13 @@ class Estimate:
 
     Attributes:
         commits: number of commits that may be the first bad one.
-        line: whether the history is linear; with merges the bound is git's guess.
+        is_linear: whether the history is linear; with merges the bound is git's guess.
         budget: time limit of one session, seconds.
         known: number of sessions that need not be measured again.
     """
 
     commits: int
-    line: bool
+    is_linear: bool
     budget: float
     known: int = 0
 

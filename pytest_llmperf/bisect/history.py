@@ -66,7 +66,7 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
     )
 
 
-class Contents:
+class CommitFiles:
     """Compares the files of commits, except recorded baselines.
 
     ``baselines`` is their folder, relative to the top; None if it is outside the repository.
@@ -77,7 +77,7 @@ class Contents:
         self._without = [baselines] if baselines else []
         self._known: dict[str, str] = {}
 
-    def same(self, commit: str, other: str) -> bool:
+    def same_files(self, commit: str, other: str) -> bool:
         """Whether two commits have the same files apart from baselines."""
         return commit == other or self._of(commit) == self._of(other)
 
@@ -87,13 +87,13 @@ class Contents:
         return self._known[commit]
 
 
-def check_contents(contents: Contents, good: Revision, bad: Revision) -> None:
+def check_contents(contents: CommitFiles, good: Revision, bad: Revision) -> None:
     """Check that ``bad`` differs from ``good`` in more than recorded baselines.
 
     Raises:
         RangeError: it does not.
     """
-    if contents.same(good.commit, bad.commit):
+    if contents.same_files(good.commit, bad.commit):
         raise RangeError(
             f"{good} and {bad} differ in recorded baselines at most: they are the same code, so "
             "neither is slower, and there is nothing to look for"

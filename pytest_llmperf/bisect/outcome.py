@@ -101,10 +101,10 @@ class BisectOutcome:
         """Return the effects of the first bad commit alone, as the verification measured them."""
         if self.verification is None:
             return ()
-        return counting(self.verification, self.checks)
+        return findings_on(self.verification, self.checks)
 
 
-def counting(session: BisectSession, checks: Sequence[CheckKey]) -> tuple[BisectFinding, ...]:
+def findings_on(session: BisectSession, checks: Sequence[CheckKey]) -> tuple[BisectFinding, ...]:
     """Return a session's findings on the given checks, in the order of the checks."""
     findings = [session.find(check) for check in checks]
     return tuple(finding for finding in findings if finding is not None)

@@ -11,9 +11,9 @@ from pytest_llmperf.stored_json import Flag, Number, Stored, expect
 
 REGRESSED = "regressed"
 #: Verdicts on a metric that is not slower than at the base, within the tolerance.
-FINE = ("pass", "improved")
+NOT_SLOWER = ("pass", "improved")
 #: Verdicts that rest on measured numbers; the other verdicts mean that there are none.
-LOOKED = (REGRESSED, *FINE, "inconclusive")
+MEASURED = (REGRESSED, *NOT_SLOWER, "inconclusive")
 #: Strategies that compare two sides, and strategies that check an absolute limit.
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
@@ -102,10 +102,10 @@ class BisectSession(Stored):
         """The findings that are slower than at the base."""
         return tuple(finding for finding in self.findings if finding.verdict == REGRESSED)
 
-    def looked(self, checks: Collection[CheckKey] | None = None) -> bool:
+    def is_measured(self, checks: Collection[CheckKey] | None = None) -> bool:
         """Whether any of these checks (None: of all checks) has a verdict on measured numbers."""
         return any(
-            finding.verdict in LOOKED
+            finding.verdict in MEASURED
             for finding in self.findings
             if checks is None or finding.check in checks
         )
@@ -224,7 +224,7 @@ def judge(session: BisectSession, checks: Sequence[CheckKey]) -> Judgement:
             unclear.append(f"{check.test} [{check.metric}] was not measured")
         elif finding.verdict == REGRESSED:
             bad = True
-        elif finding.verdict not in FINE:
+        elif finding.verdict not in NOT_SLOWER:
             unclear.append(f"{check.test} [{check.metric}] {finding.verdict}: {finding.text}")
     if bad:
         return Judgement("bad")

@@ -17,7 +17,7 @@ from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
 from pytest_llmperf.baselines.overview import overview
 from pytest_llmperf.baselines.prune import KEEP, remove, unneeded
 from pytest_llmperf.baselines.store import Shelf
-from pytest_llmperf.cli.output import say, say_words, width
+from pytest_llmperf.cli.output import say, say_wrapped, width
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit
 from pytest_llmperf.report.baseline import decision_lines
@@ -84,7 +84,7 @@ def decide(arguments: argparse.Namespace) -> int:
     decided = Shelf(shelf.records, (*shelf.decisions, StoredDecision(path, decision)))
     say(*decision_lines(decision, session, decided, covered, width()))
     if git.problem:
-        say_words(
+        say_wrapped(
             f"note: it names no commit, because git can't be used: {git.problem}", indent="  "
         )
     say("wrote it down; commit it:", f"  git add {shell_word(str(path))} && git commit")
@@ -124,7 +124,7 @@ def prune(arguments: argparse.Namespace) -> int:
     keep = KEEP if arguments.keep is None else arguments.keep
     going = unneeded(shelf, keep)
     if not going:
-        say_words(
+        say_wrapped(
             f"{folder.store.root / key}: nothing to remove, every session is still needed (the "
             f"newest {keep} of each test, anchors, accepted levels, what decisions name)"
         )
@@ -132,14 +132,16 @@ def prune(arguments: argparse.Namespace) -> int:
     if arguments.yes:
         return _remove(folder.store, key, going)
     are = "is" if len(going) == 1 else "are"
-    say_words(
+    say_wrapped(
         f"{folder.store.root / key}: {len(going)} of {count(len(shelf.records), 'session')} "
         f"{are} no longer needed (the newest {keep} of each test, anchors, accepted levels and "
         "what decisions name stay)"
     )
     for stored in going:
         say(f"  {stored.path.name}  {_size(stored.path)}")
-    say_words("nothing was removed. What was never committed can't be brought back. To remove it:")
+    say_wrapped(
+        "nothing was removed. What was never committed can't be brought back. To remove it:"
+    )
     say(f"  {_command(arguments)}")
     return 0
 

@@ -12,10 +12,10 @@ from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
-    complain,
     ending_on_sigterm,
+    fail,
     say,
-    say_words,
+    say_wrapped,
     width,
 )
 from pytest_llmperf.text import json_text
@@ -98,12 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
         with ending_on_sigterm():
             return _search(arguments)
     except (RangeError, RevisionError) as error:
-        return complain(error, 2)
+        return fail(error, 2)
     except (GitError, EvidenceError, ConfigError, ProjectError, OutputError, OSError) as error:
-        return complain(error, 1)
+        return fail(error, 1)
     except KeyboardInterrupt:
         text = "interrupted; run the same command to continue"
-        return complain(text, _INTERRUPTED)
+        return fail(text, _INTERRUPTED)
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -133,7 +133,7 @@ def _search(arguments: argparse.Namespace) -> int:
             repository=repository,
             good=good,
             bad=bad,
-            oracle=PytestSessions(project, evidence, _say_words_now),
+            oracle=PytestSessions(project, evidence, _say_wrapped_now),
             evidence=evidence,
             rates=Rates(
                 perf.false_alarms,
@@ -143,7 +143,7 @@ def _search(arguments: argparse.Namespace) -> int:
             budget=perf.budget,
             on_event=lambda event: _say_now(*text.event_lines(event, width())),
             first_parent=arguments.first_parent,
-            alone=evidence.restarted or not perf.accumulate,
+            isolated=evidence.restarted or not perf.accumulate,
             host=host_label(),
             baselines=below_top(repository, project.baselines),
             retry=arguments.retry_skipped,
@@ -161,8 +161,8 @@ def _say_now(*lines: str) -> None:
     sys.stdout.flush()
 
 
-def _say_words_now(text: str) -> None:
-    say_words(text)
+def _say_wrapped_now(text: str) -> None:
+    say_wrapped(text)
     sys.stdout.flush()
 
 

@@ -92,14 +92,14 @@ class PytestSessions:
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
         report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
         report.unlink(missing_ok=True)
-        alone = question.fresh or self._evidence.restarted
+        isolated = question.fresh or self._evidence.restarted
         command = [
             *adopt_command(checkout.environment, checkout.roots),
             *("-m", "perf", "--color=no", "--llmperf-one-process", ROOTDIR),
             *self._project.overrides(),
             *self._project.arguments,
             # After the user's arguments, so that they can't override it.
-            *(["--llmperf-set=perf.accumulate=false"] if alone else []),
+            *(["--llmperf-set=perf.accumulate=false"] if isolated else []),
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, checkout),
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
-from pytest_llmperf.cli.output import OutputError, put, run_reporting, say, say_words, write
+from pytest_llmperf.cli.output import OutputError, put, run_reporting, say, say_wrapped, write
 
 if TYPE_CHECKING:
     from pytest_llmperf.repository.git import Repository
@@ -131,15 +131,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _init(arguments: argparse.Namespace) -> int:
     service = _SERVICES[arguments.service]
-    place = _Place.around(Path.cwd(), arguments.branch)
+    ci_project = _CiProject.around(Path.cwd(), arguments.branch)
     runners = tuple(arguments.runner or _RUNNERS)
     folder = _TEMPLATES / arguments.service
     texts = {
-        target: _filled((folder / template).read_text(encoding="utf-8"), runners, place)
+        target: _filled((folder / template).read_text(encoding="utf-8"), runners, ci_project)
         for template, target in service.files.items()
     }
     steps = [step for step in service.next_steps if "gpu" in runners or "GPU" not in step]
-    entry = place.top / service.entry
+    entry = ci_project.top / service.entry
     if service.entry and (arguments.print or not entry.exists()):
         texts[service.entry] = service.include
     elif service.entry and service.include.split()[-1] not in entry.read_text(errors="replace"):
@@ -149,15 +149,15 @@ def _init(arguments: argparse.Namespace) -> int:
     if arguments.print:
         put("\n".join(f"# {name}\n{text}" for name, text in texts.items()), "the files")
         return 0
-    _write(place.top, texts, arguments.force)
+    _write(ci_project.top, texts, arguments.force)
     say("", "next:")
     for step in steps:
-        say_words(step, first="  - ", indent="    ")
+        say_wrapped(step, first="  - ", indent="    ")
     return 0
 
 
 @dataclass(frozen=True)
-class _Place:
+class _CiProject:
     """A project in its repository.
 
     Attributes:
@@ -173,7 +173,7 @@ class _Place:
     baselines: str
 
     @classmethod
-    def around(cls, folder: Path, branch: str | None) -> _Place:
+    def around(cls, folder: Path, branch: str | None) -> _CiProject:
         """Return the project around a folder.
 
         Raises:
@@ -196,19 +196,19 @@ class _Place:
                 f"perf.baselines: {baselines} lies outside of the repository, so a CI job can't "
                 "commit it; name a folder in the repository"
             )
-        place = cls(
+        ci_project = cls(
             top,
             project.root.resolve().relative_to(top).as_posix(),
             branch or (_main_branch(repository) if repository is not None else "main"),
             baselines.relative_to(top).as_posix(),
         )
-        for name in (place.project, place.branch, place.baselines):
+        for name in (ci_project.project, ci_project.branch, ci_project.baselines):
             if _UNQUOTABLE.search(name):
                 raise OutputError(
                     f"{name!r} has a quote, a backslash or a control character, which a workflow "
                     "file can't hold; rename it"
                 )
-        return place
+        return ci_project
 
 
 def _main_branch(repository: Repository) -> str:
@@ -227,14 +227,14 @@ def _branch(text: str) -> str:
     return text
 
 
-def _filled(text: str, runners: tuple[str, ...], place: _Place) -> str:
+def _filled(text: str, runners: tuple[str, ...], ci_project: _CiProject) -> str:
     """Fill in a template's names, and remove the jobs for runners that were not requested."""
     for runner in _RUNNERS:
         if runner not in runners:
             text = re.sub(rf"(?ms)^ *# <{runner}>\n.*?^ *# </{runner}>\n\n?", "", text)
     text = re.sub(r"(?m)^ *# </?\w+>\n", "", text)
     for name in ("branch", "baselines", "project"):
-        text = text.replace(f"<{name}>", getattr(place, name))
+        text = text.replace(f"<{name}>", getattr(ci_project, name))
     return text.rstrip() + "\n"
 
 

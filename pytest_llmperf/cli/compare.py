@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
-from pytest_llmperf.cli.output import OutputError, complain, put, width, write
+from pytest_llmperf.cli.output import OutputError, fail, put, width, write
 from pytest_llmperf.text import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
             return _refuse(arguments, str(error))
         return _report(arguments, result)
     except OutputError as error:
-        return complain(error, NOT_COMPARED)
+        return fail(error, NOT_COMPARED)
     except KeyboardInterrupt:
-        return complain("interrupted", 130)
+        return fail("interrupted", 130)
 
 
 def _request(arguments: argparse.Namespace) -> ComparisonRequest:
@@ -157,7 +157,7 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
         write(arguments.output, text, "the comparison", "--output")
         put(f"{headline(result)}\nwrote {printable(str(arguments.output))}\n")
     if result.outcome is ComparisonOutcome.NOT_COMPARED:
-        return complain(result.why_not, NOT_COMPARED)
+        return fail(result.why_not, NOT_COMPARED)
     return result.status
 
 
@@ -175,7 +175,7 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
         write(arguments.output, text, "the comparison", "--output")
     elif text:
         put(text)
-    return complain(why, NOT_COMPARED)
+    return fail(why, NOT_COMPARED)
 
 
 def _rendered(arguments: argparse.Namespace, result: ComparisonResult) -> str:

@@ -13,8 +13,8 @@ from pytest_llmperf.cli.options import add_config_options
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
-    complain,
     ending_on_sigterm,
+    fail,
     note,
     run_reporting,
     say,
@@ -115,7 +115,7 @@ def _examine(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_writable("--json", arguments.json)
     if arguments.concurrency is not None and not setup.spec.kind.loads:
-        return complain(
+        return fail(
             f"--concurrency: {setup.spec.kind.name} answers one request at a time, so it can't "
             "be sent a load; leave it out",
             NOT_MEASURED,
@@ -144,7 +144,7 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 def _status(checkup: Checkup) -> int:
     if checkup.interrupted:
-        return complain("interrupted", _INTERRUPTED)
+        return fail("interrupted", _INTERRUPTED)
     if checkup.error:
         return NOT_MEASURED
     return 1 if checkup.findings else 0

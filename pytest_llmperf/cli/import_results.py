@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.options import baselines_folder
-from pytest_llmperf.cli.output import complain, note, run_reporting, say, width
+from pytest_llmperf.cli.output import fail, note, run_reporting, say, width
 
 if TYPE_CHECKING:
     from typing import Any
@@ -115,9 +115,9 @@ def _refusals(result: ImportResult) -> int:
     for refused in result.refused:
         note(refused)
     if result.stored:
-        return complain(f"{len(result.refused)} of the files were refused", 2)
+        return fail(f"{len(result.refused)} of the files were refused", 2)
     others = "; to import the other files anyway: --keep-going" if result.files else ""
-    return complain(f"nothing was stored{others}", 2)
+    return fail(f"nothing was stored{others}", 2)
 
 
 def _request(arguments: argparse.Namespace) -> ImportRequest:

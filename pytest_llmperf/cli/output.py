@@ -39,7 +39,7 @@ def say(*lines: str) -> None:
         print(safe.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def say_words(text: str, first: str = "", indent: str = "  ") -> None:
+def say_wrapped(text: str, first: str = "", indent: str = "  ") -> None:
     """Print a text, broken into lines at its spaces."""
     say(*wrap_words(text, width(), indent=indent, first=first))
 
@@ -51,7 +51,7 @@ def note(message: object) -> None:
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def complain(error: object, status: int) -> int:
+def fail(error: object, status: int) -> int:
     """Print an error on standard error, and return the exit status."""
     note(error)
     return status
@@ -76,11 +76,11 @@ def run_reporting(
         status = command()
         sys.stdout.flush()
     except wrong as error:
-        return complain(error, 2)
+        return fail(error, 2)
     except problems as error:
-        return complain(error, 1)
+        return fail(error, 1)
     except KeyboardInterrupt:
-        return complain("interrupted", 130)
+        return fail("interrupted", 130)
     except BrokenPipeError:  # the reader, such as head, has stopped reading
         _discard_output()
         return 1

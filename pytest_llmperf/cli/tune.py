@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.arguments import duration, whole_number
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.options import add_config_options, add_pytest_arguments
-from pytest_llmperf.cli.output import OutputError, complain, ending_on_sigterm, note
+from pytest_llmperf.cli.output import OutputError, ending_on_sigterm, fail, note
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_files(arguments)
         return _tune(arguments)
     except (EditError, OutputError) as error:
-        return complain(error, 1)
+        return fail(error, 1)
     except (ConfigError, TuneError, OSError, *SESSION_ERRORS) as error:
-        return complain(error, _NOT_MEASURED)
+        return fail(error, _NOT_MEASURED)
     except KeyboardInterrupt:
-        return complain("interrupted; run the same command to continue", _INTERRUPTED)
+        return fail("interrupted; run the same command to continue", _INTERRUPTED)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
@@ -132,9 +132,9 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise TuneError("--max-tokens is for --prompt; a test names its own number")
     prompts = [_prompt(text) for text in arguments.prompt]
     today = _today(arguments, prompts)
-    if arguments.apply and today is not None and (finished := today.finished.load()) is not None:
-        note(f"the result of the search of {finished.date}; nothing is measured again")
-        report(finished.result, arguments, today, finished.date)
+    if arguments.apply and today is not None and (cached := today.result_cache.load()) is not None:
+        note(f"the result of the search of {cached.date}; nothing is measured again")
+        report(cached.result, arguments, today, cached.date)
         return 0
     request = _request(arguments)
     if today is not None and prompts:
@@ -146,7 +146,7 @@ def _tune(arguments: argparse.Namespace) -> int:
             return status or _NOT_MEASURED
         result = tested
     if today is not None:
-        today.finished.save(result)
+        today.result_cache.save(result)
     report(result, arguments, today, time.strftime("%Y-%m-%d"))
     return _INTERRUPTED if result.interrupted else 0
 

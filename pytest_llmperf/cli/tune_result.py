@@ -22,8 +22,8 @@ from pytest_llmperf.text import json_text
 if TYPE_CHECKING:
     from pytest_llmperf.report.exports import Program
     from pytest_llmperf.session.setup import EngineSetup
-    from pytest_llmperf.tune.finished import FinishedSearch
     from pytest_llmperf.tune.result import Configuration, TuneResult
+    from pytest_llmperf.tune.result_cache import ResultCache
 
 #: Other programs, and the form in which they take settings.
 _EXPORTS: Mapping[Program, str] = {
@@ -41,13 +41,13 @@ class Today:
         setup: the checked configuration.
         file: the configuration file, which need not exist.
         digest: digest of that file.
-        finished: cache for the result of this search.
+        result_cache: cache for the result of this search.
     """
 
     setup: EngineSetup
     file: Path
     digest: str
-    finished: FinishedSearch
+    result_cache: ResultCache
 
 
 def check_files(arguments: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def read_today(arguments: argparse.Namespace, prompts: Sequence[str]) -> Today:
     from pytest_llmperf.config.edit import check_editable, file_digest
     from pytest_llmperf.config.project import FILE_NAME, ProjectFolders
     from pytest_llmperf.doctor.setup import set_up
-    from pytest_llmperf.tune.finished import FinishedSearch
+    from pytest_llmperf.tune.result_cache import ResultCache
 
     project = ProjectFolders.around(Path.cwd())
     setup = set_up(arguments.config, arguments.set, project, os.environ)
@@ -84,7 +84,7 @@ def read_today(arguments: argparse.Namespace, prompts: Sequence[str]) -> Today:
         check_editable(file)
     digest = file_digest(file)
     words = [*search_words(arguments), *prompts]
-    return Today(setup, file, digest, FinishedSearch(setup, words, digest))
+    return Today(setup, file, digest, ResultCache(setup, words, digest))
 
 
 def report(

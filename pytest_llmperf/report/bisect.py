@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_llmperf.bisect.drive import Answered, Asked, Begun, BisectEvent
-from pytest_llmperf.bisect.outcome import counting
+from pytest_llmperf.bisect.drive import BisectEvent, CommitJudged, MeasuringCommit, SearchStarted
+from pytest_llmperf.bisect.outcome import findings_on
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent
 from pytest_llmperf.metrics import known_metric
 from pytest_llmperf.text import wrap_words
@@ -69,11 +69,11 @@ class BisectText:
         return ["", *_wrapped(sentences, width)]
 
     def _event(self, event: BisectEvent) -> Iterator[_Sentence]:
-        if isinstance(event, Begun):
+        if isinstance(event, SearchStarted):
             yield from self._begun(event.estimate)
             for problem in event.problems:
                 yield _Sentence(f"note: {problem}")
-        elif isinstance(event, Asked):
+        elif isinstance(event, MeasuringCommit):
             yield _Sentence(
                 f"session {event.number}: {_name(event.commit)}, against {event.against.short}"
             )
@@ -84,7 +84,7 @@ class BisectText:
         self._budget = estimate.budget
         yield _Sentence(str(self._good), "good: ", "      ")
         yield _Sentence(str(self._bad), "bad:  ", "      ")
-        about = "" if estimate.line else "about "
+        about = "" if estimate.is_linear else "about "
         longest = format_duration(estimate.longest)
         yield _Sentence(
             f"{count(estimate.commits, 'commit')}: {about or 'at most '}"
@@ -95,7 +95,7 @@ class BisectText:
         known = f"; {count(estimate.known, 'session')} already measured" if estimate.known else ""
         yield _Sentence(f"kept in {self._folder}{known}")
 
-    def _answered(self, event: Answered) -> Iterator[_Sentence]:
+    def _answered(self, event: CommitJudged) -> Iterator[_Sentence]:
         session, judgement = event.judged.session, event.judged.judgement
         if session.same_as:
             yield _Sentence(
@@ -244,7 +244,7 @@ def _deciding_findings(
     session: BisectSession, checks: Sequence[CheckKey], call: str
 ) -> list[BisectFinding]:
     """Return the findings that led to the call."""
-    findings = counting(session, checks)
+    findings = findings_on(session, checks)
     return [finding for finding in findings if call != "bad" or finding.verdict == "regressed"]
 
 

@@ -179,9 +179,10 @@ def _cost(gain: Gain, limits: Sequence[tuple[Goal, Target]]) -> str | None:
         return None
     kept = []
     for goal, target in own:
-        whose = "" if goal.of.name == goal.metric.name else f"{goal.of.label} "
-        side = "above" if goal.of.limit_kind == "min" else "below"
-        kept.append(f"{whose}still {side} its target of {limit_text(target.limit, goal.of)}")
+        metric = goal.target_metric
+        whose = "" if metric.name == goal.metric.name else f"{metric.label} "
+        side = "above" if metric.limit_kind == "min" else "below"
+        kept.append(f"{whose}still {side} its target of {limit_text(target.limit, metric)}")
     return f"{_words(gain)}, {listed(kept)}"
 
 
@@ -281,16 +282,15 @@ def _judged_targets(
 
 def _target(goal: Goal, before: _Judged, after: _Judged) -> Target:
     assert goal.limit is not None
-    return Target(
-        goal.of.name, goal.limit, before[0], after[0], before[1], after[1], test=goal.test
-    )
+    name = goal.target_metric.name
+    return Target(name, goal.limit, before[0], after[0], before[1], after[1], test=goal.test)
 
 
 def _by_look(goal: Goal, today: Sequence[Level]) -> _Judged:
     assert goal.limit is not None
     for level in today:
-        if (level.test, level.metric) == (goal.test, goal.of.name):
-            over = goal.of.slowdown(level.value, goal.limit)
+        if (level.test, level.metric) == (goal.test, goal.target_metric.name):
+            over = goal.target_metric.slowdown(level.value, goal.limit)
             clear: TargetState = "missed" if over > 0 else "met"
             return (clear if abs(over) > _CLEAR else "unknown"), level.value
     return "unknown", None
@@ -299,14 +299,13 @@ def _by_look(goal: Goal, today: Sequence[Level]) -> _Judged:
 def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _Judged:
     """Judge a limit by the processes of one side, like the gate judges targets."""
     assert goal.limit is not None
-    rows = samples.values(goal.of.name, side)
+    metric = goal.target_metric
+    rows = samples.values(metric.name, side)
     if not rows:
         return "unknown", None
-    edge = goal.of.signed_log(goal.limit)
+    edge = metric.signed_log(goal.limit)
     values = [median(row) for row in rows]
-    state = sequential_evidence(
-        tuple(goal.of.signed_log(value) - edge for value in values), 0.0, goal.of
-    )
+    state = sequential_evidence(tuple(metric.signed_log(value) - edge for value in values), 0.0, metric)
     if state.look is not None and is_worse(state, 0.0, share):
         return "missed", median(values)
     return ("met" if is_fine(state, 0.0) else "unknown"), median(values)

@@ -167,7 +167,7 @@ def _by_layer(numbers: Sequence[int], layers: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeMemory:
     """Memory that an engine may use.
 
     Attributes:
@@ -181,7 +181,7 @@ class Room:
     limit: float | None = None
 
     @classmethod
-    def beside(cls, devices: Sequence[DeviceLoad], limit: float | None = None) -> Room:
+    def measure(cls, devices: Sequence[DeviceLoad], limit: float | None = None) -> FreeMemory:
         """Read the free memory now, while no engine runs.
 
         Args:
@@ -221,11 +221,11 @@ class MemoryBounds:
     """Refuses configurations, before loading, that don't fit or exceed the allowed memory.
 
     Args:
-        room: memory that an engine may use.
+        free: memory that an engine may use.
     """
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
+    def __init__(self, free: FreeMemory) -> None:
+        self.free = free
         self._shapes: dict[str, ModelShape | None] = {}
 
     def refused(self, setup: EngineSetup) -> tuple[Outcome, str] | None:
@@ -239,8 +239,8 @@ class MemoryBounds:
         if shape is None:
             return None
         need = shape.need(setup.llm.resolved())
-        if why := self.room.why_not(need):
+        if why := self.free.why_not(need):
             return "does not fit", why
-        if why := self.room.over_limit(need.host + need.gpu, "it needs about"):
+        if why := self.free.over_limit(need.host + need.gpu, "it needs about"):
             return "rejected", why
         return None

@@ -40,18 +40,18 @@ class Goal:
         test: node id.
         metric: that is compared.
         limit: the target in base units; None: no limit, any improvement counts.
-        of: the metric of the target, such as a percentile of the compared metric.
+        target_metric: the metric of the target, such as a percentile of the compared metric.
     """
 
     test: str
     metric: Metric
     limit: float | None
-    of: Metric
+    target_metric: Metric
 
     @property
     def limits_metric(self) -> bool:
         """Whether the limit is in the compared metric's unit: on that metric or its percentile."""
-        return self.of.unit is self.metric.unit
+        return self.target_metric.unit is self.metric.unit
 
     def cost(self, log_level: float) -> float:
         """Return the cost of a level on the log scale of ``signed_log``; smaller is better."""
@@ -73,7 +73,7 @@ class Goal:
         """Return the distance from the limit; None if none is set in the compared metric's unit."""
         if self.limit is None or not self.limits_metric:
             return None
-        return log_level - self.of.signed_log(self.limit)
+        return log_level - self.target_metric.signed_log(self.limit)
 
 
 #: Levels on the log scale of ``signed_log``, by test and metric.

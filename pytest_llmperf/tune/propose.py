@@ -54,16 +54,16 @@ class Proposal:
     """Settings to try.
 
     Attributes:
-        whole: the values of all keys.
+        values: the values of all keys.
         origin: what proposes them: a cause's name, or one of the constants above.
     """
 
-    whole: Mapping[str, Any]
+    values: Mapping[str, Any]
     origin: str
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedSettings:
     """The settings that a study has tried so far, and their results.
 
     Attributes:
@@ -81,13 +81,13 @@ class Tried:
     @cached_property
     def _keys(self) -> set[str]:
         """Keys of the settings that were or are being tried; today's count as tried."""
-        keys = {same_key(self.space.whole({}))}
-        keys |= {same_key(self.whole(p)) for p in self.points if p.outcome != "out of time"}
+        keys = {same_key(self.space.all_values({}))}
+        keys |= {same_key(self.all_values(p)) for p in self.points if p.outcome != "out of time"}
         return keys | {same_key(settings) for settings in self.running}
 
-    def whole(self, point: Point) -> dict[str, Any]:
+    def all_values(self, point: Point) -> dict[str, Any]:
         """Return the values of all keys at a point."""
-        return self.space.whole(point.settings)
+        return self.space.all_values(point.settings)
 
     @property
     def best(self) -> Point | None:
@@ -103,11 +103,11 @@ class Tried:
         )
 
     @property
-    def best_whole(self) -> dict[str, Any]:
+    def best_values(self) -> dict[str, Any]:
         """The values of all keys at the best point."""
-        return self.whole(self.best) if self.best is not None else self.space.whole({})
+        return self.all_values(self.best) if self.best is not None else self.space.all_values({})
 
-    def over_bound(self, changed: Settings) -> Point | None:
+    def rejected_before(self, changed: Settings) -> Point | None:
         """Return a point rejected for its answers whose answer settings are all in ``changed``."""
         given = answer_settings(changed).items()
         for point in self.points:
@@ -117,11 +117,11 @@ class Tried:
                     return point
         return None
 
-    def is_new(self, whole: Settings) -> bool:
+    def is_new(self, values: Settings) -> bool:
         """Whether settings are untried, valid together, and not known to break the answer bound."""
-        changed = self.space.changed(whole)
-        refused = self.space.why_not(changed) or self.over_bound(changed)
-        return not refused and same_key(whole) not in self._keys
+        changed = self.space.changed(values)
+        refused = self.space.why_not(changed) or self.rejected_before(changed)
+        return not refused and same_key(values) not in self._keys
 
     def moves(self) -> dict[Move, Point]:
         """Return, for each change of a single key, the newest point that tried it."""
@@ -131,14 +131,14 @@ class Tried:
             if point.outcome == "out of time":
                 continue
             other = by_number.get(point.against)
-            before = self.whole(other) if other is not None else self.space.whole({})
-            after = self.whole(point)
+            before = self.all_values(other) if other is not None else self.space.all_values({})
+            after = self.all_values(point)
             keys = [key for key in after if before.get(key) != after[key]]
             if len(keys) == 1:
                 newest[_move(keys[0], before, after[keys[0]])] = point
         return newest
 
-    def in_vain(self, phase: Phase, origin: str) -> int:
+    def points_since_gain(self, phase: Phase, origin: str) -> int:
         """Return how many points of this phase and origin were tried since the last new best."""
         count = 0
         for point in reversed(self.points):
@@ -193,8 +193,8 @@ def _nearest(choices: Sequence[Any], value: Any) -> Any:
     return min(numbers, key=lambda number: abs(math.log(number / value)))
 
 
-def informed(
-    tried: Tried, suggested: Sequence[tuple[str, Mapping[str, Any]]]
+def unsampled_proposals(
+    tried: TriedSettings, suggested: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[Proposal]:
     """Yield the untried, unsampled proposals of phase 1, most promising first."""
     space = tried.space
@@ -202,8 +202,8 @@ def informed(
     for _, settings in reversed(suggested):
         together.update(settings)
     if len(suggested) > 1:
-        yield from _untried(tried, [space.whole(together)], TOGETHER)
-    best = tried.best_whole
+        yield from _untried(tried, [space.all_values(together)], TOGETHER)
+    best = tried.best_values
     for name, settings in suggested:
         yield from _untried(tried, [{**best, **settings}], name)
     moves = tried.moves()
@@ -230,7 +230,7 @@ def patience(space: Space) -> int:
     return min(max(space.size // _PATIENCE_PART, _PATIENCE_MIN), _PATIENCE_MAX)
 
 
-def any_untried(tried: Tried, seed: int) -> Proposal | None:
+def any_untried(tried: TriedSettings, seed: int) -> Proposal | None:
     """Return a random untried combination that is valid together; None if there is none."""
     space = tried.space
     keys = [*space.choices]
@@ -240,12 +240,12 @@ def any_untried(tried: Tried, seed: int) -> Proposal | None:
     return next(_untried(tried, combinations, SAMPLER), None)
 
 
-def neighbours(tried: Tried) -> Iterator[Proposal]:
+def neighbours(tried: TriedSettings) -> Iterator[Proposal]:
     """Yield untried neighbours of the best point, with one number half-way to the next choice.
 
     Choices that were measured and did not win are skipped: half-way to them is no better.
     """
-    best, moves = tried.best_whole, tried.moves()
+    best, moves = tried.best_values, tried.moves()
     for key, other, middle in tried.space.half_way(best):
         known = moves.get(_move(key, best, other))
         if known is None or known.outcome != "measured" or known.took_over:
@@ -267,9 +267,9 @@ def other_models(setup: EngineSetup) -> Sequence[str]:
     return [str(PurePath(written).with_name(file.name)) for file in siblings]
 
 
-def models(tried: Tried, names: Sequence[str]) -> Iterator[Proposal]:
+def models(tried: TriedSettings, names: Sequence[str]) -> Iterator[Proposal]:
     """Yield the best settings with each model that was not tried yet."""
-    best = tried.best_whole
+    best = tried.best_values
     # A model is tried with one set of settings only.
     tried_models = {point.settings.get("model_path") for point in tried.points}
     yield from _untried(
@@ -278,13 +278,13 @@ def models(tried: Tried, names: Sequence[str]) -> Iterator[Proposal]:
 
 
 def _untried(
-    tried: Tried, candidates: Iterable[Mapping[str, Any]], origin: str
+    tried: TriedSettings, candidates: Iterable[Mapping[str, Any]], origin: str
 ) -> Iterator[Proposal]:
     """Yield the untried candidates, each repaired so that its settings are valid together."""
     for candidate in candidates:
-        whole = tried.space.repaired(candidate)
-        if tried.is_new(whole):
-            yield Proposal(whole, origin)
+        values = tried.space.repaired(candidate)
+        if tried.is_new(values):
+            yield Proposal(values, origin)
 
 
 class Queue:
@@ -317,17 +317,17 @@ class Queue:
         study, space = self._study, self._space
         if (left := study.ask_left_behind(phase)) is not None:
             return left
-        tried = Tried(space, study.points(), study.running(), self._objective)
+        tried = TriedSettings(space, study.points(), study.running(), self._objective)
         if phase == 2:
             proposals = models(tried, self._models)
         elif phase == 3:
             proposals = neighbours(tried)
         else:
-            proposals = informed(tried, self._suggested)
+            proposals = unsampled_proposals(tried, self._suggested)
         proposal = next(proposals, None)
         if proposal is not None:
             return study.ask(proposal, phase)
-        if phase != 1 or tried.in_vain(1, SAMPLER) >= patience(space):
+        if phase != 1 or tried.points_since_gain(1, SAMPLER) >= patience(space):
             return None
         fallback = any_untried(tried, study.seed)
         if fallback is None:

@@ -71,7 +71,7 @@ MEMORY = "peak_memory"
 #: If the differences of all pairs (two or more, in turns) are this small, the sides are even.
 _EVEN = math.log(1.02)
 
-Standing = Literal["better", "worse", "even"]
+PairsVerdict = Literal["better", "worse", "even"]
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,14 @@ class RaceOutcome:
     changes: tuple[MetricChange, ...] = ()
 
 
-def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) -> Standing | None:
+def verdict_of_pairs(
+    differences: tuple[float, ...], metric: Metric, *, in_turns: bool
+) -> PairsVerdict | None:
     """Return whether a candidate is better, worse or even; None if the pairs don't tell yet."""
     if not differences:
         return None
     n, mean = len(differences), fmean(differences)
-    side: Standing = "worse" if mean > 0 else "better"
+    side: PairsVerdict = "worse" if mean > 0 else "better"
     if n == 1:
         far = _FAR_IN_TURNS if in_turns else _FAR_ALONE
         return side if abs(mean) > far else None
@@ -126,8 +128,8 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
     return side if state.low > 0 or state.high < 0 else None
 
 
-def at_the_end(differences: tuple[float, ...]) -> Standing | None:
-    """Return the standing after the last pair, for a race that the evidence did not decide.
+def verdict_after_last_pair(differences: tuple[float, ...]) -> PairsVerdict | None:
+    """Return the verdict after the last pair, for a race that the evidence did not decide.
 
     The best point changes only if every pair says so: each change by chance prolongs the search.
     """
@@ -161,12 +163,12 @@ class Racer:
         # The counters of a GPU can't tell two processes apart.
         self._alone = any(name in GPU_METRICS for name in objective.metrics)
 
-    def by_looks(self, candidate: Runner, best: Runner) -> RaceOutcome | None:
+    def decide_by_looks(self, candidate: Runner, best: Runner) -> RaceOutcome | None:
         """Decide a race by the first replays if they are far apart; None if it needs pairs."""
         ratio = candidate.look.seconds / best.look.seconds
         if 1 / FAR <= ratio <= FAR:
             return None
-        levels, base = looked(candidate.look), looked(best.look)
+        levels, base = levels_of_look(candidate.look), levels_of_look(best.look)
         effect = self._objective.between(log_levels(levels), log_levels(base))
         if effect is None or (effect > 0) != (ratio > 1):
             return None
@@ -193,7 +195,7 @@ class Racer:
         def undecided(tests: Mapping[str, TestSamples]) -> dict[str, OpenTest]:
             diffs = self._objective.differences(tests)
             # Metrics that the first pair lacks would be missing from further pairs, too.
-            if not diffs or standing(diffs, metric, in_turns=turns == "tokens") is not None:
+            if not diffs or verdict_of_pairs(diffs, metric, in_turns=turns == "tokens") is not None:
                 return {}
             return {nodeid: OpenTest(self._objective.metrics) for nodeid in tests}
 
@@ -218,10 +220,10 @@ class Racer:
                 return RaceOutcome("out of time", "the budget ended before a pair was complete")
             why = voided[-1].void if voided else self._undefined(tests)
             return RaceOutcome("failed", f"it could not be measured: {why}")
-        known = standing(differences, metric, in_turns=in_turns)
+        known = verdict_of_pairs(differences, metric, in_turns=in_turns)
         ended = len(differences) >= MAX_PAIRS or any(samples.given_up for samples in tests.values())
         if known is None and ended:
-            known = at_the_end(differences)
+            known = verdict_after_last_pair(differences)
         effect = sequential_evidence(differences, _ZONE, metric).effect
         outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes_of(tests))
         if known == "worse":
@@ -273,7 +275,7 @@ class Racer:
         )
 
 
-def looked(look: FirstLook) -> tuple[Level, ...]:
+def levels_of_look(look: FirstLook) -> tuple[Level, ...]:
     """Return the levels of a first look."""
     levels = [
         Level(name, values[name], test)

@@ -20,10 +20,10 @@ from pytest_llmperf.tune.errors import TuneError
 from pytest_llmperf.tune.levels import completed
 from pytest_llmperf.tune.objective import Objective, objective_of
 from pytest_llmperf.tune.pareto import front
-from pytest_llmperf.tune.race import looked
+from pytest_llmperf.tune.race import levels_of_look
 from pytest_llmperf.tune.request import TuneRequest, write_result
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
-from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch
+from pytest_llmperf.tune.search import Quality, SearchOutcome, SettingsSearch
 from pytest_llmperf.tune.server_space import space_problem
 from pytest_llmperf.tune.space import Settings, shown
 from pytest_llmperf.tune.storage import check_optuna
@@ -144,7 +144,7 @@ class TuneRun:
 
     def _result(
         self,
-        found: Finding,
+        found: SearchOutcome,
         proven: Proven | None,
         problem: str,
         objective: Objective,
@@ -153,7 +153,7 @@ class TuneRun:
         seconds: float,
     ) -> TuneResult:
         setup, best = self._context.setup, found.best
-        today = completed(0, looked(found.today), found.points)
+        today = completed(0, levels_of_look(found.today), found.points)
         points = tuple(
             replace(point, levels=completed(point.number, point.levels, found.points))
             for point in found.points
@@ -205,7 +205,7 @@ def _configuration(
     return Configuration(setup.llm.resolved(), dict(changed), levels, number, file)
 
 
-def _conclusion(found: Finding, proven: Proven | None, problem: str) -> str:
+def _conclusion(found: SearchOutcome, proven: Proven | None, problem: str) -> str:
     if proven is not None:
         return proven.confirmation.text
     if found.interrupted:

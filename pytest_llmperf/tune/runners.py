@@ -46,7 +46,7 @@ class Runners:
         self._memory = memory
         self._known: dict[int, Runner] = {}
 
-    def known(self, best: Point | None) -> Runner | None:
+    def looked_at(self, best: Point | None) -> Runner | None:
         """Return the best point (None: today's configuration) if it was looked at, or None."""
         return self._known.get(_number(best))
 
@@ -54,13 +54,13 @@ class Runners:
         """Keep the look at a point."""
         self._known[number] = runner
 
-    def of(self, best: Point | None) -> Runner:
+    def best_runner(self, best: Point | None) -> Runner:
         """Return the best point (None: today's configuration), with a look if there is none yet.
 
         Raises:
             TuneError: the configuration can't be measured.
         """
-        if (known := self.known(best)) is not None:
+        if (known := self.looked_at(best)) is not None:
             return known
         changed = best.settings if best is not None else {}
         setup = with_settings(self._setup, changed) if changed else self._setup
@@ -72,28 +72,28 @@ class Runners:
         self._known[_number(best)] = runner
         return runner
 
-    def again(self, best: Point | None) -> Runner:
+    def look_again(self, best: Point | None) -> Runner:
         """Look at the best point again; return the earlier look if it can't be measured now."""
-        runner = self.of(best)
+        runner = self.best_runner(best)
         with suppress(LookError):
             self._known[_number(best)] = Runner(runner.setup, self._look(runner.setup, None))
-        return self.of(best)
+        return self.best_runner(best)
 
-    def both(self, best: Point | None, changed: Settings) -> tuple[Runner, Runner]:
+    def best_and_candidate(self, best: Point | None, changed: Settings) -> tuple[Runner, Runner]:
         """Return the best point, and the changed settings with a first look at them.
 
         Raises:
             LookError: the settings can't be measured, or exceed a bound.
             TuneError: the best point can't be measured.
         """
-        leader = self.of(best)
+        leader = self.best_runner(best)
         try:
             return leader, self._first(changed, leader.look)
         except LookError as error:
             if error.outcome != "lost":
                 raise
             # The time limit came from the best point's look, which may be outdated by now.
-            before, leader = leader.look.longest, self.again(best)
+            before, leader = leader.look.longest, self.look_again(best)
             if leader.look.longest < FAR * before:
                 raise
         return leader, self._first(changed, leader.look)
@@ -111,7 +111,7 @@ class Runners:
         if refused := self._memory.refused(setup):
             raise LookError(*refused)
         seen = self._look(setup, best)
-        if why := self._memory.room.over_limit(seen.memory, "its process held"):
+        if why := self._memory.free.over_limit(seen.memory, "its process held"):
             raise LookError("rejected", why)
         return Runner(setup, seen)
 

@@ -16,11 +16,11 @@ from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.tune.answers import UncheckedAnswersError
-from pytest_llmperf.tune.fit import MemoryBounds, Room
+from pytest_llmperf.tune.fit import FreeMemory, MemoryBounds
 from pytest_llmperf.tune.levels import changed_levels, completed
 from pytest_llmperf.tune.look import FirstLook, LookError
-from pytest_llmperf.tune.propose import Queue, Tried, other_models, suggestions
-from pytest_llmperf.tune.race import MEMORY, Racer, looked
+from pytest_llmperf.tune.propose import Queue, TriedSettings, other_models, suggestions
+from pytest_llmperf.tune.race import MEMORY, Racer, levels_of_look
 from pytest_llmperf.tune.result import Level, Point
 from pytest_llmperf.tune.runners import Runners
 from pytest_llmperf.tune.space import (
@@ -57,7 +57,7 @@ Quality = Callable[[Settings], str | None]
 
 
 @dataclass(frozen=True)
-class Finding:
+class SearchOutcome:
     """Outcome of a search, before the final comparison proves its gain.
 
     Attributes:
@@ -106,7 +106,7 @@ class SettingsSearch:
         self._tune = context.setup.loaded.config.tune
         self._racer = Racer(context, facts, tests, objective)
 
-    def run(self, info: EngineInfo, end: float, budget: float) -> Finding:
+    def run(self, info: EngineInfo, end: float, budget: float) -> SearchOutcome:
         """Search until no promising points are left or the deadline has passed.
 
         Args:
@@ -120,7 +120,7 @@ class SettingsSearch:
         """
         self._space = self._build_space(info)
         devices = info.gpu.devices if info.gpu is not None else ()
-        self._memory = MemoryBounds(Room.beside(devices, self._tune.max_memory))
+        self._memory = MemoryBounds(FreeMemory.measure(devices, self._tune.max_memory))
         identity = self._identity()
         self._study = Study.open(
             self._request.study or identity_name(identity),
@@ -134,7 +134,7 @@ class SettingsSearch:
         self._say_start(budget)
         self._runners = Runners(self._setup, self._tests, self._facts.watch, self._memory)
         with self._device():
-            today = self._today = self._runners.of(None).look
+            today = self._today = self._runners.best_runner(None).look
         suggested = []
         if self._setup.llm.kind.uses_llama_settings:
             values = next(iter(today.values.values()), {})
@@ -154,7 +154,7 @@ class SettingsSearch:
         except KeyboardInterrupt:
             interrupted = True
         tried = self._tried()
-        return Finding(tuple(tried.points), tried.best, today, self._study, interrupted)
+        return SearchOutcome(tuple(tried.points), tried.best, today, self._study, interrupted)
 
     def _device(self) -> AbstractContextManager[None]:
         """Hold the device while one point is measured, so workers on one machine take turns."""
@@ -186,7 +186,9 @@ class SettingsSearch:
                 if key not in ("model_path", "load_timeout", "generation_timeout", "idle_timeout")
             },
             "space": {key: list(values) for key, values in self._space.choices.items()},
-            "objective": [[goal.test, goal.of.name, goal.limit] for goal in self._objective.goals],
+            "objective": [
+                [goal.test, goal.target_metric.name, goal.limit] for goal in self._objective.goals
+            ],
             "bounds": [self._tune.max_memory, self._tune.max_kl],
             # The text that answers are scored on matters only if their divergence is bounded.
             "text": self._tune.max_kl and self._setup.loaded.config.quality.text,
@@ -203,7 +205,7 @@ class SettingsSearch:
 
     def _least_seconds(self, today: FirstLook) -> float:
         """Estimate the seconds of one pair; with less time left, no point is started."""
-        best = self._runners.known(self._tried().best)
+        best = self._runners.looked_at(self._tried().best)
         look = best.look if best is not None else today
         loads = all(test.workload.load.is_load for test in self._tests)
         return 2 * (look.start_seconds + (_LOADS if loads else _REPLAYS) * look.seconds)
@@ -218,27 +220,27 @@ class SettingsSearch:
             self._study.finish(asked, point)
         self._context.console.line(_line(point))
 
-    def _tried(self) -> Tried:
-        return Tried(self._space, self._study.points(), objective=self._objective)
+    def _tried(self) -> TriedSettings:
+        return TriedSettings(self._space, self._study.points(), objective=self._objective)
 
-    def _measured(self, asked: StartedTrial, tried: Tried, end: float) -> Point:
-        changed, best = self._space.changed(asked.whole), tried.best
+    def _measured(self, asked: StartedTrial, tried: TriedSettings, end: float) -> Point:
+        changed, best = self._space.changed(asked.values), tried.best
         against = best.number if best is not None else 0
         point = Point(
             asked.number, asked.phase, changed, "failed", against=against, origin=asked.origin
         )
-        if (other := tried.over_bound(changed)) is not None:
+        if (other := tried.rejected_before(changed)) is not None:
             # Another worker found this out after the point was proposed.
             settings = shown(answer_settings(other.settings))
             reason = f"{settings}: rejected by tune.max_kl before (point {other.number})"
             return replace(point, outcome="rejected", reason=reason)
         try:
-            leader, runner = self._runners.both(best, changed)
-            outcome = self._racer.by_looks(runner, leader)
+            leader, runner = self._runners.best_and_candidate(best, changed)
+            outcome = self._racer.decide_by_looks(runner, leader)
             if outcome is not None:
                 # The machine may have become slower or faster since the leader's look: repeat it.
-                leader = self._runners.again(best)
-                outcome = self._racer.by_looks(runner, leader)
+                leader = self._runners.look_again(best)
+                outcome = self._racer.decide_by_looks(runner, leader)
         except LookError as error:
             return replace(point, outcome=error.outcome, reason=error.reason)
         self._runners.keep(asked.number, runner)
@@ -270,9 +272,9 @@ class SettingsSearch:
                 )
         return point
 
-    def _levels(self, point: Point, tried: Tried, seen: FirstLook) -> tuple[Level, ...]:
+    def _levels(self, point: Point, tried: TriedSettings, seen: FirstLook) -> tuple[Level, ...]:
         """Return the levels of a point that was measured against the best point so far."""
-        own = tried.best.levels if tried.best is not None else looked(self._today)
+        own = tried.best.levels if tried.best is not None else levels_of_look(self._today)
         base = completed(point.against, own, (*tried.points, point))
         levels = changed_levels(base, point.metrics)
         return (*levels, Level(MEMORY, float(seen.memory))) if seen.memory else levels

@@ -80,21 +80,21 @@ class Space:
         """Number of combinations, impossible ones included."""
         return math.prod(map(len, self.choices.values()))
 
-    def whole(self, changed: Settings) -> dict[str, Any]:
+    def all_values(self, changed: Settings) -> dict[str, Any]:
         """Return the values of all keys; unchanged keys have today's values."""
         return {**self.today, **changed}
 
-    def changed(self, whole: Settings) -> dict[str, Any]:
+    def changed(self, values: Settings) -> dict[str, Any]:
         """Return the values that differ from today's."""
         return {
             key: value
-            for key, value in whole.items()
+            for key, value in values.items()
             if key not in self.today or value != self.today[key]
         }
 
-    def repaired(self, whole: Settings) -> dict[str, Any]:
+    def repaired(self, values: Settings) -> dict[str, Any]:
         """Return the nearest settings that are valid together."""
-        settings = dict(whole)
+        settings = dict(values)
         for key in _THREADS:
             if key in settings and settings[key] > self.usable_cpus:
                 fitting = [choice for choice in self.choices[key] if choice <= self.usable_cpus]
@@ -109,31 +109,31 @@ class Space:
 
     def why_not(self, changed: Settings) -> str:
         """Return why settings are invalid together, or useless; empty if they are fine."""
-        whole = self.whole(changed)
+        values = self.all_values(changed)
         for key in _THREADS:
             if key in changed and changed[key] > self.usable_cpus:
                 return f"{key}: {changed[key]} is more than the {self.usable_cpus} usable CPUs"
         # Today's own values may break this rule; only a change of either key must keep it.
-        if {"n_batch", "n_ubatch"} & {*changed} and _of(whole, "n_ubatch", 0) > _of(
-            whole, "n_batch", math.inf
+        if {"n_batch", "n_ubatch"} & {*changed} and _of(values, "n_ubatch", 0) > _of(
+            values, "n_batch", math.inf
         ):
-            return f"n_ubatch: {whole['n_ubatch']} is larger than n_batch: {whole['n_batch']}"
-        if whole.get("type_v") in QUANTIZED_CACHE_TYPES and whole.get("flash_attn") is False:
-            return f"type_v: {whole['type_v']} needs flash_attn: true"
-        if _of(whole, "n_ctx", math.inf) < self.n_ctx_min:
-            return f"n_ctx: {whole['n_ctx']} is less than the {self.n_ctx_min} tokens in use"
+            return f"n_ubatch: {values['n_ubatch']} is larger than n_batch: {values['n_batch']}"
+        if values.get("type_v") in QUANTIZED_CACHE_TYPES and values.get("flash_attn") is False:
+            return f"type_v: {values['type_v']} needs flash_attn: true"
+        if _of(values, "n_ctx", math.inf) < self.n_ctx_min:
+            return f"n_ctx: {values['n_ctx']} is less than the {self.n_ctx_min} tokens in use"
         return ""
 
-    def half_way(self, whole: Settings) -> Iterator[tuple[str, Any, int]]:
+    def half_way(self, values: Settings) -> Iterator[tuple[str, Any, int]]:
         """Yield a key, an adjacent value of its choices, and the number half-way to it."""
-        for key, values in self.choices.items():
-            numbers = [value for value in values if _is_number(value)]
+        for key, choices in self.choices.items():
+            numbers = [value for value in choices if _is_number(value)]
             # -1 layers means all of them, so it has no half-way point.
-            if whole.get(key) not in numbers or len(numbers) != len(values) or -1 in numbers:
+            if values.get(key) not in numbers or len(numbers) != len(choices) or -1 in numbers:
                 continue
-            index = numbers.index(whole[key])
+            index = numbers.index(values[key])
             for other in (*numbers[max(index - 1, 0) : index], *numbers[index + 1 : index + 2]):
-                middle = _between(whole[key], other)
+                middle = _between(values[key], other)
                 if middle is not None:
                     yield key, other, middle
 

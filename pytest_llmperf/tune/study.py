@@ -46,13 +46,13 @@ class StartedTrial:
 
     Attributes:
         trial: the Optuna trial.
-        whole: the values of all keys.
+        values: the values of all keys.
         origin: what proposed the settings.
         phase: phase of the search.
     """
 
     trial: Trial
-    whole: Mapping[str, Any]
+    values: Mapping[str, Any]
     origin: str
     phase: Phase
 
@@ -181,8 +181,8 @@ class Study:
 
     def ask(self, proposal: Proposal, phase: Phase) -> StartedTrial:
         """Start a trial for a proposal, or a waiting trial that another worker left behind."""
-        attributes = {_PROPOSED: dict(proposal.whole), _ORIGIN: proposal.origin, _PHASE: phase}
-        self._enqueue(self._encoded(proposal.whole), attributes)
+        attributes = {_PROPOSED: dict(proposal.values), _ORIGIN: proposal.origin, _PHASE: phase}
+        self._enqueue(self._encoded(proposal.values), attributes)
         return self._started(phase)
 
     def ask_left_behind(self, phase: Phase) -> StartedTrial | None:
@@ -204,7 +204,7 @@ class Study:
         for _ in range(_REPEATS):
             started = self._started(phase)
             # A trial that another worker has just proposed must not be dropped.
-            if started.origin != SAMPLER or is_new(started.whole):
+            if started.origin != SAMPLER or is_new(started.values):
                 return started
             self._study.tell(started.trial, state=TrialState.FAIL)
         return None
@@ -219,14 +219,14 @@ class Study:
             trial = self._study.ask()
             trial.set_user_attr(_WORKER, _this_worker())
             attrs = trial.user_attrs
-            whole = attrs.get(_PROPOSED)
+            values = attrs.get(_PROPOSED)
             # Settings between the choices can't be encoded as parameters for the sampler.
-            if whole is None or self._encoded(whole):
+            if values is None or self._encoded(values):
                 params = self._suggested(trial)
-            if whole is None:
-                whole = self._space.repaired(self._decoded(params))
-                trial.set_user_attr(_PROPOSED, whole)
-        return StartedTrial(trial, whole, attrs.get(_ORIGIN, SAMPLER), attrs.get(_PHASE, phase))
+            if values is None:
+                values = self._space.repaired(self._decoded(params))
+                trial.set_user_attr(_PROPOSED, values)
+        return StartedTrial(trial, values, attrs.get(_ORIGIN, SAMPLER), attrs.get(_PHASE, phase))
 
     def _suggested(self, trial: Trial) -> dict[str, Any]:
         """Return a trial's parameters: the enqueued ones, otherwise those the sampler chooses."""
@@ -253,14 +253,14 @@ class Study:
     def _trials(self) -> Sequence[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _encoded(self, whole: Mapping[str, Any]) -> dict[str, Any]:
+    def _encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values as parameters; {} if a value is not among the choices."""
         params: dict[str, Any] = {}
-        for key, values in self._space.choices.items():
-            if "model_path" in whole or whole[key] not in values:
+        for key, choices in self._space.choices.items():
+            if "model_path" in values or values[key] not in choices:
                 return {}
-            index = values.index(whole[key])
-            params[key] = index if _is_ordered(values) else json.dumps(values[index])
+            index = choices.index(values[key])
+            params[key] = index if _is_ordered(choices) else json.dumps(choices[index])
         return params
 
     def _decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from scripted_histories import Oracle, bisection, child, history
 
 from benchmarks.file_damage import damage, damaged, wrong_with
-from pytest_llmperf.bisect.drive import Answered, Begun, BisectEvent, Question
+from pytest_llmperf.bisect.drive import BisectEvent, CommitJudged, Question, SearchStarted
 from pytest_llmperf.bisect.evidence import KEPT_FOR, BisectEvidence, EvidenceError
 from pytest_llmperf.bisect.session import BisectSession
 
@@ -46,7 +46,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
     outcome = bisection(root, evidence, second, commits[0], events=events).run()
     assert outcome == expected
     assert first.asked + second.asked == complete.asked
-    kept = [event for event in events if isinstance(event, Answered) and event.kept]
+    kept = [event for event in events if isinstance(event, CommitJudged) and event.kept]
     assert len(kept) == at
 
 
@@ -174,9 +174,9 @@ def test_where_every_session_stands_alone_none_gets_a_second_chance(
     root: Path, evidence: BisectEvidence, letters: str
 ) -> None:
     commits = history(root, letters)
-    expected = bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
+    expected = bisection(root, evidence, Oracle(root), commits[0], isolated=True).run()
     again = Oracle(root)
-    assert bisection(root, evidence, again, commits[0], alone=True, retry=True).run() == expected
+    assert bisection(root, evidence, again, commits[0], isolated=True, retry=True).run() == expected
     assert again.asked == []
 
 
@@ -184,9 +184,9 @@ def test_where_every_session_stands_alone_what_was_not_measured_is_tried_again(
     root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ff!sss")
-    bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
+    bisection(root, evidence, Oracle(root), commits[0], isolated=True).run()
     again = Oracle(root)
-    bisection(root, evidence, again, commits[0], alone=True, retry=True).run()
+    bisection(root, evidence, again, commits[0], isolated=True, retry=True).run()
     assert again.asked == [commits[2]]
 
 
@@ -217,7 +217,7 @@ def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
     file.write_text(damage(whole, [("findings", 0, "effect")], "text"))
     events: list[BisectEvent] = []
     assert bisection(root, evidence, Oracle(root), commits[0], events=events).run() == expected
-    (begun,) = (event for event in events if isinstance(event, Begun))
+    (begun,) = (event for event in events if isinstance(event, SearchStarted))
     (problem,) = begun.problems
     assert "findings[0].effect: expected a number, got 'x'" in problem
     assert evidence.problems() == []

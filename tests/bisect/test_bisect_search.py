@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripted_histories import Oracle, add, bisection, git, history
 
-from pytest_llmperf.bisect.drive import Begun, BisectEvent, Question
+from pytest_llmperf.bisect.drive import BisectEvent, Question, SearchStarted
 from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.history import RangeError
 from pytest_llmperf.bisect.session import BisectSession
@@ -27,7 +27,7 @@ def test_the_first_slow_commit_of_32_is_found(
     assert outcome.first.hash == commits[first]
     assert outcome.first.subject == "state s"
     begun = events[0]
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, SearchStarted)
     assert begun.estimate.sessions == 7
     assert len(oracle.asked) <= 7
 
@@ -41,7 +41,7 @@ def test_never_more_sessions_than_estimated(
     outcome = bisection(root, evidence, oracle, commits[0], events=events).run()
     assert outcome.first is not None
     assert outcome.first.hash == commits[1]
-    assert isinstance(events[0], Begun)
+    assert isinstance(events[0], SearchStarted)
     assert len(oracle.asked) <= events[0].estimate.sessions
 
 

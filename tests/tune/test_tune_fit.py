@@ -9,7 +9,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
-from pytest_llmperf.tune.fit import MemoryNeed, ModelShape, Room
+from pytest_llmperf.tune.fit import FreeMemory, MemoryNeed, ModelShape
 
 GIB = 1 << 30
 
@@ -60,8 +60,8 @@ def test_the_estimate_is_what_the_engine_reports(
 
 def test_what_does_not_fit_has_a_reason() -> None:
     need = MemoryNeed(model=1.0 * GIB, cache=4.0 * GIB, compute=0.5 * GIB)
-    assert Room(host=8.0 * GIB).why_not(need) == ""
-    why = Room(host=4.0 * GIB).why_not(need)
+    assert FreeMemory(host=8.0 * GIB).why_not(need) == ""
+    why = FreeMemory(host=4.0 * GIB).why_not(need)
     assert "system memory needed" in why
     assert "KV cache 4.0 GiB" in why
     assert "4.0 GiB free" in why
@@ -69,16 +69,16 @@ def test_what_does_not_fit_has_a_reason() -> None:
 
 def test_layers_on_a_gpu_need_its_memory() -> None:
     need = MemoryNeed(model=4.0 * GIB, cache=2.0 * GIB, compute=0.5 * GIB, on_gpu=1.0)
-    assert "GPU memory" in Room(host=64.0 * GIB, gpu=6.0 * GIB).why_not(need)
-    assert Room(host=1.0 * GIB, gpu=8.0 * GIB).why_not(need) == ""
+    assert "GPU memory" in FreeMemory(host=64.0 * GIB, gpu=6.0 * GIB).why_not(need)
+    assert FreeMemory(host=1.0 * GIB, gpu=8.0 * GIB).why_not(need) == ""
     # Without a GPU the layers stay on the host, whatever is asked for.
-    assert "system memory" in Room(host=4.0 * GIB).why_not(need)
+    assert "system memory" in FreeMemory(host=4.0 * GIB).why_not(need)
 
 
 def test_a_configured_maximum_is_a_bound() -> None:
-    room = Room(host=64.0 * GIB, limit=2.0 * GIB)
-    assert room.over_limit(1.0 * GIB, "it needs about") == ""
-    assert "over tune.max_memory (2.0 GiB)" in room.over_limit(3.0 * GIB, "it needs about")
+    memory = FreeMemory(host=64.0 * GIB, limit=2.0 * GIB)
+    assert memory.over_limit(1.0 * GIB, "it needs about") == ""
+    assert "over tune.max_memory (2.0 GiB)" in memory.over_limit(3.0 * GIB, "it needs about")
 
 
 def test_a_file_that_can_not_be_read_is_left_to_the_load(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.tune.objective import Objective
-from pytest_llmperf.tune.propose import Queue, Tried
+from pytest_llmperf.tune.propose import Queue, TriedSettings
 from pytest_llmperf.tune.result import Phase, Point
 from pytest_llmperf.tune.space import Space
 from pytest_llmperf.tune.study import Study
@@ -59,13 +59,13 @@ def test_the_best_of_a_grid_is_found_in_a_quarter_of_its_points(tmp_path: Path, 
     )
     for phase in PHASES:
         while (asked := queue.start(phase)) is not None:
-            best = Tried(SPACE, study.points()).best
-            best_seconds = seconds(Tried(SPACE, study.points()).best_whole)
-            effect = math.log(seconds(dict(asked.whole)) / best_seconds)
+            best = TriedSettings(SPACE, study.points()).best
+            best_seconds = seconds(TriedSettings(SPACE, study.points()).best_values)
+            effect = math.log(seconds(dict(asked.values)) / best_seconds)
             point = Point(
                 asked.number,
                 phase,
-                SPACE.changed(asked.whole),
+                SPACE.changed(asked.values),
                 "measured",
                 against=best.number if best is not None else 0,
                 took_over=effect < -0.01,
@@ -76,6 +76,6 @@ def test_the_best_of_a_grid_is_found_in_a_quarter_of_its_points(tmp_path: Path, 
     keys = [*SPACE.choices]
     grid = [dict(zip(keys, row, strict=True)) for row in product(*SPACE.choices.values())]
     fitting = [settings for settings in grid if SPACE.repaired(settings) == settings]
-    winner = Tried(SPACE, study.points()).best_whole
+    winner = TriedSettings(SPACE, study.points()).best_values
     assert min(map(seconds, fitting)) / seconds(winner) >= 0.98
     assert len(study.points()) <= len(fitting) / 4

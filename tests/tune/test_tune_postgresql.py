@@ -112,7 +112,7 @@ def test_two_workers_share_a_study_in_postgresql(url: str) -> None:
     assert first.recover() == 1
     left = first.ask_left_behind(1)
     assert left is not None
-    assert left.whole == {**TODAY, "flash_attn": True}
+    assert left.values == {**TODAY, "flash_attn": True}
     assert first.storage == url
 
 

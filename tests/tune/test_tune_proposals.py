@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.tune import propose
 from pytest_llmperf.tune.objective import Goal, Objective
-from pytest_llmperf.tune.propose import Tried
+from pytest_llmperf.tune.propose import TriedSettings
 from pytest_llmperf.tune.result import MetricChange, Outcome, Point
 from pytest_llmperf.tune.space import Space
 
@@ -29,33 +29,33 @@ def point(number: int, settings: dict[str, Any], *, took_over: bool = False, **m
     )
 
 
-def changed(tried: Tried, suggested: Any = CAUSES) -> list[dict[str, Any]]:
-    proposals = propose.informed(tried, suggested)
-    return [SPACE.changed(proposal.whole) for proposal in proposals]
+def changed(tried: TriedSettings, suggested: Any = CAUSES) -> list[dict[str, Any]]:
+    proposals = propose.unsampled_proposals(tried, suggested)
+    return [SPACE.changed(proposal.values) for proposal in proposals]
 
 
 def test_all_causes_together_come_first_then_each_by_itself() -> None:
-    first, second, *_ = changed(Tried(SPACE, []))
+    first, second, *_ = changed(TriedSettings(SPACE, []))
     assert first == {"n_threads": 2, "n_batch": 512}
     assert second == {"n_threads": 2}
 
 
 def test_what_was_tried_is_not_proposed_again() -> None:
-    tried = Tried(SPACE, [point(1, {"n_threads": 2, "n_batch": 512})])
+    tried = TriedSettings(SPACE, [point(1, {"n_threads": 2, "n_batch": 512})])
     assert {"n_threads": 2, "n_batch": 512} not in changed(tried)
     assert {"n_threads": 2} in changed(tried)
-    running = Tried(SPACE, [], [SPACE.whole({"n_threads": 2})])
+    running = TriedSettings(SPACE, [], [SPACE.all_values({"n_threads": 2})])
     assert {"n_threads": 2} not in changed(running)
 
 
 def test_a_point_that_had_no_time_is_proposed_again() -> None:
-    tried = Tried(SPACE, [point(1, {"n_threads": 2}, outcome="out of time", score=None)])
+    tried = TriedSettings(SPACE, [point(1, {"n_threads": 2}, outcome="out of time", score=None)])
     assert {"n_threads": 2} in changed(tried)
 
 
 def test_single_changes_start_from_the_best_point() -> None:
     best = {"n_threads": 2, "n_batch": 512}
-    tried = Tried(SPACE, [point(1, best, took_over=True)])
+    tried = TriedSettings(SPACE, [point(1, best, took_over=True)])
     assert changed(tried, []) == [
         {"n_threads": 1, "n_batch": 512},
         {"n_threads": 2, "n_batch": 128},
@@ -69,7 +69,7 @@ def test_a_single_change_that_brought_nothing_is_not_repeated_from_another_point
         point(2, {"n_threads": 2, "flash_attn": True}, against=1),
         point(3, {"n_threads": 2, "n_batch": 128}, took_over=True, against=1),
     ]
-    proposed = changed(Tried(SPACE, points), [])
+    proposed = changed(TriedSettings(SPACE, points), [])
     assert {"n_threads": 2, "n_batch": 128, "flash_attn": True} not in proposed
     assert {"n_threads": 2, "n_batch": 512} in proposed
 
@@ -80,7 +80,7 @@ def test_the_best_point_is_the_one_with_the_lowest_score() -> None:
         point(2, {"n_threads": 1}, took_over=True, score=-0.4),
         point(3, {"n_batch": 128}, score=-0.9),
     ]
-    best = Tried(SPACE, points).best
+    best = TriedSettings(SPACE, points).best
     assert best is not None
     assert best.number == 1
 
@@ -97,7 +97,9 @@ def test_of_points_of_several_workers_one_that_keeps_every_limit_is_the_best() -
     ]
     metric = get_metric("first_token")
     limit = Objective((Goal("t", metric, 0.3, metric),))
-    winners = [Tried(SPACE, points, objective=objective).best for objective in (limit, Objective())]
+    winners = [
+        TriedSettings(SPACE, points, objective=objective).best for objective in (limit, Objective())
+    ]
     assert [winner.number for winner in winners if winner is not None] == [2, 1]
 
 
@@ -107,24 +109,24 @@ def test_what_took_over_from_the_best_point_is_better_than_that() -> None:
         point(1, {"n_threads": 2}, took_over=True, score=-0.9),
         point(2, {"n_batch": 512}, took_over=True, score=-0.8, against=1),
     ]
-    best = Tried(SPACE, points).best
+    best = TriedSettings(SPACE, points).best
     assert best is not None
     assert best.number == 2
 
 
 def test_points_in_vain_are_counted_since_the_last_improvement() -> None:
     points = [point(number, {"n_batch": 128}, took_over=number == 2) for number in range(1, 6)]
-    assert Tried(SPACE, points).in_vain(1, "sampler") == 3
+    assert TriedSettings(SPACE, points).points_since_gain(1, "sampler") == 3
 
 
 def test_a_small_space_is_exhausted() -> None:
     numbers = count(1)
     points: list[Point] = []
-    while (proposal := propose.any_untried(Tried(SPACE, points), seed=1)) is not None:
-        points.append(point(next(numbers), SPACE.changed(proposal.whole)))
+    while (proposal := propose.any_untried(TriedSettings(SPACE, points), seed=1)) is not None:
+        points.append(point(next(numbers), SPACE.changed(proposal.values)))
     # Eight threads are more than the CPUs; only today's configuration may have them.
     assert len(points) == 2 * 3 * 2
-    assert next(propose.informed(Tried(SPACE, points), CAUSES), None) is None
+    assert next(propose.unsampled_proposals(TriedSettings(SPACE, points), CAUSES), None) is None
 
 
 def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -> None:
@@ -135,18 +137,18 @@ def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -
         point(2, {"n_batch": 512, "n_threads": 1}, outcome="rejected", metrics=over),
         point(3, {"n_threads": 2}, outcome="rejected"),
     ]
-    tried = Tried(SPACE, points)
-    rejected = tried.over_bound({"n_threads": 2, "flash_attn": True})
+    tried = TriedSettings(SPACE, points)
+    rejected = tried.rejected_before({"n_threads": 2, "flash_attn": True})
     assert rejected is not None
     assert rejected.number == 1
     # Answers do not depend on n_batch and n_threads.
-    assert tried.over_bound({"n_threads": 2, "n_batch": 512}) is None
+    assert tried.rejected_before({"n_threads": 2, "n_batch": 512}) is None
     assert not any(settings.get("flash_attn") for settings in changed(tried))
-    assert not tried.is_new(SPACE.whole({"n_threads": 2, "flash_attn": True}))
-    assert tried.is_new(SPACE.whole({"n_threads": 2, "n_batch": 512}))
+    assert not tried.is_new(SPACE.all_values({"n_threads": 2, "flash_attn": True}))
+    assert tried.is_new(SPACE.all_values({"n_threads": 2, "n_batch": 512}))
     # Two settings that exceed the bound together may each keep it alone.
     both = point(1, {"flash_attn": True, "model_path": "a"}, outcome="rejected", metrics=over)
-    assert Tried(SPACE, [both]).over_bound({"model_path": "a"}) is None
+    assert TriedSettings(SPACE, [both]).rejected_before({"model_path": "a"}) is None
 
 
 def test_half_way_to_a_value_that_made_no_difference_is_not_tried() -> None:
@@ -155,7 +157,10 @@ def test_half_way_to_a_value_that_made_no_difference_is_not_tried() -> None:
     slower = point(3, {"n_threads": 2, "n_batch": 32}, against=1, outcome="lost")
 
     def values(*points: Point) -> list[int]:
-        return [proposal.whole["n_batch"] for proposal in propose.neighbours(Tried(SPACE, points))]
+        return [
+            proposal.values["n_batch"]
+            for proposal in propose.neighbours(TriedSettings(SPACE, points))
+        ]
 
     assert values(best) == [64, 256]
     assert values(best, even, slower) == [64]
@@ -164,8 +169,8 @@ def test_half_way_to_a_value_that_made_no_difference_is_not_tried() -> None:
 
 
 def test_a_model_is_tried_once_with_the_best_settings() -> None:
-    tried = Tried(SPACE, [point(1, {"n_threads": 2}, took_over=True)])
+    tried = TriedSettings(SPACE, [point(1, {"n_threads": 2}, took_over=True)])
     (proposal,) = propose.models(tried, ["other.gguf"])
-    assert SPACE.changed(proposal.whole) == {"n_threads": 2, "model_path": "other.gguf"}
-    again = Tried(SPACE, [*tried.points, point(2, SPACE.changed(proposal.whole))])
+    assert SPACE.changed(proposal.values) == {"n_threads": 2, "model_path": "other.gguf"}
+    again = TriedSettings(SPACE, [*tried.points, point(2, SPACE.changed(proposal.values))])
     assert [*propose.models(again, ["other.gguf"])] == []

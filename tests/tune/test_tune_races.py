@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.tune.objective import BEYOND, Goal, Objective
-from pytest_llmperf.tune.race import at_the_end, standing
+from pytest_llmperf.tune.race import verdict_after_last_pair, verdict_of_pairs
 
 WHOLE = get_metric("end_to_end")
 FIRST = get_metric("first_token")
@@ -33,20 +33,20 @@ FIRST = get_metric("first_token")
 def test_a_race_ends_as_soon_as_one_side_is_ahead(
     differences: tuple[float, ...], known: str | None
 ) -> None:
-    assert standing(differences, WHOLE, in_turns=True) == known
+    assert verdict_of_pairs(differences, WHOLE, in_turns=True) == known
 
 
 def test_processes_that_follow_one_another_need_more() -> None:
-    assert standing((0.2,), WHOLE, in_turns=False) is None
-    assert standing((0.5,), WHOLE, in_turns=False) == "worse"
-    assert standing((0.005, -0.004), WHOLE, in_turns=False) is None
+    assert verdict_of_pairs((0.2,), WHOLE, in_turns=False) is None
+    assert verdict_of_pairs((0.5,), WHOLE, in_turns=False) == "worse"
+    assert verdict_of_pairs((0.005, -0.004), WHOLE, in_turns=False) is None
 
 
 def test_after_the_last_pair_all_must_agree_on_a_better_point() -> None:
-    assert at_the_end((-0.02, -0.03, -0.005, -0.01)) == "better"
-    assert at_the_end((-0.02, -0.03, 0.005, -0.01)) is None
-    assert at_the_end((0.002, -0.003, 0.001, -0.001)) is None
-    assert at_the_end((0.02, 0.03, -0.005, 0.01)) == "worse"
+    assert verdict_after_last_pair((-0.02, -0.03, -0.005, -0.01)) == "better"
+    assert verdict_after_last_pair((-0.02, -0.03, 0.005, -0.01)) is None
+    assert verdict_after_last_pair((0.002, -0.003, 0.001, -0.001)) is None
+    assert verdict_after_last_pair((0.02, 0.03, -0.005, 0.01)) == "worse"
 
 
 def goal(metric: str, limit: float | None) -> Goal:

@@ -29,7 +29,7 @@ def opened(folder: Path, name: str = "s", **identity: Any) -> Study:
 
 
 def whole(**changed: Any) -> Proposal:
-    return Proposal(SPACE.whole(changed), "one at a time")
+    return Proposal(SPACE.all_values(changed), "one at a time")
 
 
 def measured(number: int, settings: dict[str, Any]) -> Point:
@@ -53,7 +53,7 @@ def stored(point: Point) -> dict[str, Any]:
 def test_a_finished_point_is_read_back_whole(tmp_path: Path) -> None:
     study = opened(tmp_path)
     asked = study.ask(whole(n_batch=128), 1)
-    assert asked.whole == {**TODAY, "n_batch": 128}
+    assert asked.values == {**TODAY, "n_batch": 128}
     point = measured(asked.number, {"n_batch": 128})
     study.finish(asked, point)
     assert opened(tmp_path).points() == [point]
@@ -74,8 +74,8 @@ def test_the_sampler_proposes_what_goes_together_and_repeats_nothing(tmp_path: P
         asked = study.sample(1, lambda settings: settings not in seen)
         if asked is None:
             break
-        seen.append(asked.whole)
-        study.finish(asked, measured(asked.number, SPACE.changed(asked.whole)))
+        seen.append(asked.values)
+        study.finish(asked, measured(asked.number, SPACE.changed(asked.values)))
     assert len(seen) >= 2
     assert all(SPACE.why_not(SPACE.changed(settings)) == "" for settings in seen)
 
@@ -106,7 +106,7 @@ def test_a_killed_worker_loses_no_finished_point(tmp_path: Path) -> None:
     assert study.running() == [{**TODAY, "flash_attn": True}]
     left = study.ask_left_behind(1)
     assert left is not None
-    assert left.whole == {**TODAY, "flash_attn": True}
+    assert left.values == {**TODAY, "flash_attn": True}
     assert left.origin == "one at a time"
     study.finish(left, measured(left.number, {"flash_attn": True}))
     assert study.ask_left_behind(1) is None

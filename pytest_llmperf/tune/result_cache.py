@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Finished:
+class CachedResult:
     """A cached result, and the day of its search.
 
     Attributes:
@@ -37,7 +37,7 @@ class Finished:
     date: str
 
 
-class FinishedSearch:
+class ResultCache:
     """Cache file for the result of one command with one configuration.
 
     Args:
@@ -64,11 +64,11 @@ class FinishedSearch:
         name = f"result-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self._file = cache_dir(os.environ) / "tune" / name
 
-    def load(self) -> Finished | None:
+    def load(self) -> CachedResult | None:
         """Return the result; None if there is none, or it can't be read."""
         try:
             stored = json.loads(self._file.read_text(encoding="utf-8"))
-            return Finished(read(TuneResult, stored["result"]), str(stored["date"]))
+            return CachedResult(read(TuneResult, stored["result"]), str(stored["date"]))
         except (OSError, ValueError, ShapeError, KeyError, TypeError):
             return None
 
