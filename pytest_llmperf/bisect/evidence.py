@@ -120,8 +120,8 @@ class BisectEvidence:
     def problems(self) -> list[str]:
         """Return a message for each stored file that can't be used."""
         return [
-            f"{path}: not a kept session that can be used ({kept}); its commit is measured again "
-            "where the search needs it, which replaces the file"
+            f"{path}: not a usable session ({kept}); if the search needs its commit, it is "
+            "measured again and the file is replaced"
             for path, kept in self._read().items()
             if isinstance(kept, str)
         ]
@@ -183,6 +183,6 @@ class BisectEvidence:
     def _failed(self, error: BaseException) -> EvidenceError:
         reason = getattr(error, "strerror", None) or str(error)
         return EvidenceError(
-            f"what is measured can't be kept in {self.folder}: {reason}; free space there, or set "
-            "LLMPERF_CACHE_DIR to a folder on a local disk that can be written to"
+            f"measurements can't be stored in {self.folder}: {reason}; free some space there, or "
+            "set LLMPERF_CACHE_DIR to a folder on a local disk that can be written to"
         )

@@ -54,15 +54,16 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
         return
     if repository.is_ancestor(bad.commit, good.commit):
         raise RangeError(
-            f"{bad} comes before {good}, and the first one given is to be the good, earlier one: "
-            f"llmperf bisect {bad.name} {good.name} looks for what made {good.name} slower"
+            f"{bad} comes before {good}, but the good commit must be the earlier one; to find what "
+            f"made {good.name} slower, run: llmperf bisect {bad.name} {good.name}"
         )
     base = repository.merge_base(good.commit, bad.commit)
     if base is None:
         raise RangeError(f"{good} and {bad} have no commit in common, so nothing lies between them")
     raise RangeError(
-        f"{good} is not an ancestor of {bad}: they went apart at {base[:12]} "
-        f"{repository.subject(base)}; if that one is fast: llmperf bisect {base[:12]} {bad.name}"
+        f"{good} is not an ancestor of {bad}: they diverged at {base[:12]} "
+        f"{repository.subject(base)}; if that commit is fast, run: llmperf bisect {base[:12]} "
+        f"{bad.name}"
     )
 
 
@@ -95,8 +96,8 @@ def check_contents(contents: CommitFiles, good: Revision, bad: Revision) -> None
     """
     if contents.same_files(good.commit, bad.commit):
         raise RangeError(
-            f"{good} and {bad} differ in recorded baselines at most: they are the same code, so "
-            "neither is slower, and there is nothing to look for"
+            f"{good} and {bad} have the same code (at most recorded baselines differ), so there "
+            "is nothing to search for"
         )
 
 

@@ -87,7 +87,7 @@ def find_project(cwd: Path, words: Sequence[str]) -> BisectProject:
     cwd = cwd.resolve()
     repository = Repository.around(cwd)
     if repository is None:
-        raise ProjectError(f"{cwd} is in no git repository with a work tree, so it has no commits")
+        raise ProjectError(f"{cwd} is not in a git work tree, so there are no commits to search")
     split = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     tests, arguments = tuple(words[:split]), tuple(words[split:])
     asked = _own_options(arguments)

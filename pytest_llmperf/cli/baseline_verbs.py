@@ -87,7 +87,7 @@ def decide(arguments: argparse.Namespace) -> int:
         say_wrapped(
             f"note: it names no commit, because git can't be used: {git.problem}", indent="  "
         )
-    say("wrote it down; commit it:", f"  git add {shell_word(str(path))} && git commit")
+    say("decision stored; to commit it:", f"  git add {shell_word(str(path))} && git commit")
     return 0
 
 
@@ -140,7 +140,7 @@ def prune(arguments: argparse.Namespace) -> int:
     for stored in going:
         say(f"  {stored.path.name}  {_size(stored.path)}")
     say_wrapped(
-        "nothing was removed. What was never committed can't be brought back. To remove it:"
+        "nothing was removed. Sessions that were never committed can't be restored. To go ahead:"
     )
     say(f"  {_command(arguments)}")
     return 0

@@ -179,6 +179,6 @@ def _write_json(
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
-            f"can't write the outcome to {target}: {reason}; it is kept: give the same command "
-            "another --json FILE"
+            f"can't write the outcome to {target}: {reason}; run the same command with another "
+            "--json FILE (stored sessions are not measured again)"
         ) from error

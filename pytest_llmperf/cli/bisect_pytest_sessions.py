@@ -154,7 +154,7 @@ def _no_report(status: int, log: Path) -> str:
     why = f": {' '.join(errors[0].split())}" if errors else ""
     return "\n".join(
         [
-            f"the session there ended with status {status} and no verdicts{why}",
+            f"the pytest session of this commit ended with status {status} and no verdicts{why}",
             f"its output ({log}) ends:",
             *(f"  | {line}" for line in tail),
         ]

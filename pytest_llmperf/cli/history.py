@@ -211,8 +211,8 @@ def _note_index_problems(index: LevelIndex) -> None:
     file = printable(str(index.file))
     if index.problem:
         note(
-            f"{file} cannot be used ({printable(index.problem)}): records are read again "
-            "each time; to keep what was read in another folder: LLMPERF_CACHE_DIR"
+            f"{file} can't be used ({printable(index.problem)}), so records are read again "
+            "each time; to cache them in another folder, set LLMPERF_CACHE_DIR"
         )
     elif index.damage:
         note(

@@ -157,9 +157,8 @@ def _apply(result: TuneResult, arguments: argparse.Namespace, today: Today) -> N
     if differing := _differing(today.setup.llm.resolved(), dict(result.before.settings)):
         raise EditError(
             today.file,
-            f"the search measured another {', '.join(differing)} than this file has; name the "
-            "configuration and the settings of the search with --config and --set, not as "
-            "options of pytest",
+            f"the search measured other values of {', '.join(differing)} than those in this file; "
+            "pass the configuration and settings with --config and --set, not as pytest options",
         )
     changes = {f"llm.{key}": value for key, value in result.winner.changed.items()}
     applied = apply_settings(

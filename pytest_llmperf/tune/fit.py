@@ -214,7 +214,7 @@ class FreeMemory:
         """Return a message if memory in use exceeds ``tune.max_memory``; empty if it does not."""
         if self.limit is None or used <= self.limit:
             return ""
-        return f"{what} {bytes_text(used)}, over tune.max_memory ({bytes_text(self.limit)})"
+        return f"{what} {bytes_text(used)}, more than tune.max_memory ({bytes_text(self.limit)})"
 
 
 class MemoryBounds:

@@ -169,7 +169,7 @@ def _in_order(client: EngineClient, test: RecordedTest) -> Run:
     for recorded in test.workload.requests:
         generation = client.request(recorded.replayed())
         if other := recorded.work_difference(generation):
-            raise LookError("unsupported", f"its work is not the same: {other.text}")
+            raise LookError("unsupported", f"it did different work: {other.text}")
         timelines.append(generation.timeline)
     return Run.in_order(timelines)
 

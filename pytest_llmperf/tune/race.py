@@ -173,7 +173,7 @@ class Racer:
         if effect is None or (effect > 0) != (ratio > 1):
             return None
         text = (
-            f"a first replay took {candidate.look.seconds:.3g} s, and "
+            f"the first replay took {candidate.look.seconds:.3g} s, against "
             f"{best.look.seconds:.3g} s with the best point"
         )
         changes = tuple(_change_of_levels(level, base) for level in levels)

@@ -121,8 +121,8 @@ class TuneRun:
             left = self._budget - (time.monotonic() - began)
             winner = with_settings(self._context.setup, found.best.settings)
             self._context.console.line(
-                f"the best point: {shown(found.best.settings)}; now fresh pairs of it and today's "
-                "configuration"
+                f"best point: {shown(found.best.settings)}; comparing it with today's "
+                "configuration in fresh pairs"
             )
             try:
                 budget = max(left, PROOF_PART * self._budget)
@@ -170,8 +170,9 @@ class TuneRun:
             notes.append(f"the gain could not be measured: {problem}")
         if winner is not None and "model_path" in winner.changed and self._tune.max_kl is None:
             notes.append(
-                "the settings name another model or quantization, whose answers were not compared "
-                "with today's: llmperf quality does, and tune.max_kl bounds the difference"
+                "these settings use another model or quantization, and its answers were not "
+                "compared with today's; compare them with llmperf quality, or limit the difference "
+                "with tune.max_kl"
             )
         return TuneResult(
             before=_configuration(setup, {}, before, 0),

@@ -111,7 +111,7 @@ class Runners:
         if refused := self._memory.refused(setup):
             raise LookError(*refused)
         seen = self._look(setup, best)
-        if why := self._memory.free.over_limit(seen.memory, "its process held"):
+        if why := self._memory.free.over_limit(seen.memory, "its process used"):
             raise LookError("rejected", why)
         return Runner(setup, seen)
 

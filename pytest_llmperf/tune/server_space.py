@@ -30,8 +30,8 @@ def space_problem(setup: EngineSetup) -> str:
         )
     if llm.start is None:
         return (
-            "llmperf tune starts a server with one argument after another, and llm.url names one "
-            "that runs already; let llm.start start it"
+            "llmperf tune must restart the server with different arguments, but llm.url names a "
+            "running server; start the server with llm.start instead"
         )
     if tune.models:
         return "tune.models: a server loads the model that its command names; remove tune.models"

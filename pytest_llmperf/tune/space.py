@@ -121,7 +121,7 @@ class Space:
         if values.get("type_v") in QUANTIZED_CACHE_TYPES and values.get("flash_attn") is False:
             return f"type_v: {values['type_v']} needs flash_attn: true"
         if _of(values, "n_ctx", math.inf) < self.n_ctx_min:
-            return f"n_ctx: {values['n_ctx']} is less than the {self.n_ctx_min} tokens in use"
+            return f"n_ctx: {values['n_ctx']} is less than the {self.n_ctx_min} tokens needed"
         return ""
 
     def half_way(self, values: Settings) -> Iterator[tuple[str, Any, int]]:

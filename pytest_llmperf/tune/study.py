@@ -129,8 +129,9 @@ class Study:
             study.set_user_attr("seed", seed)
         elif known != json.loads(json.dumps(identity)):
             raise StudyError(
-                f"the study {name} is of another search ({_differences(known, identity)}); name "
-                "another one with --study, or leave --study out"
+                f"the study {name} belongs to a different search "
+                f"({_differences(known, identity)}); choose another name with --study, or omit "
+                "--study"
             )
         seed = int(study.user_attrs.get("seed", seed))
         # The number of trials in the seed makes workers that join later sample other points.
@@ -315,4 +316,4 @@ def _is_at_work(trial: FrozenTrial) -> bool:
 
 def _differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     keys = [key for key in now if known.get(key) != json.loads(json.dumps(now[key]))]
-    return "another " + ", ".join(keys or ["identity"])
+    return "different " + ", ".join(keys or ["identity"])

@@ -237,4 +237,4 @@ def test_outside_of_a_repository_it_says_so(command: Command, tmp_path: Path) ->
     (tmp_path / "plain").mkdir()
     result = Command(tmp_path / "plain", command.home).run("a", "b")
     assert result.status == 1
-    assert "is in no git repository with a work tree" in result.words
+    assert "is not in a git work tree" in result.words

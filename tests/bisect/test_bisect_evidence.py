@@ -255,7 +255,7 @@ def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: Bisec
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(EvidenceError, match=r"can't be kept in .*file.*LLMPERF_CACHE_DIR"):
+    with pytest.raises(EvidenceError, match=r"can't be stored in .*file.*LLMPERF_CACHE_DIR"):
         BisectEvidence(tmp_path / "file", ["a search"]).__enter__()
 
 

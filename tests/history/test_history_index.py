@@ -201,7 +201,7 @@ def test_a_cache_folder_that_cannot_be_used_only_costs_time(
     assert result.status == 0
     assert f"{SESSIONS} sessions" in result.out
     (remark,) = result.err.splitlines()
-    assert remark.startswith(f"llmperf: {file} cannot be used (")
+    assert remark.startswith(f"llmperf: {file} can't be used (")
     assert "LLMPERF_CACHE_DIR" in remark
 
 
@@ -255,7 +255,7 @@ def test_a_full_disk_only_costs_time(grown: Project, file: Path) -> None:
     done = subprocess.run(command(full), capture_output=True, check=False)
     assert done.returncode == 0
     assert done.stdout.count(b'"recorded"') == SESSIONS
-    assert done.stderr.startswith(f"llmperf: {file} cannot be used (".encode())
+    assert done.stderr.startswith(f"llmperf: {file} can't be used (".encode())
     # With room again, the index works.
     done = subprocess.run(command(), capture_output=True, check=True)
     assert done.stderr == b""

@@ -63,7 +63,7 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
 
 #: Lines after which a search is killed: while it looks at today's configuration, measures a point
 #: and proves the gain of the best point.
-MOMENTS = ("searching ", "point 2 ", "now fresh pairs")
+MOMENTS = ("searching ", "point 2 ", "in fresh pairs")
 
 
 def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:

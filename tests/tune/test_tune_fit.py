@@ -78,7 +78,7 @@ def test_layers_on_a_gpu_need_its_memory() -> None:
 def test_a_configured_maximum_is_a_bound() -> None:
     memory = FreeMemory(host=64.0 * GIB, limit=2.0 * GIB)
     assert memory.over_limit(1.0 * GIB, "it needs about") == ""
-    assert "over tune.max_memory (2.0 GiB)" in memory.over_limit(3.0 * GIB, "it needs about")
+    assert "more than tune.max_memory (2.0 GiB)" in memory.over_limit(3.0 * GIB, "it needs about")
 
 
 def test_a_file_that_can_not_be_read_is_left_to_the_load(tmp_path: Path) -> None:

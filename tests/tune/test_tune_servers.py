@@ -195,7 +195,7 @@ def _tuning(folder: Path, space: dict[str, Any], **llm: Any) -> TuneRun:
         (
             {"extra.slots": [1]},
             {"start": None, "url": "http://a"},
-            "llm.url names one that runs already; let llm.start start it",
+            "llm.url names a running server; start the server with llm.start instead",
         ),
     ],
 )

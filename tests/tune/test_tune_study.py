@@ -136,7 +136,7 @@ def test_two_workers_see_each_others_points(tmp_path: Path) -> None:
 
 def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:
     opened(tmp_path)
-    with pytest.raises(StudyError, match=r"of another search .another model.*--study"):
+    with pytest.raises(StudyError, match=r"to a different search .different model.*--study"):
         opened(tmp_path, model="other")
 
 
