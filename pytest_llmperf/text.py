@@ -25,6 +25,11 @@ def json_text(data: object) -> str:
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
+def shown_value(value: object) -> str:
+    """Return a setting's value as a user writes it: text bare, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def count(number: int, noun: str) -> str:
     """Return a count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
     return f"1 {noun}" if number == 1 else f"{number} {plural(noun)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ def _search(arguments: argparse.Namespace) -> int:
             repository=repository,
             good=good,
             bad=bad,
-            oracle=PytestSessions(project, evidence, _say_wrapped_now),
+            oracle=PytestSessions(project, evidence, partial(say_wrapped, flush=True)),
             evidence=evidence,
             rates=Rates(
                 perf.false_alarms,
@@ -141,7 +141,7 @@ def _search(arguments: argparse.Namespace) -> int:
                 None if perf.tolerance == "auto" else perf.tolerance,
             ),
             budget=perf.budget,
-            on_event=lambda event: _say_now(*text.event_lines(event, width())),
+            on_event=lambda event: say(*text.event_lines(event, width()), flush=True),
             first_parent=arguments.first_parent,
             isolated=evidence.restarted or not perf.accumulate,
             host=host_label(),
@@ -149,21 +149,10 @@ def _search(arguments: argparse.Namespace) -> int:
             retry=arguments.retry_skipped,
         )
         outcome = bisection.run()
-        _say_now(*text.outcome_lines(outcome, width()))
+        say(*text.outcome_lines(outcome, width()), flush=True)
         if arguments.json:
             _write_json(Path(arguments.json), bisection, outcome, project)
     return _STATUS[outcome.kind]
-
-
-def _say_now(*lines: str) -> None:
-    """Print lines and flush them, so that progress shows immediately."""
-    say(*lines)
-    sys.stdout.flush()
-
-
-def _say_wrapped_now(text: str) -> None:
-    say_wrapped(text)
-    sys.stdout.flush()
 
 
 def _write_json(

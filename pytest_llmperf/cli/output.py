@@ -31,17 +31,17 @@ def width(narrowest: int = _NARROWEST, widest: int = _WIDEST) -> int:
     return max(narrowest, min(widest, shutil.get_terminal_size((80, 24)).columns))
 
 
-def say(*lines: str) -> None:
+def say(*lines: str, flush: bool = False) -> None:
     """Print lines, with control and unencodable characters shown as escapes."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
         safe = "\n".join(map(printable, line.split("\n")))
-        print(safe.encode(encoding, "backslashreplace").decode(encoding))
+        print(safe.encode(encoding, "backslashreplace").decode(encoding), flush=flush)
 
 
-def say_wrapped(text: str, first: str = "", indent: str = "  ") -> None:
+def say_wrapped(text: str, first: str = "", indent: str = "  ", *, flush: bool = False) -> None:
     """Print a text, broken into lines at its spaces."""
-    say(*wrap_words(text, width(), indent=indent, first=first))
+    say(*wrap_words(text, width(), indent=indent, first=first), flush=flush)
 
 
 def note(message: object) -> None:

@@ -180,9 +180,8 @@ def _tune_prompts(
     arguments: argparse.Namespace, request: TuneRequest, today: Today, prompts: Sequence[str]
 ) -> TuneResult:
     """Record a workload of the given prompts, and search."""
-    from pytest_llmperf.cli.console import LineConsole
     from pytest_llmperf.engine.handle import LlmEngine
-    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.context import LineConsole, SessionContext
     from pytest_llmperf.session.machine_watch import FitWait
     from pytest_llmperf.session.recording import record_body
     from pytest_llmperf.session.setup import setup_words

@@ -17,7 +17,7 @@ from pytest_llmperf.cli.tune_command import (
     public_command,
     search_words,
 )
-from pytest_llmperf.text import json_text
+from pytest_llmperf.text import json_text, shown_value
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.exports import Program
@@ -197,7 +197,7 @@ def _say_next_steps(result: TuneResult, arguments: argparse.Namespace) -> None:
     if result.winner is None:
         return
     changed = result.winner.changed.items()
-    settings = [f"llm.{key}={_value(value)}" for key, value in changed]
+    settings = [f"llm.{key}={shown_value(value)}" for key, value in changed]
     say(
         "",
         "to write them into the configuration, without measuring again:",
@@ -217,10 +217,6 @@ def _started(configuration: Configuration) -> str | None:
     settings = configuration.settings
     start = settings.get("start")
     return None if start is None else started_command(start, settings["extra"])
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.config.gguf import SplitModelError, model_files
-from pytest_llmperf.text import printable
+from pytest_llmperf.text import printable, shown_value
 
 #: More layers than any model has; every version of llama-server and Ollama takes it as all.
 _ALL_LAYERS = 999
@@ -33,11 +32,6 @@ def is_split(file: str) -> bool:
 def not_set(key: str, settings: Mapping[str, Any]) -> str:
     """Return the note that an argument in ``extra`` has no equivalent."""
     return f"extra.{key}: {shown_value(settings['extra'][key])}: no equivalent"
-
-
-def shown_value(value: Any) -> str:
-    """Return a setting's value for a note."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def comments(notes: Sequence[str]) -> Iterator[str]:

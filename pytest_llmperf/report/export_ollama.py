@@ -18,8 +18,8 @@ from pytest_llmperf.report.export_common import (
     is_split,
     layers,
     not_set,
-    shown_value,
 )
+from pytest_llmperf.text import shown_value
 
 _CACHE_TYPES = ("f16", "q8_0", "q4_0")
 _SPLIT_NOTE = "the model is in several files; merge them first: llama-gguf-split --merge FIRST OUT"

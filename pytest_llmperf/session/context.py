@@ -52,6 +52,21 @@ class SilentConsole:
         yield lambda _: None
 
 
+class LineConsole(SilentConsole):
+    """Shows only lines.
+
+    Args:
+        show: prints a line.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+        self._show(text)
+
+
 #: When tests are run against the commit of their baseline before they are judged;
 #: with ``on request`` the report says how to confirm suspects.
 Confirming = Literal["auto", "never", "always", "on request"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.fields import QUANTIZED_CACHE_TYPES
 from pytest_llmperf.config.tune_section import EXTRA
+from pytest_llmperf.text import shown_value
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
@@ -246,11 +247,8 @@ def answer_settings(changed: Settings) -> dict[str, Any]:
 
 def shown(settings: Settings) -> str:
     """Return settings as in a YAML file, on one line: ``n_threads: 2, flash_attn: true``."""
-    return ", ".join(f"{key}: {_yaml(value)}" for key, value in settings.items()) or "no change"
-
-
-def _yaml(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    pairs = (f"{key}: {shown_value(value)}" for key, value in settings.items())
+    return ", ".join(pairs) or "no change"
 
 
 def same_key(settings: Settings) -> str:
