@@ -88,7 +88,8 @@ def headline(checkup: Checkup) -> str:
 
 def gain_words(gain: RemedyGain) -> str:
     """Return a remedy's effect: ``decode 29.6% faster [27.5% to 32.0%], first token no change``."""
-    parts = [_change_text(name, gain.changes[name]) for name in JUDGED_METRICS if name in gain.changes]
+    changes = gain.changes
+    parts = [_change_text(name, changes[name]) for name in JUDGED_METRICS if name in changes]
     return ", ".join(parts)
 
 

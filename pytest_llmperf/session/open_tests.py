@@ -47,7 +47,9 @@ def open_tests(results: Iterable[CheckResult]) -> Mapping[str, OpenTest]:
         for nodeid, verdicts in waiting.items()
     }
     # Tests still undecided in turns go on as such: that may settle the contradiction.
-    found_open |= {nodeid: OpenTest(without_turns=True) for nodeid in alone if nodeid not in waiting}
+    found_open |= {
+        nodeid: OpenTest(without_turns=True) for nodeid in alone if nodeid not in waiting
+    }
     return {nodeid: state for nodeid, state in found_open.items() if nodeid not in decided}
 
 

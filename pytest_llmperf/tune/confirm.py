@@ -305,7 +305,8 @@ def _by_samples(goal: Goal, samples: TestSamples, side: str, share: float) -> _J
         return "unknown", None
     edge = metric.signed_log(goal.limit)
     values = [median(row) for row in rows]
-    state = sequential_evidence(tuple(metric.signed_log(value) - edge for value in values), 0.0, metric)
+    differences = tuple(metric.signed_log(value) - edge for value in values)
+    state = sequential_evidence(differences, 0.0, metric)
     if state.look is not None and is_worse(state, 0.0, share):
         return "missed", median(values)
     return ("met" if is_fine(state, 0.0) else "unknown"), median(values)
