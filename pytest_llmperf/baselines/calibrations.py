@@ -13,8 +13,8 @@ from pydantic import AfterValidator
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.folder import MAX_BYTES, add_file
-from pytest_llmperf.baselines.json_text import dumps, parse, why_not
-from pytest_llmperf.baselines.match import is_cell
+from pytest_llmperf.baselines.json_text import dumps, explain_error, parse
+from pytest_llmperf.baselines.match import belongs_to_cell
 from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
@@ -68,7 +68,7 @@ class StoredCheck(Stored):
     settings: Settings = field(default_factory=dict, metadata=LEFT_OUT)
 
 
-def _measured(check: StoredCheck) -> StoredCheck:
+def _check_level(check: StoredCheck) -> StoredCheck:
     if not is_measurable(check.level, check.metric):
         raise unexpected("a number that the metric can have", check.level, "level")
     return check
@@ -92,7 +92,7 @@ class StoredCalibration(Stored):
     plant: str
     model: str
     config: Settings
-    checks: tuple[Annotated[StoredCheck, AfterValidator(_measured)], ...]
+    checks: tuple[Annotated[StoredCheck, AfterValidator(_check_level)], ...]
     iterations: Whole
     turns: str
     path: Path = field(default=Path(), metadata=NOT_STORED)
@@ -121,7 +121,7 @@ class StoredCalibration(Stored):
             check
             for check in self.checks
             if (check.nodeid, check.workload) == (nodeid, workload)
-            and is_cell(check.settings, settings)
+            and belongs_to_cell(check.settings, settings)
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
         try:
             calibrations.append(read_calibration(path))
         except (OSError, ValueError) as error:
-            reason = why_not(error) if isinstance(error, ValueError) else error
+            reason = explain_error(error) if isinstance(error, ValueError) else error
             problems.append(
                 f"{path}: not a calibration that can be used ({reason}); "
                 "restore it from git, or remove it and calibrate again"

@@ -104,7 +104,7 @@ def parse(text: str | bytes) -> Any:
         raise StrictError("nested too deeply") from None
 
 
-def why_not(error: ValueError) -> str:
+def explain_error(error: ValueError) -> str:
     """Explain briefly why ``parse`` refused a text, with the line if it is known."""
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8 text"

@@ -36,7 +36,7 @@ _NOT_SET = "not set"
 
 
 @dataclass(frozen=True)
-class Refused:
+class MismatchedRecord:
     """A record of another machine or model, and every strict item that differs."""
 
     path: Path
@@ -54,15 +54,15 @@ class BaselineSet:
 
     Attributes:
         records: those that match, oldest first.
-        refused: records in this machine's folder that do not match.
-        near: the closest record of another machine, if no record matches.
+        mismatched: records in this machine's folder that do not match.
+        nearest: the closest record of another machine, if no record matches.
         other_backend: the records are of this hardware, but used another backend.
         decisions: about this machine's sessions, in the order they were made.
     """
 
     records: tuple[StoredRecord, ...]
-    refused: tuple[Refused, ...]
-    near: Refused | None = None
+    mismatched: tuple[MismatchedRecord, ...]
+    nearest: MismatchedRecord | None = None
     decisions: tuple[StoredDecision, ...] = ()
     other_backend: bool = False
 
@@ -76,21 +76,21 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
         BaselineError: files of these machines cannot be used.
     """
     records: list[StoredRecord] = []
-    refused: list[Refused] = []
+    mismatched: list[MismatchedRecord] = []
     shelf = store.read_shelf(machine.key)
     for stored in own_records(shelf.records):
-        differing = _strict(stored, machine, model)
+        differing = _strict_differences(stored, machine, model)
         if differing:
-            refused.append(Refused(stored.path, differing))
+            mismatched.append(MismatchedRecord(stored.path, differing))
         else:
             records.append(stored)
     other = None if records else _of_other_backend(store, machine, model)
     if other is not None:
         return BaselineSet(
-            other.records, tuple(refused), decisions=other.decisions, other_backend=True
+            other.records, tuple(mismatched), decisions=other.decisions, other_backend=True
         )
-    near = None if records else _nearest(store, machine, model)
-    return BaselineSet(tuple(records), tuple(refused), near, shelf.decisions)
+    nearest = None if records else _nearest(store, machine, model)
+    return BaselineSet(tuple(records), tuple(mismatched), nearest, shelf.decisions)
 
 
 def own_records(records: Iterable[StoredRecord]) -> list[StoredRecord]:
@@ -98,7 +98,7 @@ def own_records(records: Iterable[StoredRecord]) -> list[StoredRecord]:
     return [stored for stored in records if stored.record.imported is None]
 
 
-def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
+def group_comparable(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
     """Split records into groups that may be compared: one machine and model each.
 
     Each group keeps the order; the group of the newest record comes first.
@@ -107,7 +107,7 @@ def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
     for stored in reversed(records):
         for group in groups:
             newest = group[0].record
-            if not _strict(stored, newest.machine, newest.model):
+            if not _strict_differences(stored, newest.machine, newest.model):
                 group.append(stored)
                 break
         else:
@@ -115,11 +115,13 @@ def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
     return [tuple(reversed(group)) for group in groups]
 
 
-def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
+def _strict_differences(
+    stored: StoredRecord, machine: Machine, model: ModelIdentity
+) -> tuple[Difference, ...]:
     differing = differences(machine, stored.record.machine)
     stored_model = stored.record.model
-    if _other_model(stored_model, model):
-        differing.append(Difference("model", _model(stored_model), _model(model)))
+    if _is_other_model(stored_model, model):
+        differing.append(Difference("model", _describe_model(stored_model), _describe_model(model)))
     return tuple(differing)
 
 
@@ -138,32 +140,34 @@ def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdenti
             stored
             for stored in own_records(shelf.records)
             if same_hardware(machine, stored.record.machine)
-            and not _other_model(stored.record.model, model)
+            and not _is_other_model(stored.record.model, model)
         )
         if records:
             shelves.append(replace(shelf, records=records))
     return max(shelves, key=lambda shelf: shelf.records[-1].record.recorded, default=None)
 
 
-def _other_model(stored: ModelIdentity, model: ModelIdentity) -> bool:
+def _is_other_model(stored: ModelIdentity, model: ModelIdentity) -> bool:
     return stored.sha256 != model.sha256 or (model.sha256 is None and stored.name != model.name)
 
 
-def _model(model: ModelIdentity) -> str:
+def _describe_model(model: ModelIdentity) -> str:
     return f"{model.name} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
 
 
-def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Refused | None:
+def _nearest(
+    store: BaselineStore, machine: Machine, model: ModelIdentity
+) -> MismatchedRecord | None:
     """Return the newest record of the machine with the fewest differences."""
     others = [
         own_records(store.read_machine(key)) for key in store.machines() if key != machine.key
     ]
     newest = [records[-1] for records in others if records]
-    candidates = [Refused(s.path, _strict(s, machine, model)) for s in newest]
-    return min(candidates, key=lambda near: (len(near.differences), near.key), default=None)
+    candidates = [MismatchedRecord(s.path, _strict_differences(s, machine, model)) for s in newest]
+    return min(candidates, key=lambda record: (len(record.differences), record.key), default=None)
 
 
-def notes(
+def explaining_differences(
     stored: StoredRecord,
     machine: Machine,
     provenance: Provenance,
@@ -194,7 +198,7 @@ def _versions(provenance: Provenance) -> dict[str, Any]:
     return {item.replace("_", " "): getattr(provenance, item) for item in _NAMED}
 
 
-def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+def belongs_to_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether a stored test belongs to this cell of a sweep; without a cell, whether to no sweep.
 
     Args:

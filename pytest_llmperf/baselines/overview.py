@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.match import group_comparable
 from pytest_llmperf.baselines.window import ANCHOR, WINDOW, BaselineWindow, window_of
 from pytest_llmperf.metrics import METRICS, Direction, get_metric, known_metric
 from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
@@ -81,13 +81,13 @@ class TestOverview:
     @property
     def window(self) -> tuple[StoredRecord, ...]:
         """The sessions that this test is compared with."""
-        return self.sessions.judging[-WINDOW:]
+        return self.sessions.compared[-WINDOW:]
 
     @property
     def anchor(self) -> tuple[StoredRecord, ...]:
         """The sessions that creeping is measured from."""
-        chosen = self.sessions.anchoring
-        return (chosen.session,) if chosen else self.sessions.judging[:ANCHOR]
+        chosen = self.sessions.chosen_anchor
+        return (chosen.session,) if chosen else self.sessions.compared[:ANCHOR]
 
 
 def overview(
@@ -98,7 +98,7 @@ def overview(
     ``tolerance`` is a fraction; ``alpha`` the false-alarm rate of a check.
     """
     overviews = []
-    for group in alike(shelf.records):
+    for group in group_comparable(shelf.records):
         for nodeid in sorted({name for stored in group for name in stored.record.tests}):
             if tests is None or nodeid in tests:
                 overviews.append(_test(group, nodeid, shelf, tolerance, alpha))
@@ -111,7 +111,7 @@ def _test(
     holding = [stored for stored in group if nodeid in stored.record.tests]
     newest = holding[-1].record.tests[nodeid]
     sessions = window_of(group, nodeid, newest.workload, shelf.decisions)
-    names = {name for stored in sessions.judging for name in stored.record.tests[nodeid].metrics}
+    names = {name for stored in sessions.compared for name in stored.record.tests[nodeid].metrics}
     known = [name for name in METRICS if name in names]
     return TestOverview(
         nodeid=nodeid,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.match import group_comparable
 from pytest_llmperf.baselines.window import WINDOW, window_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KEEP = 20
 MIN_KEEP = WINDOW
 
 
-def unneeded(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
+def removable_sessions(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
     """Return the sessions that may be removed, oldest first.
 
     A session stays if, for any test in it, it is among the newest ``keep``, is compared
@@ -35,13 +35,13 @@ def unneeded(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
     if keep < MIN_KEEP:
         raise ValueError(f"at least {MIN_KEEP}: that many sessions judge")
     needed = {stored.decision.session for stored in shelf.decisions}
-    for group in alike(shelf.records):
+    for group in group_comparable(shelf.records):
         for nodeid in dict.fromkeys(name for s in group for name in s.record.tests):
-            needed |= _needed(group, nodeid, keep, shelf.decisions)
+            needed |= _needed_files(group, nodeid, keep, shelf.decisions)
     return tuple(stored for stored in shelf.records if stored.path.name not in needed)
 
 
-def _needed(
+def _needed_files(
     group: Sequence[StoredRecord], nodeid: str, keep: int, decisions: Sequence[StoredDecision]
 ) -> set[str]:
     """Return the names of the files that one test needs."""
@@ -49,8 +49,8 @@ def _needed(
     needed = {stored.path.name for stored in newest}
     for workload in {stored.record.tests[nodeid].workload for stored in newest}:
         sessions = window_of(group, nodeid, workload, decisions)
-        stay = [*sessions.judging[-keep:]]
-        for metric in _metrics(sessions.judging, nodeid):
+        stay = [*sessions.compared[-keep:]]
+        for metric in _metrics(sessions.compared, nodeid):
             stay += [*sessions.window(metric), *sessions.anchor(metric)]
         if sessions.acceptance is not None:
             stay.append(sessions.acceptance.session)

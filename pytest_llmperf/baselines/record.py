@@ -132,7 +132,7 @@ class RecordedSession(Stored):
     fitness: Mapping[str, str] = field(default_factory=dict, metadata=LEFT_OUT)
 
 
-def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _check_hashes(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check the hashes of ``extra``, and drop its values, which are never stored."""
     hashes = settings.get(EXTRA_HASHES, {})
     if not isinstance(hashes, dict):
@@ -145,7 +145,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 #: Resolved engine settings, plain JSON; the values of ``llm.extra`` are replaced by hashes.
 Settings = Annotated[
-    Mapping[str, Any], AfterValidator(_checked), PlainSerializer(without_extra_values)
+    Mapping[str, Any], AfterValidator(_check_hashes), PlainSerializer(without_extra_values)
 ]
 
 

@@ -22,7 +22,7 @@ ANCHOR = 3
 
 
 @dataclass(frozen=True)
-class Choice:
+class SessionChoice:
     """A user's choice of a session, to accept its level or as the anchor.
 
     ``path`` is the file with the choice: the session's own or a decision's.
@@ -39,36 +39,36 @@ class BaselineWindow:
     """The sessions of one test and workload by role, oldest first.
 
     Attributes:
-        judging: valid sessions from the accepted one on; all of them if none was accepted.
+        compared: valid sessions from the accepted one on; all of them if none was accepted.
         history: valid sessions before the accepted one.
         invalid: sessions in which the machine was disturbed.
         acceptance: the latest acceptance, or None.
-        anchoring: the latest explicit anchor that no later acceptance moved, or None.
+        chosen_anchor: the latest explicit anchor that no later acceptance moved, or None.
     """
 
-    judging: tuple[StoredRecord, ...] = ()
+    compared: tuple[StoredRecord, ...] = ()
     history: tuple[StoredRecord, ...] = ()
     invalid: tuple[StoredRecord, ...] = ()
-    acceptance: Choice | None = None
-    anchoring: Choice | None = None
+    acceptance: SessionChoice | None = None
+    chosen_anchor: SessionChoice | None = None
     nodeid: str = ""
 
     def window(self, metric: str) -> tuple[StoredRecord, ...]:
-        """Return the newest ``WINDOW`` judging sessions that hold the metric."""
+        """Return the newest ``WINDOW`` compared sessions that hold the metric."""
         return self._holding(metric)[-WINDOW:]
 
     def anchor(self, metric: str) -> tuple[StoredRecord, ...]:
-        """Return the chosen anchor session, or else the oldest judging sessions.
+        """Return the chosen anchor session, or else the oldest compared sessions.
 
         A chosen session without the metric is no anchor for it.
         """
-        chosen = self.anchoring
+        chosen = self.chosen_anchor
         if chosen is not None and metric in chosen.session.record.tests[self.nodeid].metrics:
             return (chosen.session,)
         return self._holding(metric)[:ANCHOR]
 
     def _holding(self, metric: str) -> tuple[StoredRecord, ...]:
-        return tuple(s for s in self.judging if metric in s.record.tests[self.nodeid].metrics)
+        return tuple(s for s in self.compared if metric in s.record.tests[self.nodeid].metrics)
 
 
 def window_of(
@@ -90,18 +90,22 @@ def window_of(
     valid = [stored for stored in same if not stored.record.tests[nodeid].invalid]
     invalid = tuple(stored for stored in same if stored.record.tests[nodeid].invalid)
     own = [
-        Choice(stored, reason, moment(stored.record.recorded), stored.path)
+        SessionChoice(stored, reason, moment(stored.record.recorded), stored.path)
         for stored in valid
         if (reason := stored.record.tests[nodeid].accepted) is not None
     ]
     acceptance = _latest([*own, *_choices(valid, nodeid, decisions, "accept")])
-    anchoring = _latest(_choices(valid, nodeid, decisions, "anchor"))
-    if acceptance is not None and anchoring is not None and acceptance.moment > anchoring.moment:
+    chosen_anchor = _latest(_choices(valid, nodeid, decisions, "anchor"))
+    if (
+        acceptance is not None
+        and chosen_anchor is not None
+        and acceptance.moment > chosen_anchor.moment
+    ):
         # Accepting a new level moves the anchor there, with its reason.
-        anchoring = None
+        chosen_anchor = None
     start = 0 if acceptance is None else valid.index(acceptance.session)
     return BaselineWindow(
-        tuple(valid[start:]), tuple(valid[:start]), invalid, acceptance, anchoring, nodeid
+        tuple(valid[start:]), tuple(valid[:start]), invalid, acceptance, chosen_anchor, nodeid
     )
 
 
@@ -110,17 +114,17 @@ def _choices(
     nodeid: str,
     decisions: Sequence[StoredDecision],
     kind: str,
-) -> list[Choice]:
+) -> list[SessionChoice]:
     by_name = {stored.path.name: stored for stored in valid}
     choices = []
     for stored in decisions:
         decision = stored.decision
         session = by_name.get(decision.session)
         if decision.kind == kind and session is not None and decision.covers(nodeid):
-            choices.append(Choice(session, decision.reason, decision.moment, stored.path))
+            choices.append(SessionChoice(session, decision.reason, decision.moment, stored.path))
     return choices
 
 
-def _latest(choices: Sequence[Choice]) -> Choice | None:
+def _latest(choices: Sequence[SessionChoice]) -> SessionChoice | None:
     """Return the latest choice; of two made at the same time, the later one in the list."""
     return max(reversed(choices), key=lambda choice: choice.moment, default=None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.atomic_write import atomic_write
-from pytest_llmperf.baselines.json_text import parse, why_not
+from pytest_llmperf.baselines.json_text import explain_error, parse
 from pytest_llmperf.bisect.session import BisectSession
 from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.stored_json import dump, read
@@ -133,7 +133,7 @@ class BisectEvidence:
             try:
                 session = read(BisectSession, parse(path.read_bytes()))
             except ValueError as error:
-                by_path[path] = why_not(error)
+                by_path[path] = explain_error(error)
             except OSError as error:
                 by_path[path] = (error.strerror or str(error)).lower()
             else:

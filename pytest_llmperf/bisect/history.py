@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
-from pytest_llmperf.repository.state import content_of
+from pytest_llmperf.repository.state import content_digest
 
 
 class RangeError(Exception):
@@ -84,7 +84,7 @@ class CommitFiles:
 
     def _of(self, commit: str) -> str:
         if commit not in self._known:
-            self._known[commit] = content_of(self._repository, commit, self._without)
+            self._known[commit] = content_digest(self._repository, commit, self._without)
         return self._known[commit]
 
 

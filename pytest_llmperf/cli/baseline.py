@@ -77,8 +77,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a subcommand; return 1 for a problem with the baselines, 2 for a wrong argument."""
-    from pytest_llmperf.baselines.choice import WrongArgumentError
     from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.baselines.lookup import WrongArgumentError
     from pytest_llmperf.cli.baseline_verbs import VERBS
     from pytest_llmperf.config.errors import ConfigError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.choice import (
+from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
+from pytest_llmperf.baselines.lookup import (
     WrongArgumentError,
     choose_machine,
     choose_machines,
@@ -13,9 +14,8 @@ from pytest_llmperf.baselines.choice import (
     choose_tests,
     find_baseline_folder,
 )
-from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
 from pytest_llmperf.baselines.overview import overview
-from pytest_llmperf.baselines.prune import KEEP, remove, unneeded
+from pytest_llmperf.baselines.prune import KEEP, removable_sessions, remove
 from pytest_llmperf.baselines.store import Shelf
 from pytest_llmperf.cli.output import say, say_wrapped, width
 from pytest_llmperf.gate.words import count
@@ -113,7 +113,7 @@ def _valid(session: StoredRecord, tests: tuple[str, ...] | None) -> list[str]:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """List the unneeded sessions; with ``--yes`` remove them, file by file.
+    """List the removable sessions; with ``--yes`` remove them, file by file.
 
     Raises:
         WrongArgumentError: the machine does not exist, or must be named because there are several.
@@ -122,7 +122,7 @@ def prune(arguments: argparse.Namespace) -> int:
     folder = find_baseline_folder(arguments.dir)
     key, shelf = choose_machine(folder.store, arguments.machine)
     keep = KEEP if arguments.keep is None else arguments.keep
-    going = unneeded(shelf, keep)
+    going = removable_sessions(shelf, keep)
     if not going:
         say_wrapped(
             f"{folder.store.root / key}: nothing to remove, every session is still needed (the "

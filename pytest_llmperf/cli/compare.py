@@ -157,7 +157,7 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
         write(arguments.output, text, "the comparison", "--output")
         put(f"{headline(result)}\nwrote {printable(str(arguments.output))}\n")
     if result.outcome is ComparisonOutcome.NOT_COMPARED:
-        return fail(result.why_not, NOT_COMPARED)
+        return fail(result.why_not_compared, NOT_COMPARED)
     return result.status
 
 

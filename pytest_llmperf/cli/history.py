@@ -91,8 +91,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the history; return 1 for a repository or baseline problem, 2 for a wrong argument."""
-    from pytest_llmperf.baselines.choice import WrongArgumentError
     from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.baselines.lookup import WrongArgumentError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
     from pytest_llmperf.repository.revisions import RevisionError
@@ -108,7 +108,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if "numpy" not in sys.modules:
         # No matrix is multiplied here, so OpenBLAS threads would only cost time and memory.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pytest_llmperf.history.choice import repository_around
+    from pytest_llmperf.history.lookup import repository_around
 
     folder = baselines_folder(arguments)
     repository = repository_around(folder)
@@ -125,8 +125,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace, folder: Path, repository: Repository) -> History:
-    from pytest_llmperf.baselines.choice import choose_tests
-    from pytest_llmperf.history.choice import choose_metrics, choose_start
+    from pytest_llmperf.baselines.lookup import choose_tests
+    from pytest_llmperf.history.lookup import choose_metrics, choose_start
 
     recorded = _recorded(arguments.machine, folder, repository)
     where = recorded.folder or "."
@@ -149,8 +149,8 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
         WrongArgumentError: there is no such machine.
         GitError: the repository can't be used.
     """
-    from pytest_llmperf.baselines.choice import WrongArgumentError, unknown
     from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.baselines.lookup import WrongArgumentError, unknown
     from pytest_llmperf.history.sessions import open_index, read_sessions
 
     below = folder.resolve().relative_to(repository.top).as_posix()

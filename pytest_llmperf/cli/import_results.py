@@ -123,13 +123,13 @@ def _refusals(result: ImportResult) -> int:
 def _request(arguments: argparse.Namespace) -> ImportRequest:
     from pytest_llmperf.baselines.store import BaselineStore
     from pytest_llmperf.importers.run import ImportRequest
-    from pytest_llmperf.importers.sessions import Stated
+    from pytest_llmperf.importers.sessions import StatedFacts
 
     return ImportRequest(
         files=arguments.files,
         store=BaselineStore(baselines_folder(arguments)),
         tool=arguments.tool,
-        stated=Stated(arguments.machine, arguments.model, arguments.recorded),
+        stated=StatedFacts(arguments.machine, arguments.model, arguments.recorded),
         keep_going=arguments.keep_going,
         dry_run=arguments.dry_run,
     )

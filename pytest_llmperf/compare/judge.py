@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
+from pytest_llmperf.baselines.samples import BaselineSamples, collect_baseline_samples
 from pytest_llmperf.compare.notes import (
     engine_label,
     recorded_differences,
@@ -46,16 +46,16 @@ class ComparisonRules:
     Attributes:
         tolerance: slowdown that must be caught, a fraction.
         false_alarms: chance of any false ``regressed`` in the whole comparison.
-        own_tolerances: use a report's own tolerances; False if the user gave one.
-        calibrated: use the tolerances that a calibration gave the candidate's session.
+        use_report_tolerances: use a report's own tolerances; False if the user gave one.
+        use_calibrated_tolerances: use those that a calibration gave the candidate's session.
         metrics: names of the metrics to judge; None for those that the gate would judge.
         targets: metrics with a target in the configuration, which are therefore judged.
     """
 
     tolerance: float
     false_alarms: float
-    own_tolerances: bool = True
-    calibrated: bool = False
+    use_report_tolerances: bool = True
+    use_calibrated_tolerances: bool = False
     metrics: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
 
@@ -94,21 +94,21 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
     )
 
 
-def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Iterator[Check]:
+def _checks(test: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Iterator[Check]:
     """Yield the checks of one test, in display order."""
-    reports = [side.side.reported.get(one.nodeid) for side in (pair.candidate, pair.base)]
-    asked, asked_of_base = (None if test is None else test.tolerances() for test in reports)
+    reports = [side.side.reported.get(test.nodeid) for side in (pair.candidate, pair.base)]
+    asked, asked_of_base = (None if report is None else report.tolerances() for report in reports)
     asked = asked or asked_of_base
-    measured = one.test.metrics
+    measured = test.record.metrics
     if not measured:
         # A test that could not be measured at all gets verdicts on the base's metrics.
-        holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
-        measured = holding[-1].record.tests[one.nodeid].metrics
+        holding = [s for s in pair.base.records if test.nodeid in s.record.tests]
+        measured = holding[-1].record.tests[test.nodeid].metrics
     known = {name: metric for name in measured if (metric := _metric(name)) is not None}
-    judged = _judged(known, asked, rules, one.stored.record.imported is not None)
-    own = dict(asked) if asked and rules.own_tolerances else {}
-    if rules.calibrated:
-        given = one.test.tolerances.items()
+    judged = _judged(known, asked, rules, test.stored.record.imported is not None)
+    own = dict(asked) if asked and rules.use_report_tolerances else {}
+    if rules.use_calibrated_tolerances:
+        given = test.record.tolerances.items()
         own = {name: tolerance.against_stored for name, tolerance in given} | own
     for name in dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(known)]):
         if name in known and (name in judged or name in ALWAYS_SHOWN):
@@ -154,41 +154,43 @@ def _metric(name: str) -> Metric | None:
     return None if metric is None or metric.kind == "share" or not metric.compared else metric
 
 
-def _evidence(one: CandidateTest, check: Check, pair: SidePair) -> Evidence:
-    test, name = one.test, check.metric.name
-    samples = test.metrics[name].samples if name in test.metrics else ()
-    times = test.metrics["end_to_end"].samples if "end_to_end" in test.metrics else ()
+def _evidence(test: CandidateTest, check: Check, pair: SidePair) -> Evidence:
+    record, name = test.record, check.metric.name
+    samples = record.metrics[name].samples if name in record.metrics else ()
+    times = record.metrics["end_to_end"].samples if "end_to_end" in record.metrics else ()
     return Evidence(
-        nodeid=one.nodeid,
+        nodeid=test.nodeid,
         check=check,
         samples=samples,
-        planned_processes=one.stored.record.session.processes,
-        baseline=_base_evidence(one, name, pair),
-        invalid=test.invalid,
+        planned_processes=test.stored.record.session.processes,
+        baseline=_base_evidence(test, name, pair),
+        invalid=record.invalid,
         ended=True,
         stalls=(stalls(times),) if times else (),
     )
 
 
-def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
+def _base_evidence(test: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
     """Return the base's samples; those of a changed workload are shown but not compared."""
     # Without the anchor: only how the two sides differ matters, not the base's history.
-    samples = replace(base_samples(one, metric, pair), anchor=(), anchor_sources=())
+    samples = replace(base_samples(test, metric, pair), anchor=(), anchor_sources=())
     if samples.status != "workload changed":
         return samples
-    holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
-    other = evidence_for(
+    holding = [s for s in pair.base.records if test.nodeid in s.record.tests]
+    other = collect_baseline_samples(
         pair.base.records,
-        one.nodeid,
-        holding[-1].record.tests[one.nodeid].workload,
+        test.nodeid,
+        holding[-1].record.tests[test.nodeid].workload,
         metric,
         decisions=pair.base.decisions,
     )
     return replace(samples, sessions=other.sessions, sources=other.sources)
 
 
-def _test_result(one: CandidateTest, compared: Sequence[CheckResult], pair: SidePair) -> TestResult:
-    reported = pair.candidate.side.reported.get(one.nodeid)
+def _test_result(
+    test: CandidateTest, compared: Sequence[CheckResult], pair: SidePair
+) -> TestResult:
+    reported = pair.candidate.side.reported.get(test.nodeid)
     rows = tuple(compared)
     if reported is not None:
         rows = with_reported_verdicts(rows, reported, pair.base.side.name)
@@ -197,13 +199,13 @@ def _test_result(one: CandidateTest, compared: Sequence[CheckResult], pair: Side
     kinds = [r.check.metric.kind for r in rows]
     processes = [len(r.samples) for r, kind in zip(rows, kinds, strict=True) if kind == "value"]
     return TestResult(
-        nodeid=one.nodeid,
+        nodeid=test.nodeid,
         rows=rows,
-        workload=one.test.summary,
-        workload_hash=one.test.workload,
-        requests=one.test.requests,
-        findings=tuple(test_findings(one, pair)),
-        differences=recorded_differences(newest, one.stored, pair) if newest else (),
+        workload=test.record.summary,
+        workload_hash=test.record.workload,
+        requests=test.record.requests,
+        findings=tuple(test_findings(test, pair)),
+        differences=recorded_differences(newest, test.stored, pair) if newest else (),
         processes=max(processes, default=0),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.match import notes
+from pytest_llmperf.baselines.match import explaining_differences
 from pytest_llmperf.compare.pairing import CandidateTest, base_samples
 from pytest_llmperf.compare.reported_verdicts import count_reported
 from pytest_llmperf.gate.words import count
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 _MAX_ORIGINS = 3
 
 
-def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
+def test_findings(test: CandidateTest, pair: SidePair) -> Iterator[str]:
     """Yield the findings about one test, a line each."""
-    test = one.test
+    record = test.record
     if pair.differences:
-        for reason in test.invalid:
+        for reason in record.invalid:
             yield f"the machine was disturbed: {reason}"
-        samples = base_samples(one, "end_to_end", pair)
+        samples = base_samples(test, "end_to_end", pair)
         if samples.status == "workload changed":
             yield f"workload changed: {samples.detail}"
-    if one.skipped:
+    if test.skipped:
         yield (
-            f"{count(one.skipped, 'other session')} of {pair.candidate.side.name} left out: the "
+            f"{count(test.skipped, 'other session')} of {pair.candidate.side.name} left out: the "
             "machine was disturbed"
         )
-    if "end_to_end" in test.metrics and (number := stalls(test.metrics["end_to_end"].samples)):
+    if "end_to_end" in record.metrics and (number := stalls(record.metrics["end_to_end"].samples)):
         yield (
             f"{count(number, 'stalled iteration')} (over 1.25 times their process's median; "
             "kept, the median absorbs them)"
         )
-    skipped = base_samples(one, "end_to_end", pair).skipped_invalid
+    skipped = base_samples(test, "end_to_end", pair).skipped_invalid
     if skipped:
         yield f"{count(skipped, 'stored session')} left out: the machine was disturbed"
-    reports = (side.reported.get(one.nodeid) for side in (pair.candidate.side, pair.base.side))
+    reports = (side.reported.get(test.nodeid) for side in (pair.candidate.side, pair.base.side))
     if any(report is not None and report.has_share for report in reports):
         yield "its stall rate is not compared: sessions of different hours stall at different rates"
-    if test.accepted is not None:
-        yield f"this level was accepted when it was recorded: {test.accepted}"
+    if record.accepted is not None:
+        yield f"this level was accepted when it was recorded: {record.accepted}"
 
 
 def recorded_differences(
@@ -59,7 +59,7 @@ def recorded_differences(
     if pair.base.side.is_report or pair.candidate.side.is_report:
         engines = [engine_label(stored) for stored in (base, candidate)]
         return (f"engine: {engines[0]} → {engines[1]}",) if engines[0] != engines[1] else ()
-    differing = notes(base, record.machine, record.provenance, record.config)
+    differing = explaining_differences(base, record.machine, record.provenance, record.config)
     return tuple(f"{d.item}: {d.baseline} → {d.current}" for d in differing)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.json_text import SIGNIFICANT_DIGITS
-from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.match import group_comparable
+from pytest_llmperf.baselines.samples import BaselineSamples, collect_baseline_samples
 from pytest_llmperf.compare.sources import CompareError
 from pytest_llmperf.machine.fingerprint import Difference, differences
 
@@ -73,11 +73,13 @@ def _groups_of(side: StoredSide) -> list[MatchingSessions]:
     return [
         MatchingSessions(side, records, shelf.decisions)
         for shelf in side.shelves.values()
-        for records in alike(shelf.records)
+        for records in group_comparable(shelf.records)
     ]
 
 
-def _without(groups: Iterable[MatchingSessions], other: StoredSide) -> list[MatchingSessions]:
+def _without_sessions_of(
+    groups: Iterable[MatchingSessions], other: StoredSide
+) -> list[MatchingSessions]:
     """Return the groups without the sessions that another side also holds.
 
     Stores are append-only: a later commit's store holds the sessions of an earlier one, too.
@@ -141,12 +143,12 @@ class Selection:
     Attributes:
         machines: one key for both sides, or the base's and the candidate's; empty for any.
         model: the model's name; None for any.
-        unlike: whether different machines or models may be compared, without a verdict.
+        allow_mismatch: whether different machines or models may be compared, without a verdict.
     """
 
     machines: tuple[str, ...] = ()
     model: str | None = None
-    unlike: bool = False
+    allow_mismatch: bool = False
 
 
 def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) -> SidePair:
@@ -156,7 +158,7 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
         CompareError: no sessions fit together, or several do; the message says what to do.
     """
     bases = _groups(base, selection, 0)
-    candidates = _without(_groups(candidate, selection, -1), base)
+    candidates = _without_sessions_of(_groups(candidate, selection, -1), base)
     if not candidates:
         raise CompareError(_same_sessions(base, candidate, selection))
     fitting = [(a, b) for a in bases for b in candidates if not _forbidding_differences(a, b)]
@@ -169,7 +171,7 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
         return SidePair(a, b, notes=(*_by_name(a, b), *_left_out(candidates, b)))
     if fitting:
         raise CompareError(_several(fitting, base, candidate))
-    if not selection.unlike:
+    if not selection.allow_mismatch:
         raise CompareError(_refused(bases, candidates))
     a, b = _only_machine(bases), _only_machine(candidates)
     return SidePair(
@@ -225,7 +227,7 @@ def _left_out(candidates: Sequence[MatchingSessions], candidate: MatchingSession
 
 def _same_sessions(base: StoredSide, candidate: StoredSide, selection: Selection) -> str:
     where = f" of machine {selection.machines[-1]}" if selection.machines else ""
-    if _without(_groups_of(base), candidate):
+    if _without_sessions_of(_groups_of(base), candidate):
         return (
             f"{candidate.name} has no session{where} that {base.name} lacks, so there is nothing "
             "to judge\n  the base comes first: did you swap them?"
@@ -302,7 +304,7 @@ class CandidateTest:
     skipped: int
 
     @property
-    def test(self) -> TestRecord:
+    def record(self) -> TestRecord:
         """The test's record in that session."""
         return self.stored.record.tests[self.nodeid]
 
@@ -315,7 +317,7 @@ def candidate_tests(records: Sequence[StoredRecord]) -> list[CandidateTest]:
             before = chosen.get(nodeid)
             if before is None:
                 chosen[nodeid] = CandidateTest(nodeid, stored, 0)
-            elif before.test.invalid:
+            elif before.record.invalid:
                 skipped = before.skipped + 1
                 # If the test is invalid in all sessions, the newest says why.
                 chosen[nodeid] = replace(before, skipped=skipped)
@@ -335,14 +337,14 @@ def newest_tests(records: Sequence[StoredRecord]) -> set[str]:
     return {nodeid for record in (newest, *same) for nodeid in record.tests}
 
 
-def base_samples(one: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
+def base_samples(test: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
     """Return the base's samples of one metric of a test."""
-    return evidence_for(
+    return collect_baseline_samples(
         pair.base.records,
-        one.nodeid,
-        one.test.workload,
+        test.nodeid,
+        test.record.workload,
         metric,
         decisions=pair.base.decisions,
-        summary=one.test.summary,
-        requests=one.test.requests,
+        summary=test.record.summary,
+        requests=test.record.requests,
     )

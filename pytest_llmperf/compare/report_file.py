@@ -83,7 +83,7 @@ class ReportedMetric(Stored):
         return metric is not None and metric.kind == "share"
 
 
-def _fitting(metric: ReportedMetric) -> ReportedMetric:
+def _check_reported_metric(metric: ReportedMetric) -> ReportedMetric:
     """Check the items of a metric that a comparison will use."""
     if metric.samples and not metric.is_share:
         check_metric(metric.name, metric.unit, metric.samples)
@@ -112,7 +112,7 @@ class ReportedTest(Stored):
     nodeid: str
     workload: _Work
     against: Any
-    metrics: tuple[Annotated[ReportedMetric, AfterValidator(_fitting)], ...]
+    metrics: tuple[Annotated[ReportedMetric, AfterValidator(_check_reported_metric)], ...]
     processes: Whole
     pairs: Whole
 

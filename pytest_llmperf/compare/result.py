@@ -67,7 +67,7 @@ class ComparisonResult:
 
     @property
     def outcome(self) -> ComparisonOutcome:
-        """The outcome of all verdicts together; ``why_not`` explains a ``NOT_COMPARED``."""
+        """The outcome of all verdicts; ``why_not_compared`` explains a ``NOT_COMPARED``."""
         failing = {
             kind
             for test in self.session.tests
@@ -78,7 +78,7 @@ class ComparisonResult:
             return ComparisonOutcome.REGRESSED
         if VerdictKind.MISSED in failing:
             return ComparisonOutcome.MISSED
-        if self.why_not:
+        if self.why_not_compared:
             return ComparisonOutcome.NOT_COMPARED
         if VerdictKind.INCONCLUSIVE in self.kinds:
             return ComparisonOutcome.INCONCLUSIVE
@@ -92,7 +92,7 @@ class ComparisonResult:
         return _STATUS.get(self.outcome, 0)
 
     @property
-    def why_not(self) -> str:
+    def why_not_compared(self) -> str:
         """Why something that should have been compared was not, in one line; else empty."""
         if self.failed and not self.unlike:
             return f"{count(len(self.failed), 'failed test')} not measured: {listed(self.failed)}"

@@ -73,8 +73,8 @@ def compare(
             perf.tolerance if request.tolerance is None else request.tolerance
         ),
         false_alarms=perf.false_alarms,
-        own_tolerances=request.tolerance is None,
-        calibrated=request.tolerance is None and perf.tolerance == "auto",
+        use_report_tolerances=request.tolerance is None,
+        use_calibrated_tolerances=request.tolerance is None and perf.tolerance == "auto",
         metrics=request.metrics,
         targets=tuple(perf.targets),
     )

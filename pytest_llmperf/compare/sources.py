@@ -263,7 +263,7 @@ def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
     files = sorted(f for f in path.iterdir() if f.suffix == ".json" and f.name[0] != ".")
     if read_record(files[0]).machine.key == whole.name:
         shelf = BaselineStore(whole.parent).read_shelf(whole.name)
-        return {whole.name: _moved(shelf, whole, path)}, ()
+        return {whole.name: _with_root(shelf, whole, path)}, ()
     records = [StoredRecord(file, read_record(file)) for file in files]
     shelves: dict[str, Shelf] = {}
     for stored in sorted(records, key=lambda item: (item.record.recorded, item.path.name)):
@@ -301,11 +301,11 @@ def _side_of_commit(
             f"{revision} holds no session in {folder}\n"
             f"  {_RECORD}, and commit it; or name the folder that has them: --dir FOLDER"
         )
-    moved = {key: _moved(shelf, place, Path(folder)) for key, shelf in shelves.items()}
+    moved = {key: _with_root(shelf, place, Path(folder)) for key, shelf in shelves.items()}
     return StoredSide(revision.name, str(revision), moved, revision.commit)
 
 
-def _moved(shelf: Shelf, root: Path, to: Path) -> Shelf:
+def _with_root(shelf: Shelf, root: Path, to: Path) -> Shelf:
     """Return a shelf with the paths of its files moved from ``root`` to ``to``."""
     return Shelf(
         tuple(replace(file, path=to / file.path.relative_to(root)) for file in shelf.records),

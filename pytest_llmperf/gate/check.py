@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.baselines.samples import BaselineSamples
     from pytest_llmperf.baselines.tolerances import CalibratedTolerance
     from pytest_llmperf.metrics import Metric
 

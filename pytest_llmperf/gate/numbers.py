@@ -20,7 +20,7 @@ from pytest_llmperf.stats.summary import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.baselines.samples import BaselineSamples
     from pytest_llmperf.gate.check import Evidence, Samples
     from pytest_llmperf.metrics import Metric
 

@@ -13,7 +13,7 @@ from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT, slowdown
 from pytest_llmperf.gate.sequential import zone_of
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.baselines.samples import BaselineSamples
     from pytest_llmperf.gate.check import Evidence, Samples
     from pytest_llmperf.stats.prediction import Prediction
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.baselines.json_text import parse, why_not
+from pytest_llmperf.baselines.json_text import explain_error, parse
 from pytest_llmperf.history.change_points import change_points, library
 from pytest_llmperf.history.events import Attribution
 from pytest_llmperf.history.record_reader import committed_contents, with_remedy, work_tree_content
-from pytest_llmperf.history.series import Group, Mark, group_sessions, wanted_metrics
+from pytest_llmperf.history.series import DecisionMark, Group, group_sessions, wanted_metrics
 from pytest_llmperf.history.sessions import seconds
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def build_history(
     groups = group_sessions(recorded.sessions, tests)
     is_valid = any(len(series.sessions) for group in groups for series in group.series)
     all_invalid = 0 if is_valid else sum(group.invalid for group in groups)
-    kept = _kept(recorded, since)
+    kept = _recent_enough(recorded, since)
     shown = wanted_metrics(metrics, recorded.metrics())
     for group in groups:
         group.series = [
@@ -84,7 +84,7 @@ def build_history(
             if series.name in shown and len((cut := series.cut(kept, limit)).sessions)
         ]
     groups = [group for group in groups if group.series]
-    unreadable = recorded.unreadable | add_marks(groups, recorded)
+    unreadable = recorded.unreadable | add_decisions(groups, recorded)
     finder = library()
     if finder is not None:
         for group in groups:
@@ -98,7 +98,7 @@ def build_history(
     return History(recorded.folder, sessions, groups, events, finder, unreadable, gap, all_invalid)
 
 
-def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[np.bool_]:
+def _recent_enough(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[np.bool_]:
     """Return for each session whether it is not earlier than ``since``."""
     if since is None:
         return np.ones(len(recorded.sessions), np.bool_)
@@ -117,7 +117,7 @@ def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[n
     )
 
 
-def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]:
+def add_decisions(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]:
     """Add the decisions of HEAD and the work tree to the groups they are about.
 
     Returns path -> reason, with the fix on a second line, for each unreadable decision.
@@ -130,7 +130,7 @@ def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]
         except ValueError as error:
             from pytest_llmperf.baselines.files import DECISION
 
-            why = why_not(error)
+            why = explain_error(error)
             unreadable[path] = with_remedy(why, path, recorded.repository.top, DECISION.again)
     named = {
         (session.machine, session.path.rpartition("/")[2]): index
@@ -142,7 +142,7 @@ def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]
             session = named.get((machine, decision.session))
             if session is not None and decision.covers(group.subject.nodeid):
                 day = decision.decided[:10]
-                marks.append(Mark(session, decision.kind, decision.reason, day))
+                marks.append(DecisionMark(session, decision.kind, decision.reason, day))
         group.marks = tuple(sorted(mark for mark in marks if _shown(group, mark.session)))
     return unreadable
 
@@ -180,4 +180,4 @@ def _decision(content: bytes | str) -> Decision:
             raise ValueError(f"schema: got {schema!r}")
         return from_json(data)
     except ValueError as error:
-        raise ValueError(f"not a decision about a session: {why_not(error)}") from None
+        raise ValueError(f"not a decision about a session: {explain_error(error)}") from None

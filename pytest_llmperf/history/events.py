@@ -24,13 +24,13 @@ class CommitsBetween:
         subject: the commit's subject line, if there is only one.
         in_line: whether the earlier session's commit is an ancestor of the later one's, so
             that the commits between them can be searched.
-        why_not: why the commits are unknown, else empty.
+        why_unknown: why the commits are unknown, else empty.
     """
 
     commits: int | None = None
     subject: str = ""
     in_line: bool = False
-    why_not: str = ""
+    why_unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Attribution:
     def events(self, group: Group) -> list[Event]:
         """Return a test's events, in order."""
         events = []
-        for effects in _together(group):
+        for effects in _group_overlapping(group):
             # Each range contains its change with 95% confidence; the narrowest locates it best.
             first, last = min((_range(*effect) for effect in effects), key=lambda r: r[1] - r[0])
             before, after = self._sessions[first], self._sessions[last]
@@ -70,12 +70,12 @@ class Attribution:
 
     def _cause(self, before: PlacedSession, after: PlacedSession) -> CommitsBetween:
         if before.commit is None or after.commit is None:
-            return CommitsBetween(why_not="a session was recorded outside a repository")
+            return CommitsBetween(why_unknown="a session was recorded outside a repository")
         if before.commit == after.commit:
             same = "both sessions measured the same commit"
             if before.dirty or after.dirty:
-                return CommitsBetween(why_not=f"{same}, with uncommitted changes")
-            return CommitsBetween(0, why_not=f"{same}: what changed is not in the repository")
+                return CommitsBetween(why_unknown=f"{same}, with uncommitted changes")
+            return CommitsBetween(0, why_unknown=f"{same}: what changed is not in the repository")
         pair = (before.commit, after.commit)
         if pair not in self._causes:
             self._causes[pair] = self._between(*pair)
@@ -87,7 +87,7 @@ class Attribution:
             if repository.commit(commit) is None:
                 why = "the clone is shallow" if repository.is_shallow() else "squashed or rebased"
                 return CommitsBetween(
-                    why_not=f"commit {commit[:12]} is not in this repository ({why})"
+                    why_unknown=f"commit {commit[:12]} is not in this repository ({why})"
                 )
         commits = repository.run("rev-list", f"{before}..{after}", "--").split()
         subject = repository.subject(commits[0]) if len(commits) == 1 else ""
@@ -99,7 +99,7 @@ def _range(series: Series, change: ChangePoint) -> tuple[int, int]:
     return int(series.sessions[change.last_before]), int(series.sessions[change.first_after])
 
 
-def _together(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
+def _group_overlapping(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
     """Group change points with overlapping ranges, ordered by time."""
     effects = [(series, change) for series in group.series for change in series.changes]
     effects.sort(key=lambda effect: _range(*effect))

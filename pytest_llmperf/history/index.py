@@ -29,7 +29,7 @@ MAX_BYTES = 256 << 20
 #: Marks the file as ours ("lpHi").
 _APPLICATION = 0x6C704869
 #: Seconds to wait for another command to finish writing.
-_PATIENCE_S = 5.0
+_PATIENCE_SECONDS = 5.0
 #: Objects per query; every SQLite accepts 999.
 _AT_ONCE = 900
 _SCHEMA = f"""
@@ -94,7 +94,7 @@ class LevelIndex:
             sqlite3.OperationalError: it cannot be accessed.
             sqlite3.DatabaseError: it is damaged, of another version, or somebody else's.
         """
-        database = sqlite3.connect(self.file, timeout=_PATIENCE_S, isolation_level=None)
+        database = sqlite3.connect(self.file, timeout=_PATIENCE_SECONDS, isolation_level=None)
         try:
             # Damaged text is then detected by its checksum.
             database.text_factory = lambda text: text.decode(errors="replace")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_llmperf.baselines.json_text import parse, why_not
+from pytest_llmperf.baselines.json_text import explain_error, parse
 from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json, is_measurable
 from pytest_llmperf.metrics import LARGEST, SMALLEST, known_metric
 from pytest_llmperf.request_digest import StoredDigest
@@ -41,7 +41,7 @@ def read_json(text: bytes) -> Any:
     try:
         data = parse(text)
     except ValueError as error:
-        raise ValueError(why_not(error)) from None
+        raise ValueError(explain_error(error)) from None
     _check_schema(data)
     from_json(data)
     return data

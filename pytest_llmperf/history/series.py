@@ -30,7 +30,7 @@ class Subject(NamedTuple):
     workload: str
 
 
-class Mark(NamedTuple):
+class DecisionMark(NamedTuple):
     """A user's decision (``accept`` or ``anchor``) about the level of a session, by its index."""
 
     session: int
@@ -77,7 +77,7 @@ class Group:
     model: str
     summary: str
     series: list[Series] = field(default_factory=list)
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[DecisionMark, ...] = ()
     invalid: int = 0
 
 
@@ -104,7 +104,7 @@ def group_sessions(sessions: Sequence[PlacedSession], tests: Collection[str] | N
     ``tests`` are the wanted node ids, None for all.
     """
     collected: dict[Subject, _Collected] = {}
-    for indices in _alike(sessions):
+    for indices in _group_same_tests(sessions):
         latest = sessions[indices[-1]].levels
         # Sessions with the same tests and metrics are the rows of a table.
         table = np.array([sessions[i].levels.values for i in indices])
@@ -149,7 +149,7 @@ class _Collected:
     )
 
 
-def _alike(sessions: Sequence[PlacedSession]) -> list[NDArray[np.intp]]:
+def _group_same_tests(sessions: Sequence[PlacedSession]) -> list[NDArray[np.intp]]:
     """Return the indices of sessions with the same tests, machine, model and model's name."""
     groups: dict[tuple[int, str, str | None, str], list[int]] = {}
     for index, session in enumerate(sessions):
@@ -165,7 +165,9 @@ def _group(subject: Subject, collected: _Collected) -> Group:
         values = np.concatenate([column for _, column in pieces])
         ordered = np.argsort(at)
         series.append(Series(name, known_metric(name), unit, at[ordered], values[ordered]))
-    marks = tuple(Mark(index, "accept", why, "") for index, why in sorted(collected.accepted))
+    marks = tuple(
+        DecisionMark(index, "accept", why, "") for index, why in sorted(collected.accepted)
+    )
     _, model, summary = max(collected.words)
     rank = {name: index for index, name in enumerate(METRICS)}
     series.sort(key=lambda item: (rank.get(item.name, len(rank)), item.name))

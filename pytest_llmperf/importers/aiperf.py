@@ -203,13 +203,13 @@ def _metrics(
     run = RunMetrics(table)
     median = _in_seconds(item, "time_to_first_token", "p50")
     if median is None:
-        table.left("time_to_first_token", "not in the file; it is with --streaming")
+        table.add_unused("time_to_first_token", "not in the file; it is with --streaming")
     else:
-        run.take("time_to_first_token.p50", "first_token", median, "median over requests; to s")
+        run.add("time_to_first_token.p50", "first_token", median, "median over requests; to s")
         for name in _PERCENTILES:
             value = _in_seconds(item, "time_to_first_token", name)
             if value is not None:
-                run.take(f"time_to_first_token.{name}", f"first_token_{name}", value, "to s")
+                run.add(f"time_to_first_token.{name}", f"first_token_{name}", value, "to s")
     latency = _in_seconds(item, "request_latency", "avg")
     serving.add_pooled_decode(
         run,
@@ -221,14 +221,16 @@ def _metrics(
     )
     if latency is not None and limit is not None:
         why = "times request_count: the sum over requests; to s"
-        run.take("request_latency.avg", "end_to_end", latency * completed, why)
+        run.add("request_latency.avg", "end_to_end", latency * completed, why)
     elif latency is not None:
-        table.left("request_latency", "the run was limited by time: its number of requests varies")
+        table.add_unused(
+            "request_latency", "the run was limited by time: its number of requests varies"
+        )
     _add_gaps(run, item, (output or 0.0) * completed - completed)
     for name, why in _WHY_NOT.items():
-        table.left_if(item, (name,), why)
-    table.left_if(item, _RATES, serving.WHOLE_RUN)
-    table.left_rest(item, _IDENTITY)
+        table.add_unused_if_present(item, (name,), why)
+    table.add_unused_if_present(item, _RATES, serving.WHOLE_RUN)
+    table.add_other_fields(item, _IDENTITY)
     return run.values
 
 
@@ -241,7 +243,7 @@ def _add_gaps(run: RunMetrics, item: Item, steps: float) -> None:
         return
     gaps = statistics.optional_number("count")
     if gaps is None or gaps != round(steps):
-        run.table.left(name, _CHUNKS)
+        run.table.add_unused(name, _CHUNKS)
         return
     why = "median gap; there are as many gaps as tokens after the first; to s"
-    run.take(f"{name}.p50", "inter_token", median, why)
+    run.add(f"{name}.p50", "inter_token", median, why)

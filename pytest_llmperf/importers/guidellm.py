@@ -166,18 +166,20 @@ def _metrics(
     latency = _mean(item, "request_latency")
     if latency is not None and limit is not None:
         why = "times the requests: the sum over requests, seconds"
-        run.take("request_latency.mean", "end_to_end", latency * completed, why)
+        run.add("request_latency.mean", "end_to_end", latency * completed, why)
     elif latency is not None:
-        table.left("request_latency", "the run was limited by time: its number of requests varies")
+        table.add_unused(
+            "request_latency", "the run was limited by time: its number of requests varies"
+        )
     why = "(t_n - t_start) / n of each request: it includes the first token"
-    table.left_if(item, ("time_per_output_token_ms",), why)
-    table.left_if(item, _RATES, serving.WHOLE_RUN)
-    table.left_if(
+    table.add_unused_if_present(item, ("time_per_output_token_ms",), why)
+    table.add_unused_if_present(item, _RATES, serving.WHOLE_RUN)
+    table.add_unused_if_present(
         item,
         ("requests_per_second", "request_concurrency"),
         "requests a second, or at once: the load, not a speed of tokens",
     )
-    table.left_rest(item, _IDENTITY)
+    table.add_other_fields(item, _IDENTITY)
     return run.values
 
 
@@ -187,17 +189,17 @@ def _add_first_token(run: RunMetrics, found: Item | None) -> None:
     field = "time_to_first_token_ms"
     value = serving.seconds(found, "median")
     if value is None:
-        run.table.left(field, serving.NOT_STREAMED)
+        run.table.add_unused(field, serving.NOT_STREAMED)
         return
     why = "median over requests, nearest rank; ms to s"
-    run.take(f"{field}.median", "first_token", value, why)
+    run.add(f"{field}.median", "first_token", value, why)
     percentiles = found.optional_item("percentiles")
     if percentiles is None:
         return
     for name, percent in _PERCENTILES.items():
         at = serving.seconds(percentiles, name)
         if at is not None:
-            run.take(f"{field}.{name}", f"first_token_p{percent}", at, "ms to s")
+            run.add(f"{field}.{name}", f"first_token_p{percent}", at, "ms to s")
 
 
 def _add_decode(run: RunMetrics, item: Item, completed: int) -> None:
@@ -206,16 +208,16 @@ def _add_decode(run: RunMetrics, item: Item, completed: int) -> None:
     tokens = _successful(item, "output_token_count")
     mean = None if gaps is None else serving.seconds(gaps, "mean")
     if gaps is None or tokens is None or mean is None:
-        run.table.left(field, serving.NOT_STREAMED)
+        run.table.add_unused(field, serving.NOT_STREAMED)
         return
     steps = tokens.number("total_sum") - completed
     # The count of a distribution weighted by n-1 is that of steps; otherwise that of requests.
     if abs(gaps.number("count") - steps) > max(1.0, 1e-3 * steps):
-        run.table.left(field, serving.MEAN_OF_RATIOS)
+        run.table.add_unused(field, serving.MEAN_OF_RATIOS)
         return
     how = "(t_n - t_1) / (n-1), weighted by n-1: pooled over requests; ms to s"
-    run.take(field, "time_per_output_token", mean, how)
-    run.take(field, "tokens_per_sec", 1.0 / mean, "its inverse, tokens per s")
-    run.table.left(
+    run.add(field, "time_per_output_token", mean, how)
+    run.add(field, "tokens_per_sec", 1.0 / mean, "its inverse, tokens per s")
+    run.table.add_unused(
         "inter_token_latency_ms, median and percentiles", "of requests' means, not of gaps"
     )

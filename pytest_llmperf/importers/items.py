@@ -218,20 +218,20 @@ class FieldTable:
     def __init__(self) -> None:
         self._uses: dict[tuple[str, str | None], FieldUse] = {}
 
-    def took(self, name: str, metric: str, why: str) -> None:
+    def add_used(self, name: str, metric: str, why: str) -> None:
         """Note that a field became a metric."""
         self._uses.setdefault((name, metric), FieldUse(name, metric, why))
 
-    def left(self, name: str, why: str) -> None:
+    def add_unused(self, name: str, why: str) -> None:
         """Note that a field was left out."""
         self._uses.setdefault((name, None), FieldUse(name, None, why))
 
-    def left_if(self, item: Item, names: Sequence[str], why: str) -> None:
+    def add_unused_if_present(self, item: Item, names: Sequence[str], why: str) -> None:
         """Note in one line that these fields were left out, as far as the file has them."""
         if present := [name for name in names if item.has(name)]:
-            self.left(", ".join(present), why)
+            self.add_unused(", ".join(present), why)
 
-    def left_rest(self, item: Item, known: Collection[str]) -> None:
+    def add_other_fields(self, item: Item, known: Collection[str]) -> None:
         """Note in one line all fields that are neither in the table yet nor ``known``."""
         noted = {name for use in self._uses.values() for name in re.split(r"[^\w.]+", use.field)}
         noted |= {name.partition(".")[0] for name in noted}
@@ -239,7 +239,7 @@ class FieldTable:
         if rest:
             more = f" and {len(rest) - _MAX_REST} more" if len(rest) > _MAX_REST else ""
             names = f"{', '.join(rest[:_MAX_REST])}{more}"
-            self.left(names, "no measurement of these kinds, or not known to this version")
+            self.add_unused(names, "no measurement of these kinds, or not known to this version")
 
     def uses(self) -> tuple[FieldUse, ...]:
         """Return all notes, fields that became metrics first."""
@@ -257,7 +257,7 @@ class RunMetrics:
         self.table = table
         self.values: dict[str, tuple[float, ...]] = {}
 
-    def take(self, field: str, metric: str, value: float, why: str) -> None:
+    def add(self, field: str, metric: str, value: float, why: str) -> None:
         """Add a metric, in base units, and note which field it comes from and how."""
         self.values[metric] = (value,)
-        self.table.took(field, metric, why)
+        self.table.add_used(field, metric, why)

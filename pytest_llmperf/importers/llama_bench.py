@@ -89,7 +89,7 @@ def _runs(item: Item, table: FieldTable) -> Iterator[ImportedRun]:
         raise item.wrong("samples_ts", "numbers above 0", list(rates))
     _note_left_out(item, table)
     if prompt and generated:
-        table.left(
+        table.add_unused(
             f"samples_ts of pp{prompt}+tg{generated}",
             "prompt and generation in one number: neither a decode nor a prefill rate",
         )
@@ -97,16 +97,18 @@ def _runs(item: Item, table: FieldTable) -> Iterator[ImportedRun]:
     if not prompt and not generated:
         raise item.wrong("n_gen", "a number above 0, as n_prompt is 0", 0)
     if prompt:
-        table.took("samples_ts of pp", "prefill_tokens_per_sec", "n_prompt / time, tokens per s")
+        table.add_used(
+            "samples_ts of pp", "prefill_tokens_per_sec", "n_prompt / time, tokens per s"
+        )
         name, metrics = f"pp{prompt}", {"prefill_tokens_per_sec": rates}
         what = f"{count(prompt, 'prompt token')} evaluated"
     else:
-        table.took(
+        table.add_used(
             "samples_ts of tg",
             "tokens_per_sec",
             "decode steps / time, tokens per s; without sampling, text and prompt",
         )
-        table.took("samples_ts of tg", "time_per_output_token", "its inverse, seconds")
+        table.add_used("samples_ts of tg", "time_per_output_token", "its inverse, seconds")
         name = f"tg{generated}"
         metrics = {
             "tokens_per_sec": rates,
@@ -140,10 +142,16 @@ def _setting(value: Any) -> Any:
 
 
 def _note_left_out(item: Item, table: FieldTable) -> None:
-    table.left_if(item, _OF_SAMPLES, "computed from the same repetitions as samples_ts")
-    table.left_if(item, _DESCRIBES_MODEL, "describes the model; its file's hash is not in it")
+    table.add_unused_if_present(
+        item, _OF_SAMPLES, "computed from the same repetitions as samples_ts"
+    )
+    table.add_unused_if_present(
+        item, _DESCRIBES_MODEL, "describes the model; its file's hash is not in it"
+    )
     used = ("build_number", "backends", "cpu_info", "gpu_info", "model_filename", "n_depth")
-    table.left_rest(item, {*_SETTINGS, *_SIGNS, *used, "test_time", "samples_ts", "embeddings"})
+    table.add_other_fields(
+        item, {*_SETTINGS, *_SIGNS, *used, "test_time", "samples_ts", "embeddings"}
+    )
 
 
 def _identity(item: Item) -> ToolIdentity:

@@ -80,9 +80,11 @@ def _run(
         source, values = "stats.median", (stats.number("median"),)
     if not all(values):
         raise stats.wrong(source.partition(".")[2], "numbers above 0", 0)
-    table.took(source, "end_to_end", "time of a call, seconds; rounds are repetitions in one run")
-    table.left_if(stats, _OTHER_STATS, "computed from the same rounds")
-    table.left_if(item, ("extra_info",), "the user's own notes")
+    table.add_used(
+        source, "end_to_end", "time of a call, seconds; rounds are repetitions in one run"
+    )
+    table.add_unused_if_present(stats, _OTHER_STATS, "computed from the same rounds")
+    table.add_unused_if_present(item, ("extra_info",), "the user's own notes")
     return ImportedRun(
         test=shortened(name),
         workload={"call": shortened(name), "concurrency": 1},

@@ -10,7 +10,7 @@ from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.importers.items import FIX_VALUE, shortened
 from pytest_llmperf.importers.protocol import LayoutError
 from pytest_llmperf.importers.read_file import read_result_file
-from pytest_llmperf.importers.sessions import SourcedRun, Stated, sessions_of
+from pytest_llmperf.importers.sessions import SourcedRun, StatedFacts, sessions_of
 from pytest_llmperf.importers.tools import importer_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ImportRequest:
     files: Sequence[Path]
     store: BaselineStore
     tool: str | None = None
-    stated: Stated = field(default_factory=Stated)
+    stated: StatedFacts = field(default_factory=StatedFacts)
     keep_going: bool = False
     dry_run: bool = False
 
@@ -169,7 +169,7 @@ def _read(
     return imported, list(runs.values())
 
 
-def _check_storable(runs: Sequence[SourcedRun], stated: Stated) -> None:
+def _check_storable(runs: Sequence[SourcedRun], stated: StatedFacts) -> None:
     """Refuse a file that has a value that no session can hold, such as a date in the year 1."""
     for record in sessions_of(runs, stated):
         try:

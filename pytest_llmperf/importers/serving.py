@@ -43,12 +43,14 @@ def add_pooled_decode(
     """
     steps = output_tokens - requests
     if latency is None or first is None or steps <= 0 or latency <= first:
-        run.table.left(fields, "not all of them are in the file, so no pooled decode rate follows")
+        run.table.add_unused(
+            fields, "not all of them are in the file, so no pooled decode rate follows"
+        )
         return
     seconds = requests * (latency - first)
     how = "sum of (n-1) / sum of (latency - TTFT) over requests"
-    run.take(fields, "tokens_per_sec", steps / seconds, how)
-    run.take(fields, "time_per_output_token", seconds / steps, "its inverse, seconds")
+    run.add(fields, "tokens_per_sec", steps / seconds, how)
+    run.add(fields, "time_per_output_token", seconds / steps, "its inverse, seconds")
 
 
 def add_seconds(run: RunMetrics, item: Item, name: str, metric: str, why: str) -> None:
@@ -57,9 +59,9 @@ def add_seconds(run: RunMetrics, item: Item, name: str, metric: str, why: str) -
         return
     value = item.above_zero(name)
     if value is None:
-        run.table.left(name, NOT_STREAMED)
+        run.table.add_unused(name, NOT_STREAMED)
         return
-    run.take(name, metric, value / _MILLI, f"{why}; ms to s")
+    run.add(name, metric, value / _MILLI, f"{why}; ms to s")
 
 
 def seconds(item: Item, name: str) -> float | None:

@@ -60,7 +60,7 @@ class SourcedRun:
 
 
 @dataclass(frozen=True)
-class Stated:
+class StatedFacts:
     """Facts that the user states about the runs; ``recorded`` is for files without a date."""
 
     machine: str | None = None
@@ -68,7 +68,7 @@ class Stated:
     recorded: str | None = None
 
 
-def sessions_of(runs: Sequence[SourcedRun], stated: Stated) -> list[BaselineRecord]:
+def sessions_of(runs: Sequence[SourcedRun], stated: StatedFacts) -> list[BaselineRecord]:
     """Return the sessions of these runs, in the order of their first run.
 
     Runs of one tool, version, machine, model and commit form a session. Every test of a session has
@@ -82,18 +82,18 @@ def sessions_of(runs: Sequence[SourcedRun], stated: Stated) -> list[BaselineReco
     ]
 
 
-def _group(one: SourcedRun, stated: Stated) -> str:
+def _group(sourced: SourcedRun, stated: StatedFacts) -> str:
     """Return a key that all runs of a session share."""
-    identity = one.run.identity
+    identity = sourced.run.identity
     parts = (
-        one.tool,
+        sourced.tool,
         identity.version,
         identity.engine,
         identity.engine_version,
         identity.python,
         None if identity.commit is None else [identity.commit.commit, identity.commit.dirty],
-        _machine(one, stated).strict,
-        _model(one, stated)[0].name,
+        _machine(sourced, stated).strict,
+        _model(sourced, stated)[0].name,
     )
     return json.dumps(parts, sort_keys=True, default=str)
 
@@ -122,12 +122,12 @@ def _varying(runs: Sequence[SourcedRun]) -> list[str]:
     ]
 
 
-def _test_id(one: SourcedRun, varying: Sequence[str]) -> str:
-    name = f"{one.tool}::{one.run.test}"
+def _test_id(sourced: SourcedRun, varying: Sequence[str]) -> str:
+    name = f"{sourced.tool}::{sourced.run.test}"
     if not varying:
         return name
     listed = ",".join(
-        f"{_IN_IDS.get(name, name)}={_plain(one.run.settings.get(name))}" for name in varying
+        f"{_IN_IDS.get(name, name)}={_plain(sourced.run.settings.get(name))}" for name in varying
     )
     return f"{name}[{shortened(listed)}]"
 
@@ -136,14 +136,14 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _workload_hash(one: SourcedRun) -> str:
+def _workload_hash(sourced: SourcedRun) -> str:
     """Return a hash that identifies the work; it never equals that of a test of this plugin."""
-    work = {"imported": one.tool, "test": one.run.test, **one.run.workload}
+    work = {"imported": sourced.tool, "test": sourced.run.test, **sourced.run.workload}
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def _record(
-    tests: Mapping[str, Sequence[SourcedRun]], group: Sequence[SourcedRun], stated: Stated
+    tests: Mapping[str, Sequence[SourcedRun]], group: Sequence[SourcedRun], stated: StatedFacts
 ) -> BaselineRecord:
     runs = [sourced for alike in tests.values() for sourced in alike]
     first, identity = runs[0], runs[0].run.identity
@@ -211,21 +211,23 @@ def _test(runs: Sequence[SourcedRun], settings: Mapping[str, Any]) -> TestRecord
     )
 
 
-def _machine(one: SourcedRun, stated: Stated) -> Machine:
+def _machine(sourced: SourcedRun, stated: StatedFacts) -> Machine:
     """Describe the machine as the user or the file does; it never matches this machine.
 
     An unknown machine matches no other, so nothing is judged across files.
     """
-    facts = {"imported": one.tool, **one.run.identity.machine}
+    facts = {"imported": sourced.tool, **sourced.run.identity.machine}
     if stated.machine is not None:
         facts["machine (named by the user)"] = stated.machine
         shown = stated.machine
-    elif one.run.identity.machine:
-        shown = "-".join(_words(value) for value in one.run.identity.machine.values())
+    elif sourced.run.identity.machine:
+        shown = "-".join(_words(value) for value in sourced.run.identity.machine.values())
     else:
-        facts["machine"] = f"{_UNKNOWN} ({one.source.name}, SHA-256 {one.source.sha256[:_SHORT]})"
+        facts["machine"] = (
+            f"{_UNKNOWN} ({sourced.source.name}, SHA-256 {sourced.source.sha256[:_SHORT]})"
+        )
         shown = f"{_UNKNOWN}-machine"
-    return Machine(_key(f"{KEY_PREFIX}{one.tool}_{shown}"), facts, {})
+    return Machine(_key(f"{KEY_PREFIX}{sourced.tool}_{shown}"), facts, {})
 
 
 def _key(name: str) -> str:
@@ -240,24 +242,24 @@ def _words(value: object) -> str:
     return str(value).replace("(R)", "").replace("(TM)", "").strip()
 
 
-def _machine_notes(one: SourcedRun, stated: Stated) -> tuple[str, ...]:
+def _machine_notes(sourced: SourcedRun, stated: StatedFacts) -> tuple[str, ...]:
     if stated.machine is not None:
         return (_MACHINE_STATED,)
-    return () if one.run.identity.machine else (_MACHINE_UNKNOWN,)
+    return () if sourced.run.identity.machine else (_MACHINE_UNKNOWN,)
 
 
-def _model(one: SourcedRun, stated: Stated) -> tuple[ModelIdentity, tuple[str, ...]]:
+def _model(sourced: SourcedRun, stated: StatedFacts) -> tuple[ModelIdentity, tuple[str, ...]]:
     if stated.model is not None:
         return ModelIdentity(stated.model, None), (_MODEL_STATED,)
-    if one.run.identity.model is not None:
-        return ModelIdentity(one.run.identity.model, None), ()
-    return ModelIdentity(f"{_UNKNOWN} ({one.source.sha256[:_SHORT]})", None), (_MODEL_UNKNOWN,)
+    if sourced.run.identity.model is not None:
+        return ModelIdentity(sourced.run.identity.model, None), ()
+    return ModelIdentity(f"{_UNKNOWN} ({sourced.source.sha256[:_SHORT]})", None), (_MODEL_UNKNOWN,)
 
 
-def _recorded(one: SourcedRun, stated: Stated) -> tuple[str, str]:
+def _recorded(sourced: SourcedRun, stated: StatedFacts) -> tuple[str, str]:
     """Return when a run was made, and a note on the source of the time unless it is the file."""
-    if one.run.recorded is not None:
-        return one.run.recorded, ""
+    if sourced.run.recorded is not None:
+        return sourced.run.recorded, ""
     if stated.recorded is not None:
         return stated.recorded, _DATE_STATED
-    return one.modified, _DATE_MODIFIED
+    return sourced.modified, _DATE_MODIFIED

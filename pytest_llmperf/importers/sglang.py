@@ -114,7 +114,7 @@ def _metrics(
     )
     if latency is not None:
         why = "times completed: the sum over requests; ms to s"
-        run.take("mean_e2e_latency_ms", "end_to_end", latency * completed, why)
+        run.add("mean_e2e_latency_ms", "end_to_end", latency * completed, why)
     _note_left_out(item, table)
     return run.values
 
@@ -142,19 +142,19 @@ def _settings(item: Item) -> dict[str, Any]:
 def _note_left_out(item: Item, table: FieldTable) -> None:
     names = [shortened(name) for name in item.data]
     tpot = [name for name in names if name.endswith("_tpot_ms")]
-    table.left_if(item, tpot, serving.MEAN_OF_RATIOS)
-    table.left_if(
+    table.add_unused_if_present(item, tpot, serving.MEAN_OF_RATIOS)
+    table.add_unused_if_present(
         item,
         [name for name in names if name.endswith("_itl_ms")],
         "gaps between chunks; those of several tokens are split evenly, or are one gap",
     )
-    table.left_if(item, _RATES, serving.WHOLE_RUN)
-    table.left_if(item, ("request_throughput",), "requests, not tokens, a second")
-    table.left_if(item, ("concurrency",), "the load that came about, not a speed")
+    table.add_unused_if_present(item, _RATES, serving.WHOLE_RUN)
+    table.add_unused_if_present(item, ("request_throughput",), "requests, not tokens, a second")
+    table.add_unused_if_present(item, ("concurrency",), "the load that came about, not a speed")
     pattern = r"(std_ttft|std_e2e_latency|median_e2e_latency|p\d+_e2e_latency)_ms"
-    table.left_if(
+    table.add_unused_if_present(
         item,
         [name for name in names if re.fullmatch(pattern, name)],
         "of single requests; here end to end is their sum",
     )
-    table.left_rest(item, _IDENTITY)
+    table.add_other_fields(item, _IDENTITY)

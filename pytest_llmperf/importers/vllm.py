@@ -141,9 +141,11 @@ def _metrics(
     )
     if latency is not None:
         why = "times completed: the sum over requests, seconds"
-        run.take(source, "end_to_end", latency * completed, why)
+        run.add(source, "end_to_end", latency * completed, why)
     else:
-        table.left(source, "not in the file; it is with --percentile-metrics ttft,tpot,itl,e2el")
+        table.add_unused(
+            source, "not in the file; it is with --percentile-metrics ttft,tpot,itl,e2el"
+        )
     _add_gaps(run, item)
     _note_left_out(item, table)
     return run.values
@@ -168,7 +170,7 @@ def _gaps(item: Item) -> list[tuple[float, ...]]:
 def _add_gaps(run: RunMetrics, item: Item) -> None:
     """Add the median gap between tokens if every chunk is known to hold one token."""
     if not (item.has("itls") and item.has("output_lens")):
-        run.table.left_if(
+        run.table.add_unused_if_present(
             item,
             ("median_itl_ms",),
             "gaps between chunks, of which one may hold several tokens; with --save-detailed the "
@@ -180,13 +182,13 @@ def _add_gaps(run: RunMetrics, item: Item) -> None:
         raise item.wrong("itls", f"{len(lengths)} lists", len(gaps))
     one_each = all(not n or len(row) == n - 1 for row, n in zip(gaps, lengths, strict=True))
     if not one_each:
-        run.table.left("itls, median_itl_ms", "chunks held several tokens, or none")
+        run.table.add_unused("itls, median_itl_ms", "chunks held several tokens, or none")
         return
     values = [value for row in gaps for value in row]
     middle = median(values) if values else 0.0
     if middle:
         why = "median gap; each chunk was one token"
-        run.take("itls, median_itl_ms", "inter_token", middle, why)
+        run.add("itls, median_itl_ms", "inter_token", middle, why)
 
 
 def _checked(item: Item, index: int, gaps: object) -> tuple[float, ...]:
@@ -196,19 +198,21 @@ def _checked(item: Item, index: int, gaps: object) -> tuple[float, ...]:
 def _note_left_out(item: Item, table: FieldTable) -> None:
     names = [shortened(name) for name in item.data]
     tpot = [name for name in names if name.endswith("_tpot_ms")]
-    table.left_if(item, tpot, serving.MEAN_OF_RATIOS)
-    table.left_if(item, _RATES, serving.WHOLE_RUN)
-    table.left_if(item, ("request_throughput", "request_goodput"), "requests, not tokens, a second")
+    table.add_unused_if_present(item, tpot, serving.MEAN_OF_RATIOS)
+    table.add_unused_if_present(item, _RATES, serving.WHOLE_RUN)
+    table.add_unused_if_present(
+        item, ("request_throughput", "request_goodput"), "requests, not tokens, a second"
+    )
     spread = [name for name in names if re.fullmatch(r"(std|mean)_(ttft|itl|e2el)_ms", name)]
-    table.left_if(
+    table.add_unused_if_present(
         item,
         [name for name in spread if name not in ("mean_ttft_ms", "mean_e2el_ms")],
         "a mean or spread over requests; here the median over requests counts",
     )
     percentiles = [name for name in names if re.fullmatch(r"p[\d.]+_(itl|e2el)_ms", name)]
-    table.left_if(
+    table.add_unused_if_present(
         item,
         [*percentiles, *(["median_e2el_ms"] if item.has("median_e2el_ms") else [])],
         "of chunks, or of single requests' durations; here end to end is their sum",
     )
-    table.left_rest(item, _IDENTITY)
+    table.add_other_fields(item, _IDENTITY)

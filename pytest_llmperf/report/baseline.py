@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.match import group_comparable
 from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.gate.words import change_words, count, percent
 from pytest_llmperf.text import columns, display_width, pack, printable, wrap_node_id, wrap_words
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_llmperf.baselines.choice import BaselineFolder
     from pytest_llmperf.baselines.decisions import Decision
+    from pytest_llmperf.baselines.lookup import BaselineFolder
     from pytest_llmperf.baselines.overview import MetricOverview, TestOverview
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
-    from pytest_llmperf.baselines.window import Choice
+    from pytest_llmperf.baselines.window import SessionChoice
 
 
 SCHEMA_VERSION = 1
@@ -94,7 +94,7 @@ def _test_lines(overview: TestOverview, numbers: Mapping[str, int], width: int) 
     facts = []
     if overview.window:
         facts.append(f"window, which judges: {_named(overview.window, numbers)}")
-        chosen = sessions.anchoring
+        chosen = sessions.chosen_anchor
         why = f"chosen {chosen.moment:%Y-%m-%d}: {chosen.reason}" if chosen else "the oldest"
         facts.append(f"anchor: {_named(overview.anchor, numbers)} ({why})")
     if sessions.acceptance:
@@ -197,7 +197,7 @@ def _headline(decision: Decision, session: StoredRecord) -> str:
 
 def _window(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
     """Return the test's sessions that match ``session``, by role."""
-    group = next(group for group in alike(shelf.records) if session in group)
+    group = next(group for group in group_comparable(shelf.records) if session in group)
     workload = session.record.tests[nodeid].workload
     return window_of(group, nodeid, workload, shelf.decisions)
 
@@ -205,12 +205,12 @@ def _window(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
 def _effects(decision: Decision, window: BaselineWindow) -> list[str]:
     """Write the effects of a decision on which sessions judge."""
     if decision.kind == "accept":
-        judging, before = len(window.judging), len(window.history)
+        judging, before = len(window.compared), len(window.history)
         return [
             f"{count(judging, 'session')} judge{'s' if judging == 1 else ''}; "
             f"{count(before, 'session')} before it no longer do{'es' if before == 1 else ''}"
         ]
-    accepted, chosen = window.acceptance, window.anchoring
+    accepted, chosen = window.acceptance, window.chosen_anchor
     if accepted and chosen and chosen.session in window.history:
         return [f"note: it is older than the accepted level ({accepted.reason})"]
     return []
@@ -272,7 +272,7 @@ def _test(overview: TestOverview) -> dict[str, Any]:
         "summary": overview.summary,
         "window": _files(overview.window),
         "anchor": _files(overview.anchor),
-        "anchoring": _choice(sessions.anchoring),
+        "anchoring": _choice(sessions.chosen_anchor),
         "accepted": _choice(sessions.acceptance),
         "before_accepted": _files(sessions.history),
         "other_work": _files(overview.other_work),
@@ -296,7 +296,7 @@ def _metric(line: MetricOverview) -> dict[str, Any]:
     }
 
 
-def _choice(choice: Choice | None) -> dict[str, Any] | None:
+def _choice(choice: SessionChoice | None) -> dict[str, Any] | None:
     if choice is None:
         return None
     return {

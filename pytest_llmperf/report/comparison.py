@@ -164,7 +164,7 @@ def comparison_json(result: ComparisonResult) -> dict[str, Any]:
             "added": list(result.added),
             "removed": list(result.removed),
             "outcome": result.outcome.value,
-            "why_not": result.why_not or None,
+            "why_not": result.why_not_compared or None,
             "strict": result.strict,
             "remarks": list(remarks(result)),
             "command": interleaved_command(result),

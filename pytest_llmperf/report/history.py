@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.history.build import History
     from pytest_llmperf.history.events import Event
-    from pytest_llmperf.history.series import Group, Mark, Series
+    from pytest_llmperf.history.series import DecisionMark, Group, Series
     from pytest_llmperf.history.sessions import PlacedSession
 
 #: Bars of a sparkline in eight heights, from low to high.
@@ -174,8 +174,8 @@ def _event_lines(number: int, event: Event, nodeid: str, width: int) -> Iterator
 def _between(event: Event) -> str:
     cause = event.cause
     text = f"between {_session_words(event.before)} and {_session_words(event.after)}"
-    if cause.why_not:
-        return f"{text}: {cause.why_not}"
+    if cause.why_unknown:
+        return f"{text}: {cause.why_unknown}"
     if not cause.commits:
         return f"{text}: the later session has no commit that the earlier one lacks"
     subject = f", {cause.subject}" if cause.subject else ""
@@ -187,7 +187,7 @@ def _session_words(session: PlacedSession) -> str:
     return f"{commit}{' with changes' if session.dirty else ''} ({session.day})"
 
 
-def _mark_words(mark: Mark, session: PlacedSession) -> str:
+def _mark_words(mark: DecisionMark, session: PlacedSession) -> str:
     when = f" on {mark.when}" if mark.when else ""
     return f"{_KINDS.get(mark.kind, mark.kind)}{when}: {_session_words(session)}, {mark.reason}"
 

@@ -121,7 +121,7 @@ def _group(
                 "commits": event.cause.commits,
                 "subject": event.cause.subject or None,
                 "searchable": event.cause.in_line,
-                "why_not": event.cause.why_not or None,
+                "why_not": event.cause.why_unknown or None,
                 "metrics": {series.name: _effect_json(change) for series, change in event.effects},
             }
             for event in events

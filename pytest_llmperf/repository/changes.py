@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from pytest_llmperf.config.embedded import sha256_of
 from pytest_llmperf.repository import command
 from pytest_llmperf.repository.command import GitError, execute
-from pytest_llmperf.repository.git import Repository, reason
+from pytest_llmperf.repository.git import Repository, failure_with_remedy
 
 #: Which changes in submodules count: all, as configured, none.
 Submodules = Literal["all", "configured", "none"]
@@ -117,9 +117,9 @@ def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]
 def _own_filters(top: Path, *, nested: bool) -> set[str]:
     """Return the names of the filters in a repository's own settings, and its submodules'."""
     query = ("--null", "--name-only", "--get-regexp", r"^filter\..*\.")
-    listed = execute(["config", "--show-scope", *query], top, limit=command.LOOK_S)
+    listed = execute(["config", "--show-scope", *query], top, limit=command.SCAN_SECONDS)
     if listed.returncode == _WRONG_OPTION:  # git before 2.26: scopes are unknown
-        keys = execute(["config", *query], top, limit=command.LOOK_S).stdout.split(b"\0")
+        keys = execute(["config", *query], top, limit=command.SCAN_SECONDS).stdout.split(b"\0")
     else:
         fields = listed.stdout.split(b"\0")
         pairs = zip(fields[::2], fields[1::2], strict=False)
@@ -171,7 +171,7 @@ def _switched_off(filters: set[str]) -> list[str]:
 
 
 def _execute(top: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    done = execute(arguments, top, stdin=stdin, limit=command.LOOK_S)
+    done = execute(arguments, top, stdin=stdin, limit=command.SCAN_SECONDS)
     if done.returncode != 0:
-        raise GitError(f"git could not look for changes in {top}: {reason(done)}")
+        raise GitError(f"git could not look for changes in {top}: {failure_with_remedy(done)}")
     return done.stdout.decode(errors="surrogateescape")

@@ -15,7 +15,7 @@ from pytest_llmperf.process_groups import end_group, signal_group, wait_until_en
 
 #: Time limits, seconds: for a small query, for one over every file or commit of a large
 #: repository, and for longer work such as a checkout.
-ANSWER_S, LOOK_S, WORK_S = 60.0, 300.0, 1800.0
+QUERY_SECONDS, SCAN_SECONDS, WORK_SECONDS = 60.0, 300.0, 1800.0
 
 #: Variables that a hook, or ``git -c ...``, leaves in the environment and that name a repository,
 #: index or setting other than the queried folder's. From ``git rev-parse --local-env-vars``,
@@ -105,12 +105,12 @@ def execute(
 ) -> Finished:
     """Run git in ``cwd`` and return its exit status and output, even if it failed.
 
-    The environment is ``git_environment()`` and the limit ``WORK_S`` seconds, unless given.
+    The environment is ``git_environment()`` and the limit ``WORK_SECONDS`` seconds, unless given.
 
     Raises:
         GitError: git could not be started, was killed, or took too long.
     """
-    limit = WORK_S if limit is None else limit
+    limit = WORK_SECONDS if limit is None else limit
     if cwd in _HUNG:
         raise GitHangsError(_HUNG[cwd])
     process = _start(arguments, cwd, environ, has_input=stdin is not None)
@@ -136,14 +136,14 @@ def execute(
 def start(arguments: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start a git that reads queries from stdin, in its own process group.
 
-    Its error output is discarded. ``stop`` ends it; after ``WORK_S`` it is killed, so that
+    Its error output is discarded. ``stop`` ends it; after ``WORK_SECONDS`` it is killed, so that
     readers do not wait forever.
 
     Raises:
         GitError: git could not be started.
     """
     process = _start(arguments, cwd, None, has_input=True, errors=False)
-    threading.Thread(target=_kill_late, args=(process, WORK_S), daemon=True).start()
+    threading.Thread(target=_kill_late, args=(process, WORK_SECONDS), daemon=True).start()
     return process
 
 

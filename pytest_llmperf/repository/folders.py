@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(?P<name>\d+-[0-9a-f]{8})(?:\.lock)?")
 _SWEEPING = ".sweep.lock"
 #: A git that outlives its killed session may still write for a moment.
-_TRIES, _PAUSE_S = 5, 0.2
+_TRIES, _PAUSE_SECONDS = 5, 0.2
 #: Attempts: other runs may remove a folder that is not locked yet.
 _CLAIMS = 50
 
@@ -96,7 +96,7 @@ def remove_tree(folder: Path) -> bool:
     """Remove a folder, including read-only ones inside it; return whether it is gone."""
     for attempt in range(_TRIES):
         if attempt:
-            time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_SECONDS)
             _make_removable(folder)
         if folder.is_symlink() or folder.is_file():
             with suppress(OSError):

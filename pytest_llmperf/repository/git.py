@@ -42,7 +42,7 @@ class Repository:
         if not folder.is_dir():
             return None
         try:
-            done = execute(["rev-parse", "--show-toplevel"], folder, limit=command.ANSWER_S)
+            done = execute(["rev-parse", "--show-toplevel"], folder, limit=command.QUERY_SECONDS)
         except GitKilledError:
             raise
         except GitError:
@@ -50,7 +50,7 @@ class Repository:
                 return None
             raise
         if done.returncode != 0:
-            if (problem := why_unusable(folder, done)) is not None:
+            if (problem := repository_problem(folder, done)) is not None:
                 raise problem
             return None
         top = Path(_line(done.stdout)).resolve()
@@ -85,9 +85,9 @@ class Repository:
         """
         commit = self.commit("HEAD")
         if commit is None:
-            done = execute(["log", "-1", "--format=%H"], self.top, limit=command.ANSWER_S)
+            done = execute(["log", "-1", "--format=%H"], self.top, limit=command.QUERY_SECONDS)
             if done.returncode != 0 and b"does not have any commits yet" not in done.stderr:
-                raise GitError(f"git can't read HEAD of {self.top}: {reason(done)}")
+                raise GitError(f"git can't read HEAD of {self.top}: {failure_with_remedy(done)}")
         return commit
 
     def branch(self) -> str | None:
@@ -182,33 +182,35 @@ class Repository:
             GitError: git failed, with git's own message; not raised if ``check`` is False.
         """
         given = None if stdin is None else stdin.encode(errors="surrogateescape")
-        done = execute(args, self.top, stdin=given, limit=command.LOOK_S)
+        done = execute(args, self.top, stdin=given, limit=command.SCAN_SECONDS)
         if check and done.returncode != 0:
-            raise GitError(f"git {args[0]} failed in {self.top}: {reason(done)}")
+            raise GitError(f"git {args[0]} failed in {self.top}: {failure_with_remedy(done)}")
         return done.stdout.decode(errors="surrogateescape")
 
     def _ask(self, *arguments: str) -> str | None:
         """Return git's output, None if it failed."""
-        done = execute(arguments, self.top, limit=command.ANSWER_S)
+        done = execute(arguments, self.top, limit=command.QUERY_SECONDS)
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
 
     def _ancestry(self, *arguments: str) -> str | None:
         """Return the output of ``git merge-base``; None if it says no or a commit is missing."""
-        done = execute(["merge-base", *arguments], self.top, limit=command.LOOK_S)
+        done = execute(["merge-base", *arguments], self.top, limit=command.SCAN_SECONDS)
         output = done.stderr
         # Git reports an unreadable commit and goes on, so its no can't be trusted.
         if done.returncode != 0 and (b"error: " in output or b"fatal: " in output):
             if b"Not a valid commit name" in output:
                 return None
-            raise GitError(f"git merge-base failed in {self.top}: {reason(done)}")
+            raise GitError(f"git merge-base failed in {self.top}: {failure_with_remedy(done)}")
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
 
     @staticmethod
     def _path(option: str, folder: Path) -> str:
         """Return a path from ``git rev-parse``, which is absolute or relative to the folder."""
-        done = execute(["rev-parse", option], folder, limit=command.ANSWER_S)
+        done = execute(["rev-parse", option], folder, limit=command.QUERY_SECONDS)
         if done.returncode != 0:
-            raise GitError(f"git can't read the repository around {folder}: {reason(done)}")
+            raise GitError(
+                f"git can't read the repository around {folder}: {failure_with_remedy(done)}"
+            )
         return _line(done.stdout)
 
     def _read_blob(self, stream: IO[bytes], blob: str, max_bytes: int | None) -> bytes | None:
@@ -294,7 +296,7 @@ def dot_git_above(folder: Path) -> Path | None:
     return None
 
 
-def why_unusable(folder: Path, done: Finished) -> GitError | None:
+def repository_problem(folder: Path, done: Finished) -> GitError | None:
     """Return the problem with the repository around a folder; None if there is no repository.
 
     ``done`` is git's failed search for the top of the work tree.
@@ -315,7 +317,7 @@ def why_unusable(folder: Path, done: Finished) -> GitError | None:
         )
     if _NONE_HERE in done.stderr:
         return damaged(dot_git) if dot_git is not None else None
-    return GitError(f"git can't read the repository around {folder}: {reason(done)}")
+    return GitError(f"git can't read the repository around {folder}: {failure_with_remedy(done)}")
 
 
 def damaged(dot_git: Path) -> GitError:
@@ -327,7 +329,7 @@ def damaged(dot_git: Path) -> GitError:
     )
 
 
-def reason(done: Finished) -> str:
+def failure_with_remedy(done: Finished) -> str:
     """Return git's error message, and how to repair the cause."""
     message = git_error_text(done)
     remedy = next((text for sign, text in _REMEDIES if sign.search(message)), "")

@@ -69,11 +69,11 @@ def state_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
         GitError: git could not list the changes.
     """
     commit = repository.head() or UNBORN
-    difference = difference_of(repository, exclude)
+    difference = difference_digest(repository, exclude)
     return f"{commit}+{difference}" if difference else commit
 
 
-def difference_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
+def difference_digest(repository: Repository, exclude: Sequence[str] = ()) -> str:
     """Return a digest of the differences between HEAD and the work tree; empty if none.
 
     ``exclude`` is as in ``state_of``.
@@ -162,7 +162,7 @@ def _nested(folder: Path) -> bytes:
 _CONTENT_DIGITS = 20
 
 
-def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ()) -> str:
+def content_digest(repository: Repository, commit: str, exclude: Sequence[str] = ()) -> str:
     """Return a digest of a commit's files, modes, links and submodules.
 
     ``exclude`` names files and folders, from the top, that are ignored. Two commits with the
@@ -181,7 +181,7 @@ def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ())
     return digest.hexdigest()[:_CONTENT_DIGITS]
 
 
-def work_tree_content(repository: Repository, exclude: Sequence[str] = ()) -> str | None:
+def work_tree_digest(repository: Repository, exclude: Sequence[str] = ()) -> str | None:
     """Return a digest of HEAD's files and of the work tree's changes, as ``state_of`` does.
 
     None before the first commit.
@@ -192,8 +192,8 @@ def work_tree_content(repository: Repository, exclude: Sequence[str] = ()) -> st
     head = repository.head()
     if head is None:
         return None
-    difference = difference_of(repository, exclude)
-    content = content_of(repository, head, exclude)
+    difference = difference_digest(repository, exclude)
+    content = content_digest(repository, head, exclude)
     return f"{content}+{difference}" if difference else content
 
 

@@ -142,6 +142,6 @@ def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:
     return replace(
         found,
         records=tuple(replace(r, path=moved(r.path)) for r in found.records),
-        refused=tuple(replace(r, path=moved(r.path)) for r in found.refused),
+        mismatched=tuple(replace(r, path=moved(r.path)) for r in found.mismatched),
         decisions=tuple(replace(d, path=moved(d.path)) for d in found.decisions),
     )

@@ -254,14 +254,14 @@ def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
     if facts.baselines.records:
         return []
     notes = [
-        f"baseline {refused.path.name} refused: {differences_line(refused.differences)}"
-        for refused in facts.baselines.refused[-3:]
+        f"baseline {mismatched.path.name} refused: {differences_line(mismatched.differences)}"
+        for mismatched in facts.baselines.mismatched[-3:]
     ]
-    near = facts.baselines.near
-    if near is not None:
+    nearest = facts.baselines.nearest
+    if nearest is not None:
         notes.append(
-            f"this machine has no baseline; the nearest is {near.key}: "
-            f"{differences_line(near.differences)}"
+            f"this machine has no baseline; the nearest is {nearest.key}: "
+            f"{differences_line(nearest.differences)}"
         )
     return notes
 

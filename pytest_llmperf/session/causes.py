@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.causes import NAMED_SETTINGS, EngineState, beyond_cores, causes
-from pytest_llmperf.baselines.match import notes as differences_from
+from pytest_llmperf.baselines.match import explaining_differences
 from pytest_llmperf.baselines.record import Loaded
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.cpus import usable_cpus
@@ -100,7 +100,9 @@ def differences_of(
     if baseline is None:
         return ()
     named = {setting for finding in configured for setting in NAMED_SETTINGS.get(finding.name, ())}
-    differences = differences_from(baseline, facts.machine, facts.provenance, facts.config, nodeid)
+    differences = explaining_differences(
+        baseline, facts.machine, facts.provenance, facts.config, nodeid
+    )
     rest = (f"{d.item}: {d.baseline} → {d.current}" for d in differences if d.item not in named)
     return (*known_causes, *rest)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.origin import Origin, origin_of
+from pytest_llmperf.baselines.rerun_commit import RerunCommit, find_rerun_commit
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import count
@@ -96,7 +96,7 @@ class Confirmer:
             return outcome
         same, suspects = self._unchanged(suspects)
         self._unconfirmed |= unfit
-        groups: list[tuple[Origin, list[Suspect]]] = []
+        groups: list[tuple[RerunCommit, list[Suspect]]] = []
         if self._mode == "on request":
             how = self._context.request.how_to_confirm
             why = f"a recording session confirms only on request: {how}"
@@ -119,7 +119,7 @@ class Confirmer:
 
     def _run_group(
         self,
-        origin: Origin,
+        origin: RerunCommit,
         group: Sequence[Suspect],
         share: float,
         engines: Mapping[str, Sequence[FitnessFinding]],
@@ -201,9 +201,9 @@ class Confirmer:
         }
         return {nodeid: causes for nodeid, causes in by_test.items() if causes}
 
-    def _grouped(self, suspects: Sequence[Suspect]) -> list[tuple[Origin, list[Suspect]]]:
+    def _grouped(self, suspects: Sequence[Suspect]) -> list[tuple[RerunCommit, list[Suspect]]]:
         """Group the suspects by the commit to run them against; note why the others have none."""
-        groups: dict[str, tuple[Origin, list[Suspect]]] = {}
+        groups: dict[str, tuple[RerunCommit, list[Suspect]]] = {}
         root = self._context.root
         for suspect in suspects:
             try:
@@ -217,7 +217,7 @@ class Confirmer:
             groups.setdefault(origin.revision.commit, (origin, []))[1].append(suspect)
         return list(groups.values())
 
-    def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
+    def _origin(self, suspect: Suspect, repository: Repository) -> RerunCommit:
         """Return the commit of the newest session that is at least as fast as the median.
 
         A newer session may already contain the slowdown. If none of the fast sessions has a
@@ -229,7 +229,7 @@ class Confirmer:
         problem: GitError | None = None
         for stored in suspect.fast_first:
             try:
-                origin = origin_of(stored, repository)
+                origin = find_rerun_commit(stored, repository)
             except GitError as error:
                 problem = problem or error
                 continue
@@ -240,7 +240,7 @@ class Confirmer:
             )
         raise problem or GitError("its stored sessions name no commit")
 
-    def _confirm(self, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
+    def _confirm(self, origin: RerunCommit, group: Sequence[Suspect], alpha: float) -> Trial:
         """Run a group of suspects against one commit, within the remaining budget.
 
         Raises:

@@ -17,10 +17,10 @@ from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import (
     below_top,
-    content_of,
+    content_digest,
     ignored,
     state_of,
-    work_tree_content,
+    work_tree_digest,
 )
 from pytest_llmperf.session.facts import SessionFacts
 
@@ -128,7 +128,7 @@ class MeasuredCode:
             return None
         written = own_files(self._context, repository)
         try:
-            return work_tree_content(repository, written)
+            return work_tree_digest(repository, written)
         except GitError:
             return None
 
@@ -162,7 +162,7 @@ class MeasuredCode:
         if repository is not None and commit not in self._contents:
             folder = below_top(repository, self._context.baselines_dir)
             try:
-                digest = content_of(repository, commit, [folder] if folder else [])
+                digest = content_digest(repository, commit, [folder] if folder else [])
             except GitError:
                 digest = None
             self._contents[commit] = digest

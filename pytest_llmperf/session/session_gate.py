@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median, quantiles
 
-from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import BaselineSet
+from pytest_llmperf.baselines.samples import BaselineSamples, collect_baseline_samples
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
@@ -117,7 +117,7 @@ class SessionGate:
         key = (test.nodeid, check.metric.name)
         if key not in self._stored:
             baselines = self._facts.baselines
-            self._stored[key] = evidence_for(
+            self._stored[key] = collect_baseline_samples(
                 baselines.records,
                 test.nodeid,
                 test.workload.hash,
@@ -278,14 +278,12 @@ def differences_line(differences: Sequence[Difference]) -> str:
 
 def why_no_baseline_matches(baselines: BaselineSet) -> str:
     """Return why no stored session matches this machine; empty if there is no stored session."""
-    refused = baselines.refused
-    if refused:
-        return (
-            f"{refused[-1].path.name} does not match: {differences_line(refused[-1].differences)}"
-        )
-    near = baselines.near
-    if near is not None:
-        return f"the nearest is {near.key}: {differences_line(near.differences)}"
+    if baselines.mismatched:
+        newest = baselines.mismatched[-1]
+        return f"{newest.path.name} does not match: {differences_line(newest.differences)}"
+    nearest = baselines.nearest
+    if nearest is not None:
+        return f"the nearest is {nearest.key}: {differences_line(nearest.differences)}"
     return ""
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.decisions import Decision, StoredDecision
-from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.record import MetricRecord, TestRecord
+from pytest_llmperf.baselines.samples import BaselineSamples, collect_baseline_samples
 from pytest_llmperf.baselines.store import StoredRecord
 
 TEST = "test_chat.py::test_short"
@@ -53,7 +53,7 @@ def anchor(day: int, session: int, **changes: Any) -> StoredDecision:
 
 def evidence(records: list[StoredRecord], *decisions: StoredDecision, **more: Any) -> Any:
     metric = more.get("metric", "first_token")
-    return evidence_for(records, TEST, "w1", metric, decisions=decisions)
+    return collect_baseline_samples(records, TEST, "w1", metric, decisions=decisions)
 
 
 def window(found: BaselineSamples) -> list[int]:

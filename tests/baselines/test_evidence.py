@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.evidence import evidence_for
 from pytest_llmperf.baselines.record import MetricRecord
+from pytest_llmperf.baselines.samples import collect_baseline_samples
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.baselines.window import WINDOW
 
@@ -31,7 +31,7 @@ def nodeid(records: list[StoredRecord]) -> str:
 
 
 def of(records: list[StoredRecord], workload: str = "w1", metric: str = "first_token") -> Any:
-    return evidence_for(records, nodeid(records), workload, metric)
+    return collect_baseline_samples(records, nodeid(records), workload, metric)
 
 
 def numbered(value: float) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_a_test_whose_every_session_is_invalid_is_missing_and_says_so(history: A
 
 
 def test_a_test_that_was_never_recorded_is_missing(history: Any) -> None:
-    samples = evidence_for(history({}), "test_new", "w1", "first_token")
+    samples = collect_baseline_samples(history({}), "test_new", "w1", "first_token")
     assert samples.status == "missing"
     assert samples.detail == "this test is in none of the baselines"
 
@@ -79,7 +79,7 @@ def test_a_metric_that_was_never_recorded_is_missing(history: Any) -> None:
 
 
 def test_no_records_at_all_are_missing_without_a_detail() -> None:
-    samples = evidence_for([], "test_new", "w1", "first_token")
+    samples = collect_baseline_samples([], "test_new", "w1", "first_token")
     assert (samples.status, samples.detail) == ("missing", "")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.match import find_baseline, notes
+from pytest_llmperf.baselines.match import explaining_differences, find_baseline
 from pytest_llmperf.baselines.record import ModelIdentity
 from pytest_llmperf.config.extra_hashes import value_hash
 
@@ -22,8 +22,8 @@ def test_the_same_machine_and_model_match(store: Any, make_record: Any) -> None:
     path = store.write(record)
     baseline = find_baseline(store, record.machine, record.model)
     assert [stored.path for stored in baseline.records] == [path]
-    assert baseline.refused == ()
-    assert baseline.near is None
+    assert baseline.mismatched == ()
+    assert baseline.nearest is None
 
 
 def test_another_machine_under_the_same_key_is_refused_with_both_values(
@@ -34,9 +34,9 @@ def test_another_machine_under_the_same_key_is_refused_with_both_values(
     current = machine_with(record.machine, backend="vulkan", **{"usable cores": 4})
     baseline = find_baseline(store, current, record.model)
     assert baseline.records == ()
-    (refused,) = baseline.refused
-    assert refused.path == path
-    assert [str(difference) for difference in refused.differences] == [
+    (mismatched,) = baseline.mismatched
+    assert mismatched.path == path
+    assert [str(difference) for difference in mismatched.differences] == [
         "backend: baseline cpu, now vulkan",
         "usable cores: baseline 2, now 4",
     ]
@@ -46,8 +46,8 @@ def test_another_model_is_refused_with_both_checksums(store: Any, make_record: A
     record = make_record()
     store.write(record)
     other_model = ModelIdentity("smollm2-135m", "c2" * 32)
-    (refused,) = find_baseline(store, record.machine, other_model).refused
-    assert str(refused.differences[0]) == (
+    (mismatched,) = find_baseline(store, record.machine, other_model).mismatched
+    assert str(mismatched.differences[0]) == (
         f"model: baseline smollm2-135m (SHA-256 {'b1' * 6}), now smollm2-135m (SHA-256 {'c2' * 6})"
     )
 
@@ -64,7 +64,7 @@ def test_without_a_checksum_the_models_name_decides(store: Any, make_record: Any
     store.write(record)
     assert find_baseline(store, record.machine, record.model).records
     other_model = ModelIdentity("myapp.rag:other", None)
-    assert find_baseline(store, record.machine, other_model).refused
+    assert find_baseline(store, record.machine, other_model).mismatched
 
 
 def test_matching_and_refused_records_stand_side_by_side(store: Any, make_record: Any) -> None:
@@ -73,8 +73,8 @@ def test_matching_and_refused_records_stand_side_by_side(store: Any, make_record
     path = store.write(record)
     baseline = find_baseline(store, record.machine, record.model)
     assert [stored.path for stored in baseline.records] == [path]
-    assert len(baseline.refused) == 1
-    assert baseline.near is None
+    assert len(baseline.mismatched) == 1
+    assert baseline.nearest is None
 
 
 def test_the_nearest_other_machine_is_named_when_nothing_matches(
@@ -85,7 +85,7 @@ def test_the_nearest_other_machine_is_named_when_nothing_matches(
     near = machine_with(record.machine, "b-near-8c_cpu", **{"usable cores": 8})
     store.write(make_record(machine=far))
     path = store.write(make_record(machine=near))
-    nearest = find_baseline(store, record.machine, record.model).near
+    nearest = find_baseline(store, record.machine, record.model).nearest
     assert nearest is not None
     assert (nearest.key, nearest.path) == ("b-near-8c_cpu", path)
     assert [str(d) for d in nearest.differences] == ["usable cores: baseline 8, now 2"]
@@ -93,7 +93,7 @@ def test_the_nearest_other_machine_is_named_when_nothing_matches(
 
 def test_an_empty_store_has_nothing_near(store: Any, make_record: Any) -> None:
     baseline = find_baseline(store, make_record().machine, make_record().model)
-    assert (baseline.records, baseline.refused, baseline.near) == ((), (), None)
+    assert (baseline.records, baseline.mismatched, baseline.nearest) == ((), (), None)
 
 
 def test_a_bad_file_is_never_skipped(store: Any, make_record: Any, bad_file: Any) -> None:
@@ -112,7 +112,7 @@ def noted(store: Any, record: Any, **current: Any) -> list[str]:
         "config": record.config,
         **current,
     }
-    return [str(difference) for difference in notes(stored, **facts)]
+    return [str(difference) for difference in explaining_differences(stored, **facts)]
 
 
 def test_nothing_is_noted_when_nothing_changed(store: Any, make_record: Any) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
-from pytest_llmperf.baselines.match import alike, find_baseline
-from pytest_llmperf.baselines.prune import MIN_KEEP, remove, unneeded
+from pytest_llmperf.baselines.match import find_baseline, group_comparable
+from pytest_llmperf.baselines.prune import MIN_KEEP, removable_sessions, remove
 from pytest_llmperf.baselines.record import MetricRecord, ModelIdentity, TestRecord
+from pytest_llmperf.baselines.samples import BaselineSamples, collect_baseline_samples
 from pytest_llmperf.baselines.store import BaselineStore, Shelf
 
 KEY = "xeon-sapphire-rapids-2c_cpu"
@@ -43,7 +43,7 @@ def decide(store: BaselineStore, kind: Any, session: Path, day: int = 30) -> Pat
 
 def going(store: BaselineStore, keep: int = MIN_KEEP) -> list[int]:
     """Return the days of the sessions that may be removed."""
-    return [int(s.path.name[6:8]) for s in unneeded(store.read_shelf(KEY), keep)]
+    return [int(s.path.name[6:8]) for s in removable_sessions(store.read_shelf(KEY), keep)]
 
 
 def test_sessions_older_than_the_newest_may_go_but_for_the_anchor(
@@ -62,7 +62,7 @@ def test_nothing_goes_while_there_are_few(store: Any, record_day: Any) -> None:
 
 def test_fewer_than_judge_can_not_be_kept() -> None:
     with pytest.raises(ValueError, match="that many sessions judge"):
-        unneeded(Shelf(), MIN_KEEP - 1)
+        removable_sessions(Shelf(), MIN_KEEP - 1)
 
 
 def test_a_chosen_anchor_stays(store: Any, record_day: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_workload_that_still_alternates_keeps_its_sessions(store: Any, record_
 def test_removing_yields_each_file_once_it_is_gone(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
     shelf = store.read_shelf(KEY)
-    for path in remove(store, KEY, unneeded(shelf, MIN_KEEP)):
+    for path in remove(store, KEY, removable_sessions(shelf, MIN_KEEP)):
         assert not path.exists()
     assert [path for path in paths if not path.exists()] == paths[3:5]
 
@@ -165,7 +165,7 @@ def test_removing_yields_each_file_once_it_is_gone(store: Any, record_day: Any) 
 def test_interrupted_anywhere_it_leaves_a_valid_store(store: Any, record_day: Any) -> None:
     for day in range(1, 16):
         record_day(day)
-    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP))
+    steps = remove(store, KEY, removable_sessions(store.read_shelf(KEY), MIN_KEEP))
     next(steps)
     steps.close()
     store.check_all()
@@ -174,7 +174,7 @@ def test_interrupted_anywhere_it_leaves_a_valid_store(store: Any, record_day: An
 
 def test_a_session_that_somebody_decided_about_meanwhile_stays(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
-    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP))
+    steps = remove(store, KEY, removable_sessions(store.read_shelf(KEY), MIN_KEEP))
     assert next(steps) == paths[3]
     decide(store, "anchor", paths[4])
     assert list(steps) == []
@@ -183,7 +183,7 @@ def test_a_session_that_somebody_decided_about_meanwhile_stays(store: Any, recor
 
 def test_a_session_that_another_prune_removed_is_passed_over(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
-    sessions = unneeded(store.read_shelf(KEY), MIN_KEEP)
+    sessions = removable_sessions(store.read_shelf(KEY), MIN_KEEP)
     paths[3].unlink()
     assert list(remove(store, KEY, sessions)) == [paths[4]]
 
@@ -199,20 +199,20 @@ def test_a_file_that_can_not_be_removed_is_named(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(BaselineError, match=rf"{NAMES[4]}: cannot be removed: permission denied"):
-        list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
+        list(remove(store, KEY, removable_sessions(store.read_shelf(KEY), MIN_KEEP)))
 
 
 def all_evidence(store: BaselineStore) -> dict[Any, BaselineSamples]:
     """Return the samples that judge each test and metric of each model, at its newest workload."""
     evidence = {}
     shelf = store.read_shelf(KEY)
-    for group in alike(shelf.records):
+    for group in group_comparable(shelf.records):
         model = group[-1].record.model
         matching = find_baseline(store, group[-1].record.machine, model)
         for nodeid in {name for s in group for name in s.record.tests}:
             newest = [s for s in group if nodeid in s.record.tests][-1].record.tests[nodeid]
             for metric in ("first_token", "inter_token"):
-                evidence[model.name, nodeid, metric] = evidence_for(
+                evidence[model.name, nodeid, metric] = collect_baseline_samples(
                     matching.records,
                     nodeid,
                     newest.workload,
@@ -240,7 +240,7 @@ def test_no_verdict_changes(store: Any, record_day: Any, make_record: Any, seed:
         if chance.random() < 0.1:
             decide(store, chance.choice(("accept", "anchor")), path, day)
     before = all_evidence(store)
-    removed = list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
+    removed = list(remove(store, KEY, removable_sessions(store.read_shelf(KEY), MIN_KEEP)))
     after = all_evidence(store)
     for key, samples in before.items():
         assert (samples.status, samples.records, samples.anchor_records) == (

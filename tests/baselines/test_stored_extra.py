@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.calibrations import read_calibrations, write_calibration
-from pytest_llmperf.baselines.match import notes, setting_differences
+from pytest_llmperf.baselines.match import explaining_differences, setting_differences
 from pytest_llmperf.baselines.record import from_json, to_text
 from pytest_llmperf.baselines.store import StoredRecord
 
@@ -26,7 +26,9 @@ def with_extra(record: Any, extra: dict[str, Any]) -> Any:
 def noted(stored: Any, record: Any, extra: dict[str, Any]) -> list[str]:
     """Return the items that differ between a stored session and one with these arguments."""
     config = {**record.config, "extra": extra}
-    found = notes(StoredRecord(Path("x.json"), stored), record.machine, record.provenance, config)
+    found = explaining_differences(
+        StoredRecord(Path("x.json"), stored), record.machine, record.provenance, config
+    )
     return [difference.item for difference in found]
 
 

@@ -14,7 +14,7 @@ from pytest_llmperf.baselines.calibrations import (
     StoredCheck,
     read_calibrations,
 )
-from pytest_llmperf.baselines.choice import find_baseline_folder
+from pytest_llmperf.baselines.lookup import find_baseline_folder
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance, calibrated_tolerances
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.gate.check import Check

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from baseline_folders import LONG, SHORT, name_of
 
-from pytest_llmperf.baselines.evidence import evidence_for
 from pytest_llmperf.baselines.record import TestRecord
+from pytest_llmperf.baselines.samples import collect_baseline_samples
 from pytest_llmperf.baselines.store import StoredRecord
 
 
 def found(folder: Any, nodeid: str = SHORT) -> Any:
     shelf = folder.shelf()
-    return evidence_for(shelf.records, nodeid, "w1", "first_token", decisions=shelf.decisions)
+    return collect_baseline_samples(
+        shelf.records, nodeid, "w1", "first_token", decisions=shelf.decisions
+    )
 
 
 def days(records: tuple[StoredRecord, ...]) -> list[int]:

@@ -38,7 +38,7 @@ def problem(request: pytest.FixtureRequest, folder: Folder, monkeypatch: pytest.
     if request.param == "no git":
         monkeypatch.setenv("PATH", "")
     elif request.param == "hanging":
-        monkeypatch.setattr(command, "ANSWER_S", 0.5)
+        monkeypatch.setattr(command, "QUERY_SECONDS", 0.5)
         hang(Path.cwd())
     else:
         DAMAGES[request.param][0](Path.cwd())

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from commit_projects import NO_SETTINGS, CommitProject, git
 
-from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
     ModelIdentity,
@@ -16,6 +15,7 @@ from pytest_llmperf.baselines.record import (
     RecordedSession,
     TestRecord,
 )
+from pytest_llmperf.baselines.rerun_commit import RerunCommit, find_rerun_commit
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.repository.git import Repository
@@ -49,12 +49,12 @@ def store(project: CommitProject, commit: str | None, *, dirty: bool = False) ->
     return BaselineStore(project.path / "perf_baselines").write(record)
 
 
-def origin(root: Path, **environ: str) -> Origin:
+def origin(root: Path, **environ: str) -> RerunCommit:
     """Return the commit that stands for the only stored session."""
     (stored,) = BaselineStore(root / "perf_baselines").read_machine(MACHINE.key)
     repository = Repository.around(root)
     assert repository is not None
-    return origin_of(stored, repository, environ)
+    return find_rerun_commit(stored, repository, environ)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from compare_sessions import CHAT, LONG, Project, Said, metrics
 
 from pytest_llmperf.baselines.decisions import Decision
-from pytest_llmperf.baselines.evidence import BaselineSamples
 from pytest_llmperf.baselines.record import MetricRecord
+from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session

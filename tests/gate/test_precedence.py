@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from gate_evidence import baseline, evidence, paired, shifted
 
-from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.combine import count_kinds, judge, verdict_per_quantity, worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import (

@@ -7,7 +7,7 @@ from gate_evidence import baseline, evidence, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.verdict import VerdictKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from gate_evidence import GREY, baseline, evidence, paired, shifted
 
-from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.check import Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.verdict import VerdictKind

@@ -273,7 +273,7 @@ def test_an_index_that_stays_locked_only_costs_time(
     grown: Project, file: Path, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = show("--dir", FOLDER)
-    monkeypatch.setattr(index_module, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(index_module, "_PATIENCE_SECONDS", 0.01)
     with locked(file):
         result = show("--dir", FOLDER)
     assert result.out == expected.out

@@ -109,7 +109,7 @@ def test_an_imported_session_is_never_a_baseline_of_a_test(llmperf: Command) -> 
     (session,) = stored()
     store = BaselineStore(Path("base"))
     baseline = find_baseline(store, session.machine, session.model)
-    assert (baseline.records, baseline.refused, baseline.near) == ((), (), None)
+    assert (baseline.records, baseline.mismatched, baseline.nearest) == ((), (), None)
     # The same record counts if this plugin measured it.
     own = replace(session, imported=None, recorded="2026-11-01T00:00:00Z")
     store.write(own)

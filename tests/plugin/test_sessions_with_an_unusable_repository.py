@@ -50,7 +50,7 @@ def damage(repository: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         if case == "no git":
             monkeypatch.setenv("PATH", "")
         elif case == "hanging":
-            monkeypatch.setattr(command, "ANSWER_S", 1.0)
+            monkeypatch.setattr(command, "QUERY_SECONDS", 1.0)
             hang(repository.path)
         else:
             DAMAGES[case][0](repository.path)

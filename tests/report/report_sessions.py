@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.metrics import get_metric

@@ -11,7 +11,7 @@ from git_projects import commit, git, make, snapshot, write
 
 from pytest_llmperf.repository import state
 from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.repository.state import below_top, content_of, state_of, work_tree_content
+from pytest_llmperf.repository.state import below_top, content_digest, state_of, work_tree_digest
 
 
 def test_a_clean_tree_is_its_commit(project: Path, repository: Repository) -> None:
@@ -128,24 +128,28 @@ def test_commits_with_the_same_files_have_the_same_content(
 ) -> None:
     head = git(project, "rev-parse", "HEAD")
     recorded = commit(project, "a session", **{"perf_baselines/m/one__json": "{}"})
-    assert content_of(repository, recorded) != content_of(repository, head)
+    assert content_digest(repository, recorded) != content_digest(repository, head)
     without = ["perf_baselines"]
-    assert content_of(repository, recorded, without) == content_of(repository, head, without)
-    assert work_tree_content(repository, without) == content_of(repository, head, without)
+    assert content_digest(repository, recorded, without) == content_digest(
+        repository, head, without
+    )
+    assert work_tree_digest(repository, without) == content_digest(repository, head, without)
     # A name with the same beginning is not left out.
     beside = commit(project, "beside it", perf_baselines_too__py="")
-    assert content_of(repository, beside, without) != content_of(repository, head, without)
-    assert content_of(repository, f"{head}^", without) != content_of(repository, head, without)
+    assert content_digest(repository, beside, without) != content_digest(repository, head, without)
+    assert content_digest(repository, f"{head}^", without) != content_digest(
+        repository, head, without
+    )
 
 
 def test_a_change_of_the_work_tree_is_another_content(
     project: Path, repository: Repository
 ) -> None:
-    seen = {work_tree_content(repository)}
+    seen = {work_tree_digest(repository)}
     for change in (CHANGES["a program"], CHANGES["an untracked file"], CHANGES["a link"]):
         git(project, "clean", "--quiet", "-fd")
         change(project)
-        seen.add(work_tree_content(repository))
+        seen.add(work_tree_digest(repository))
     assert len(seen) == 4
 
 

@@ -39,10 +39,10 @@ def test_git_that_gives_no_answer_is_ended_and_not_asked_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang(project)
-    monkeypatch.setattr(command, "ANSWER_S", 0.5)
+    monkeypatch.setattr(command, "QUERY_SECONDS", 0.5)
     problem = "git rev-parse in .* gave no answer in 0.5 s and was killed; .*run git status there"
     assert re.fullmatch(problem, read_provenance(project).problem)
-    monkeypatch.setattr(command, "ANSWER_S", 600.0)
+    monkeypatch.setattr(command, "QUERY_SECONDS", 600.0)
     assert re.fullmatch(problem, read_provenance(project).problem)
 
 
@@ -53,7 +53,7 @@ def test_git_that_stops_answering_while_it_is_read_is_ended(
     file = project / ".git" / "objects" / blob[:2] / blob[2:]
     file.unlink()
     os.mkfifo(file)
-    monkeypatch.setattr(command, "WORK_S", 0.5)
+    monkeypatch.setattr(command, "WORK_SECONDS", 0.5)
     with pytest.raises(GitError, match="can't be read"):
         list(repository.blobs([blob]))
 

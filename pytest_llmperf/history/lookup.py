@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.choice import WrongArgumentError, unknown
 from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.lookup import WrongArgumentError, unknown
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 

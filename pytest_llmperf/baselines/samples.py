@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmperf.baselines.match import is_cell
+from pytest_llmperf.baselines.match import belongs_to_cell
 from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.request_digest import ADVICE, difference
 
@@ -52,7 +52,7 @@ class BaselineSamples:
         return tuple(stored.path for stored in self.records)
 
 
-def evidence_for(
+def collect_baseline_samples(
     records: Sequence[StoredRecord],
     nodeid: str,
     workload_hash: str,
@@ -86,23 +86,23 @@ def evidence_for(
         return BaselineSamples("missing", detail=detail)
     if settings is not None:
         others = holding
-        holding = [s for s in holding if is_cell(s.record.tests[nodeid].settings, settings)]
+        holding = [s for s in holding if belongs_to_cell(s.record.tests[nodeid].settings, settings)]
         if not holding:
             return BaselineSamples("missing", detail=_other_settings(others[-1], nodeid))
     if all(stored.record.tests[nodeid].workload != workload_hash for stored in holding):
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
         return BaselineSamples("workload changed", detail=changed)
     selected = window_of(holding, nodeid, workload_hash, decisions)
-    judging, anchor = selected.window(metric), selected.anchor(metric)
+    compared, anchor = selected.window(metric), selected.anchor(metric)
     skipped = len(selected.invalid)
-    if not judging:
+    if not compared:
         detail = _why_missing(selected, metric)
         return BaselineSamples("missing", detail=detail, skipped_invalid=skipped)
     return BaselineSamples(
         "ok",
-        sessions=_samples(judging, nodeid, metric),
-        sources=tuple(map(name, judging)),
-        records=judging,
+        sessions=_samples(compared, nodeid, metric),
+        sources=tuple(map(name, compared)),
+        records=compared,
         anchor=_samples(anchor, nodeid, metric),
         anchor_sources=tuple(map(name, anchor)),
         anchor_records=anchor,
@@ -136,6 +136,6 @@ def _other_settings(stored: StoredRecord, nodeid: str) -> str:
 
 
 def _why_missing(selected: BaselineWindow, metric: str) -> str:
-    if selected.judging:
+    if selected.compared:
         return f"{metric} is in none of this test's baselines"
     return f"every stored session of this test is invalid ({len(selected.invalid)})"

@@ -21,7 +21,7 @@ _MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 
 
 @dataclass(frozen=True)
-class Origin:
+class RerunCommit:
     """A commit that a stored session can be run again at.
 
     Attributes:
@@ -33,9 +33,9 @@ class Origin:
     how: str
 
 
-def origin_of(
+def find_rerun_commit(
     stored: StoredRecord, repository: Repository, environ: Mapping[str, str] = os.environ
-) -> Origin:
+) -> RerunCommit:
     """Return the commit that a session measured.
 
     If it had uncommitted changes, or the commit is no longer in this repository
@@ -51,7 +51,7 @@ def origin_of(
     if commit is not None and not provenance.dirty:
         if repository.commit(commit) is not None or repository.is_shallow():
             # In a shallow clone its oldest commit seems to have added every file.
-            return Origin(resolve(repository, commit), f"the commit that {name} measured")
+            return RerunCommit(resolve(repository, commit), f"the commit that {name} measured")
         why = f"the commit {commit[:12]} that {name} measured is not in this repository"
     elif commit is not None:
         why = f"{name} was measured with uncommitted changes"
@@ -61,11 +61,11 @@ def origin_of(
         raise RevisionError(f"{why}, and this clone is shallow: git fetch --unshallow")
     added = _added(stored, repository)
     if added is not None:
-        return Origin(resolve(repository, added), f"the commit that added {name} ({why})")
+        return RerunCommit(resolve(repository, added), f"the commit that added {name} ({why})")
     base = _merge_base(repository, environ)
     if base is not None:
         ancestor, branch = base
-        return Origin(resolve(repository, ancestor), f"the merge base with {branch} ({why})")
+        return RerunCommit(resolve(repository, ancestor), f"the merge base with {branch} ({why})")
     raise RevisionError(f"{why}, and no commit added its file")
 
 
