@@ -35,5 +35,5 @@ def restore(path: Path, again: str = "record again: pytest -m perf --llmperf-rec
     """
     return (
         f"restore the committed file: git checkout -- {shlex.quote(str(path))}; "
-        f"if there is none, or it is no better, delete it and {again}"
+        f"if there is none, or it is broken too, delete the file and {again}"
     )

@@ -112,7 +112,7 @@ def _read_text(path: Path, kind: FileKind[T]) -> str:
             )
         content = path.read_bytes()
     except OSError as error:
-        what = "a link that leads nowhere" if path.is_symlink() else "cannot be read"
+        what = "a broken symbolic link" if path.is_symlink() else "cannot be read"
         reason = (error.strerror or str(error)).lower()
         raise BadRecordError(path, f"{what}: {reason}", _access_remedy(path)) from None
     try:

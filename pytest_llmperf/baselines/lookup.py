@@ -166,5 +166,5 @@ def unknown(what: str, asked: str, known: Iterable[str], where: str) -> str:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        hint = f"there: {', '.join(map(repr, names[:5]))}{more}" if names else "there is none"
-    return f"{where} holds no {what} {asked!r}; {hint}"
+        hint = f"it has: {', '.join(map(repr, names[:5]))}{more}" if names else "it has none"
+    return f"{where} has no {what} {asked!r}; {hint}"

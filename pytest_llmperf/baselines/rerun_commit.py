@@ -56,7 +56,7 @@ def find_rerun_commit(
     elif commit is not None:
         why = f"{name} was measured with uncommitted changes"
     else:
-        why = f"{name} names no commit"
+        why = f"{name} does not record a commit"
     if repository.is_shallow():
         raise RevisionError(f"{why}, and this clone is shallow: git fetch --unshallow")
     added = _added(stored, repository)

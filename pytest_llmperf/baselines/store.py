@@ -175,9 +175,9 @@ class BaselineStore:
 def _session_gone(path: Path, session: Path) -> BadRecordError:
     return BadRecordError(
         path,
-        f"decides about the session {session}, which is gone",
-        f"bring the session back (git log -- {shlex.quote(str(session))} names the commits that "
-        f"had it), or take the decision back: rm {shlex.quote(str(path))}",
+        f"a decision about the session {session}, which no longer exists",
+        f"restore the session (git log -- {shlex.quote(str(session))} names the commits that "
+        f"had it), or revoke the decision: rm {shlex.quote(str(path))}",
     )
 
 

@@ -46,7 +46,7 @@ def test_findings(test: CandidateTest, pair: SidePair) -> Iterator[str]:
         yield f"{count(skipped, 'stored session')} left out: the machine was disturbed"
     reports = (side.reported.get(test.nodeid) for side in (pair.candidate.side, pair.base.side))
     if any(report is not None and report.has_share for report in reports):
-        yield "its stall rate is not compared: sessions of different hours stall at different rates"
+        yield "its stall rate is not compared, because stall rates vary from hour to hour"
     if record.accepted is not None:
         yield f"this level was accepted when it was recorded: {record.accepted}"
 

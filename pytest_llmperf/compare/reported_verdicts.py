@@ -88,7 +88,7 @@ def _rows_of(nodeid: str, reported: Iterable[ReportedMetric]) -> Iterator[CheckR
 
 def _verdict(check: Check, own: ReportedMetric, others: Iterable[Reason]) -> Verdict:
     kind = _LASTING[own.verdict]
-    claim = f"its own session said {own.verdict}" + (f": {own.text}" if own.text else "")
+    claim = f"verdict in its own session: {own.verdict}" + (f": {own.text}" if own.text else "")
     return Verdict(
         kind=kind,
         check=replace(check, gated=True),

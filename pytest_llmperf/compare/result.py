@@ -106,7 +106,8 @@ class ComparisonResult:
             if any(v.kind in (VerdictKind.INVALID, VerdictKind.ERROR) for v in test.verdicts)
         ]
         if void:
-            return f"the samples of {count(len(void), 'test')} prove nothing: {listed(void)}"
+            have = "has" if len(void) == 1 else "have"
+            return f"{count(len(void), 'test')} {have} missing or invalid samples: {listed(void)}"
         if set(self.kinds) <= UNCOMPARED:
             kinds = listed([kind.value for kind in self.kinds]) or "nothing to judge"
             return f"no check could be compared: {kinds}"

@@ -272,7 +272,7 @@ def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
         shelves[key] = replace(before, records=(*before.records, stored))
     if not (path / "decisions").is_dir():
         return shelves, ()
-    return shelves, (f"{path} is not called as its machine, so its decisions do not count",)
+    return shelves, (f"{path} is not named after its machine, so its decisions are ignored",)
 
 
 def _side_of_commit(

@@ -69,5 +69,5 @@ def choose_start(asked: str | None, repository: Repository) -> Revision | str | 
     try:
         datetime.fromisoformat(asked.removesuffix("Z"))
     except ValueError:
-        raise WrongArgumentError(f"--since {asked}: there is no such day or time") from None
+        raise WrongArgumentError(f"--since {asked} is not a valid date or time") from None
     return asked

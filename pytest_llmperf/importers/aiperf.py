@@ -77,7 +77,7 @@ class AiPerf:
         run = _run(Item(documents[0], "", self.tool), table)
         notes = (
             "AIPerf's file has no time zone: the date counts as UTC",
-            "times are the client's, over HTTP; an engine alone is faster by what that costs",
+            serving.CLIENT_TIMES,
         )
         return ToolResults((run,), table.uses(), notes)
 

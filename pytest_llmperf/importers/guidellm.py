@@ -37,7 +37,7 @@ _IDENTITY = frozenset(
     {"request_totals", "prompt_token_count", "output_token_count", "inter_token_latency_ms"}
     | {"time_to_first_token_ms", "request_latency"}
 )
-_OLD = "written by a GuideLLM before 0.4, whose token times are defined otherwise"
+_OLD = "written by GuideLLM before 0.4, which defines token times differently"
 
 
 class GuideLlm:
@@ -77,10 +77,11 @@ class GuideLlm:
         runs = tuple(_run(item, version, table) for item in points if _completed(item))
         if not runs:
             raise serving.nothing_completed()
-        notes = ["times are the client's, over HTTP; an engine alone is faster by what that costs"]
+        notes = [serving.CLIENT_TIMES]
         if len(runs) < len(points):
             empty = [item.where.rstrip(".") for item in points if not _completed(item)]
-            notes.append(f"{', '.join(empty)}: no request completed, so there is no run of it")
+            were = "was" if len(empty) == 1 else "were"
+            notes.append(f"{', '.join(empty)} {were} skipped: no request completed")
         return ToolResults(runs, table.uses(), tuple(notes))
 
 

@@ -117,7 +117,7 @@ class Item:
     def missing(self, name: str) -> LayoutError:
         """Return the error for a field of the tool's layout that this file lacks."""
         return LayoutError(
-            f"{self.where}{name} is missing, so this is not the layout of {self.tool} that is read",
+            f"{self.where}{name} is missing, so this layout of {self.tool}'s file is not supported",
             "write the file with a version named in docs/import.md, or report the new layout",
         )
 
@@ -239,7 +239,7 @@ class FieldTable:
         if rest:
             more = f" and {len(rest) - _MAX_REST} more" if len(rest) > _MAX_REST else ""
             names = f"{', '.join(rest[:_MAX_REST])}{more}"
-            self.add_unused(names, "no measurement of these kinds, or not known to this version")
+            self.add_unused(names, "not a metric here, or unknown to this version")
 
     def uses(self) -> tuple[FieldUse, ...]:
         """Return all notes, fields that became metrics first."""

@@ -54,7 +54,7 @@ def read_result_file(path: Path) -> ResultFile:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise LayoutError(
-            "not UTF-8 text, so no JSON", "name the JSON file that the tool wrote"
+            "not UTF-8 text, so not JSON", "name the JSON file that the tool wrote"
         ) from None
     del content
     return ResultFile(digest, _documents(text), modified)
@@ -64,8 +64,8 @@ def _content(path: Path) -> tuple[bytes, str]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise LayoutError(f"{what}, where a result file is expected", "name the tool's file")
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise LayoutError(f"{what}; a result file is expected", "name the tool's file")
         if status.st_size > MAX_BYTES:
             raise LayoutError(
                 f"{status.st_size >> 20} MiB long; up to {MAX_BYTES >> 20} MiB are read",

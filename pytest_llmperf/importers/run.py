@@ -148,7 +148,7 @@ def _read(
     results = importer.read(file.documents)
     if not any(run.metrics for run in results.runs):
         raise LayoutError(
-            f"no field of this {importer.tool} file is a metric here: "
+            f"this {importer.tool} file has no field that is a metric here: "
             + "; ".join(f"{use.field}: {use.why}" for use in results.fields[:3]),
             "measure with streaming, or see docs/import.md for what can be imported",
         )

@@ -14,9 +14,12 @@ MEAN_OF_RATIOS = (
     "each request's own (latency - TTFT) / (n-1), then the mean or median over requests; here "
     "tokens and times are pooled over requests"
 )
+CLIENT_TIMES = (
+    "times were measured by the client, including HTTP overhead; the engine alone is faster"
+)
 WHOLE_RUN = (
-    "all requests' tokens over the whole run, with prefill, waiting and requests beside each "
-    "other: a throughput, not a decode rate"
+    "all requests' tokens over the whole run, with prefill, waiting and concurrent requests: "
+    "a throughput, not a decode rate"
 )
 
 

@@ -60,7 +60,7 @@ class Sglang:
         """
         table = FieldTable()
         runs = tuple(_run(item, table) for item in objects(documents, "run", self.tool))
-        notes = ("times are the client's, over HTTP; an engine alone is faster by what that costs",)
+        notes = (serving.CLIENT_TIMES,)
         return ToolResults(runs, table.uses(), notes)
 
 

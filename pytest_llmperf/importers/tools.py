@@ -36,7 +36,7 @@ def importer_of(documents: Sequence[Any], tool: str | None) -> Importer:
     wanted = [importer for importer in TOOLS if tool in (None, importer.tool)]
     looked = "\n".join(f"    {importer.tool}: {importer.signs}" for importer in wanted)
     raise LayoutError(
-        f"not a result of {'any known tool' if tool is None else tool}; looked for:\n{looked}",
+        f"not a result file of {tool or 'any known tool'}; recognised are:\n{looked}",
         "name the file that one of these wrote: "
         + "; ".join(importer.written_by for importer in wanted),
     )

@@ -64,7 +64,7 @@ class Vllm:
         runs = tuple(_run(item, table) for item in objects(documents, "run", self.tool))
         notes = (
             "vLLM's file has neither its version nor a time zone: the date counts as UTC",
-            "times are the client's, over HTTP; an engine alone is faster by what that costs",
+            serving.CLIENT_TIMES,
         )
         return ToolResults(runs, table.uses(), notes)
 

@@ -119,8 +119,8 @@ def execute(
     except subprocess.TimeoutExpired:
         _end(process)
         _HUNG[cwd] = (
-            f"git {_subcommand(arguments)} in {cwd} gave no answer in {limit:g} s and was killed; "
-            "see what it waits for, such as a disk that does not answer: run git status there"
+            f"git {_subcommand(arguments)} in {cwd} did not answer within {limit:g} s and was "
+            "killed; to see what it waits for, such as an unresponsive disk, run git status there"
         )
         raise GitHangsError(_HUNG[cwd]) from None
     except BaseException:
@@ -184,7 +184,7 @@ def _start(
         )
     except FileNotFoundError as error:
         if not cwd.is_dir():
-            raise GitError(f"the folder {cwd} is gone; git can't be asked about it") from error
+            raise GitError(f"the folder {cwd} no longer exists, so git cannot run in it") from error
         raise GitError(
             "git is not installed, or not on PATH; it is needed to look at other commits"
         ) from error

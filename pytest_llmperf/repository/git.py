@@ -263,7 +263,8 @@ _ADVICE = re.compile(r"\bgit config --global --add safe\.directory \S.*")
 _REMEDIES = (
     (
         re.compile(r"not a git repository: |gitfile"),
-        "what that .git leads to is gone: clone the repository again, or remove that .git",
+        "the repository that this .git points to no longer exists: clone it again, or remove the "
+        ".git file",
     ),
     (re.compile(r"index file"), "build a new index: rm .git/index && git reset"),
     (re.compile(r"config line"), "correct that line"),

@@ -164,7 +164,7 @@ def test_a_link_that_leads_nowhere_is_refused(store: Any, bad_file: Any, target:
     path = bad_file("").with_name("link.json")
     path.parent.joinpath("20260101T000000Z_bad.json").unlink()
     path.symlink_to(target)
-    assert complaint(store).startswith(f"{path}: a link that leads nowhere")
+    assert complaint(store).startswith(f"{path}: a broken symbolic link")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
@@ -218,4 +218,6 @@ def test_the_remedy_also_helps_where_the_committed_file_is_the_bad_one(
     store: Any, bad_file: Any
 ) -> None:
     bad_file("{")
-    assert "if there is none, or it is no better, delete it and record again" in complaint(store)
+    assert "if there is none, or it is broken too, delete the file and record again" in complaint(
+        store
+    )

@@ -271,7 +271,9 @@ def test_a_decision_about_a_session_that_is_gone_names_both_and_a_remedy(
     session = path.parents[1] / "20261122T235926Z_0123456789ab.json"
     session.unlink()
     message = complaint(store)
-    assert message.startswith(f"{path}: decides about the session {session}, which is gone")
+    assert message.startswith(
+        f"{path}: a decision about the session {session}, which no longer exists"
+    )
     assert f"git log -- {session}" in message
     assert f"rm {path}" in message
 

@@ -87,7 +87,7 @@ def test_an_unknown_machine_is_told_the_nearest(folder: Any, baseline: Any) -> N
     status, _, err = baseline("show", "--machine", "xeon-2c_cpus")
     assert (status, err) == (
         2,
-        f"llmperf: perf_baselines holds no machine 'xeon-2c_cpus'; did you mean '{KEY}'?\n",
+        f"llmperf: perf_baselines has no machine 'xeon-2c_cpus'; did you mean '{KEY}'?\n",
     )
 
 
@@ -101,7 +101,7 @@ def test_an_unknown_test_is_told_the_nearest(folder: Any, baseline: Any) -> None
     folder.record(1)
     status, _, err = baseline("show", "tests/perf/test_chat.py::test_shrt")
     assert status == 2
-    assert "holds no test 'tests/perf/test_chat.py::test_shrt'; did you mean" in err
+    assert "has no test 'tests/perf/test_chat.py::test_shrt'; did you mean" in err
     assert repr(SHORT) in err
 
 
@@ -146,7 +146,7 @@ def test_an_unknown_session_is_told_the_nearest(folder: Any, baseline: Any) -> N
     given = name_of(2)
     status, _, err = baseline("accept", "--reason", "why", "--session", given)
     assert status == 2
-    assert f"holds no session '{given}'; did you mean '{name_of(1)}'?" in err
+    assert f"has no session '{given}'; did you mean '{name_of(1)}'?" in err
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_test_the_session_does_not_hold_is_refused(week: Any, baseline: Any) -
     week.record(8, tests=(LONG,))
     status, _, err = baseline("accept", "--reason", "why", SHORT)
     assert status == 2
-    assert f"{name_of(8)} holds no test '{SHORT}'" in err
+    assert f"{name_of(8)} has no test '{SHORT}'" in err
     assert week.shelf().decisions == ()
 
 

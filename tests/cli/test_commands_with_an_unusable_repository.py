@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt" or shutil.which("git") is None, 
 #: Problems with a repository, and words of the message about each.
 CASES = {
     "no git": "git is not installed",
-    "hanging": "gave no answer in 0.5 s and was killed",
+    "hanging": "did not answer within 0.5 s and was killed",
     "the branch is empty": "git fsck",
-    "the main repository is gone": "leads to is gone",
+    "the main repository is gone": "points to no longer exists",
 }
 
 

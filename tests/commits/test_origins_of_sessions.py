@@ -100,7 +100,7 @@ def test_a_session_outside_of_a_repository_names_no_commit(branch: CommitProject
     added = branch.commit("baselines")
     stand_in = origin(branch.top)
     assert stand_in.revision.commit == added
-    assert "names no commit" in stand_in.how
+    assert "does not record a commit" in stand_in.how
 
 
 @pytest.mark.parametrize(

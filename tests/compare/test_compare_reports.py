@@ -325,7 +325,7 @@ def test_a_verdict_on_what_is_not_compared_is_shown_too(
     status, out, _ = llmperf_compare("HEAD", report("b.json", change=says("regressed", metric)))
     assert status == 1
     assert "1 regressed" in out
-    assert "its own session said regressed: 7.1% slower" in " ".join(out.split())
+    assert "verdict in its own session: regressed: 7.1% slower" in " ".join(out.split())
 
 
 def test_what_the_bases_own_report_says_is_noted(

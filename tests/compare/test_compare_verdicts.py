@@ -219,7 +219,7 @@ def test_only_unfit_sessions_prove_nothing(project: Project, llmperf_compare: Co
     assert status == 2
     assert "3 invalid" in out
     assert "another process used 1.9 of 2 cores" in " ".join(out.split())
-    assert err == f"llmperf: the samples of 1 test prove nothing: {CHAT}\n"
+    assert err == f"llmperf: 1 test has missing or invalid samples: {CHAT}\n"
 
 
 def test_a_test_that_could_not_be_measured_is_not_passed_over(

@@ -357,12 +357,12 @@ def test_a_record_in_another_machines_folder_is_left_out(project: Project, show:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("test_nope",), 2, f"holds no test 'test_nope'; there: '{SHORT}'"),
+        (("test_nope",), 2, f"has no test 'test_nope'; it has: '{SHORT}'"),
         (("--metric", "frist_token"), 2, "did you mean 'first_token'"),
         (("--machine", "xeon-4c_cpu"), 2, f"did you mean '{KEY}'"),
         (("--since", "mian"), 2, "there is no commit 'mian'"),
         (("--since", "--upload-pack=x"), 2, ""),
-        (("--since", "2026-13-45"), 2, "no such day"),
+        (("--since", "2026-13-45"), 2, "is not a valid date or time"),
         (("--limit", "0"), 2, "expected an integer >= 1"),
         (("--limit", "x"), 2, "expected an integer >= 1"),
         (("--json", "--csv"), 2, "not allowed with"),

@@ -26,10 +26,10 @@ GOOD = DATA / "vllm-single-1.json"
         (b'{"a": 1, "a": 2}', "the key 'a' appears twice in one object"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a number in it has thousands of digits"),
-        (b"{}", "not a result of any known tool"),
-        (b"[]", "not a result of any known tool"),
-        (b"7", "not a result of any known tool"),
-        (b'[{"build_commit": 1}]', "not a result of any known tool"),
+        (b"{}", "not a result file of any known tool"),
+        (b"[]", "not a result file of any known tool"),
+        (b"7", "not a result file of any known tool"),
+        (b'[{"build_commit": 1}]', "not a result file of any known tool"),
     ],
 )
 def test_content_that_is_no_result(
@@ -52,7 +52,7 @@ def test_an_unknown_tool_names_what_was_looked_for(llmperf: Command, tmp_path: P
         assert f"    {tool}: " in done.err
     named = llmperf("import", GOOD, "--dir", "base", "--tool", "llama-bench")
     assert named.status == 2
-    assert "not a result of llama-bench; looked for" in named.err
+    assert "not a result file of llama-bench; recognised are:" in named.err
     assert "objects with build_commit, n_prompt, n_gen and avg_ts" in named.err
 
 
@@ -115,7 +115,7 @@ def test_a_folder_and_a_file_that_is_too_long_are_refused(
 ) -> None:
     from pytest_llmperf.importers import read_file
 
-    assert "a folder, where a result file is expected" in llmperf("import", tmp_path).err
+    assert "a folder; a result file is expected" in llmperf("import", tmp_path).err
     monkeypatch.setattr(read_file, "MAX_BYTES", 1 << 20)
     file = tmp_path / "long.json"
     file.write_bytes(b" " * (3 << 20))

@@ -23,7 +23,7 @@ pytestmark = [
 #: first or last.
 CASES = {
     "no git": "git is not installed",
-    "hanging": "gave no answer in 1 s and was killed",
+    "hanging": "did not answer within 1 s and was killed",
     "HEAD is garbage": ".git is damaged",
     "the index is garbage": "rm .git/index && git reset",
 }

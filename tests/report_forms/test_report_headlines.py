@@ -82,6 +82,6 @@ def test_a_test_that_only_the_base_has_is_counted(real: dict[str, Any]) -> None:
 
 
 def test_what_was_not_compared_is_no_pass(real: dict[str, Any]) -> None:
-    why = "the samples of 1 test prove nothing"
+    why = "1 test has missing or invalid samples"
     assert said(comparison(of_verdicts(real, "pass"), why_not=why)).startswith("not compared (")
     assert said(comparison(of_verdicts(real, "missed"), why_not=why)).startswith("missed (")

@@ -40,7 +40,9 @@ def test_git_that_gives_no_answer_is_ended_and_not_asked_again(
 ) -> None:
     hang(project)
     monkeypatch.setattr(command, "QUERY_SECONDS", 0.5)
-    problem = "git rev-parse in .* gave no answer in 0.5 s and was killed; .*run git status there"
+    problem = (
+        "git rev-parse in .* did not answer within 0.5 s and was killed; .*run git status there"
+    )
     assert re.fullmatch(problem, read_provenance(project).problem)
     monkeypatch.setattr(command, "QUERY_SECONDS", 600.0)
     assert re.fullmatch(problem, read_provenance(project).problem)

@@ -75,7 +75,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "the tree is empty": (_spoil("HEAD^{tree}", ""), "is corrupt; git fsck lists what is damaged"),
     "the index is garbage": (_write("index"), r"index file .*: rm \.git/index && git reset"),
     "the settings are garbage": (_write("config", "[x"), "bad config line .*; correct that line"),
-    "the main repository is gone": (lose_what_dot_git_leads_to, "leads to is gone: clone"),
+    "the main repository is gone": (
+        lose_what_dot_git_leads_to,
+        "points to no longer exists: clone",
+    ),
     "it is bare": (
         lambda top: git(top, "config", "core.bare", "true"),
         "is bare: .*; use a clone of it",
