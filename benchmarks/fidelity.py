@@ -22,14 +22,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from fidelity_programs import (
-    Rates,
-    Setting,
-    prompt_ids,
-    run_engine,
-    run_llama_bench,
-    run_streaming,
-)
+from fidelity_programs import Rates, Setting, prompt_ids, run_engine, run_llama_bench, run_streaming
 from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
 from tools_env import ensure_tools
 

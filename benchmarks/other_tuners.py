@@ -14,15 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools_env import (
-    ROOT,
-    SetupError,
-    ToolsEnvironment,
-    cache_root,
-    ensure_tools,
-    ensure_venv,
-    run,
-)
+from tools_env import ROOT, SetupError, ToolsEnvironment, cache_root, ensure_tools, ensure_venv, run
 
 VERSIONS = {"llama-optimus": "0.1.9", "fituna": "0.3.6"}
 #: Runs llama-optimus with other ranges of its settings, for which it has no options.

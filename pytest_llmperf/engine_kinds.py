@@ -15,13 +15,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmperf.entry_points import (
-    EntryPointError,
-    broken,
-    installed,
-    load_unique,
-    package_of,
-)
+from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_unique, package_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

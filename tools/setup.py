@@ -24,14 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine_wheel import (
-    ENGINE_PACKAGE,
-    Build,
-    SetupError,
-    cache_root,
-    ensure_wheel,
-    plan_build,
-)
+from engine_wheel import ENGINE_PACKAGE, Build, SetupError, cache_root, ensure_wheel, plan_build
 from locks import FileLock
 from vulkan_build import vulkan_needs
 

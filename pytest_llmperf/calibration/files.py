@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.atomic_write import atomic_write
-from pytest_llmperf.baselines.calibrations import (
-    model_key,
-    read_calibration,
-    write_calibration,
-)
+from pytest_llmperf.baselines.calibrations import model_key, read_calibration, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.record import now

@@ -15,14 +15,7 @@ from typing import Any
 from pytest_llmperf.arguments import share
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.options import add_pytest_arguments
-from pytest_llmperf.cli.output import (
-    OutputError,
-    check_writable,
-    note,
-    run_reporting,
-    say,
-    write,
-)
+from pytest_llmperf.cli.output import OutputError, check_writable, note, run_reporting, say, write
 from pytest_llmperf.gate.rules import FALSE_PASSES
 from pytest_llmperf.gate.words import percent
 from pytest_llmperf.process_groups import run_to_log

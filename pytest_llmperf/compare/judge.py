@@ -23,13 +23,7 @@ from pytest_llmperf.compare.result import ComparisonResult
 from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.machine.fingerprint import relevant_differences
-from pytest_llmperf.metrics import (
-    ALWAYS_SHOWN,
-    DEFAULT_GATED,
-    METRICS,
-    Metric,
-    known_metric,
-)
+from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, known_metric
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 from pytest_llmperf.stats.summary import stalls
 

@@ -9,12 +9,7 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from pytest_llmperf.config.fields import allowed_severities
-from pytest_llmperf.config.llm_section import (
-    AnyLlmConfig,
-    AppConfig,
-    LlamaCppConfig,
-    ServerConfig,
-)
+from pytest_llmperf.config.llm_section import AnyLlmConfig, AppConfig, LlamaCppConfig, ServerConfig
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.metrics import METRICS, Unit

@@ -20,12 +20,7 @@ from pytest_llmperf.diagnosis.situation import (
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
 from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
-from pytest_llmperf.doctor.server import (
-    ServerCheck,
-    look_at_running,
-    server_load,
-    short_load,
-)
+from pytest_llmperf.doctor.server import ServerCheck, look_at_running, server_load, short_load
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.counters import NOT_PUBLISHED

@@ -17,21 +17,11 @@ from typing import IO, Any
 
 from pytest_llmperf.engine import wire
 from pytest_llmperf.engine.descendants import MARK, Descendants
-from pytest_llmperf.engine.errors import (
-    CRASH_TAIL,
-    EngineGoneError,
-    EngineLoadError,
-    with_log_tail,
-)
+from pytest_llmperf.engine.errors import CRASH_TAIL, EngineGoneError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine.process_end import describe_end
 from pytest_llmperf.engine.worker_environment import worker_environment
-from pytest_llmperf.process_groups import (
-    end_group,
-    has_ended,
-    signal_process,
-    wait_until_ended,
-)
+from pytest_llmperf.process_groups import end_group, has_ended, signal_process, wait_until_ended
 from pytest_llmperf.units import format_duration
 
 _LOG_LINES = 400

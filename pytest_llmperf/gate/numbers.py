@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.rules import slowdown
 from pytest_llmperf.gate.sequential import sequential_evidence
-from pytest_llmperf.stats.summary import (
-    Summary,
-    process_medians,
-    summarise,
-    summarise_sessions,
-)
+from pytest_llmperf.stats.summary import Summary, process_medians, summarise, summarise_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

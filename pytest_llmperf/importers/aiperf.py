@@ -22,12 +22,7 @@ from pytest_llmperf.importers.items import (
     shortened,
     time_of,
 )
-from pytest_llmperf.importers.protocol import (
-    ImportedRun,
-    LayoutError,
-    ToolIdentity,
-    ToolResults,
-)
+from pytest_llmperf.importers.protocol import ImportedRun, LayoutError, ToolIdentity, ToolResults
 
 _SIGNS = frozenset({"request_latency", "request_count"})
 _SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}

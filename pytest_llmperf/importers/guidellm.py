@@ -23,12 +23,7 @@ from pytest_llmperf.importers.items import (
     model_name,
     time_of_seconds,
 )
-from pytest_llmperf.importers.protocol import (
-    ImportedRun,
-    LayoutError,
-    ToolIdentity,
-    ToolResults,
-)
+from pytest_llmperf.importers.protocol import ImportedRun, LayoutError, ToolIdentity, ToolResults
 
 #: GuideLLM's name of a percentile -> the number in our metric's name.
 _PERCENTILES = {"p90": "90", "p95": "95", "p99": "99", "p999": "99.9"}

@@ -20,12 +20,7 @@ from pytest_llmperf.importers.items import (
     shortened,
     time_of,
 )
-from pytest_llmperf.importers.protocol import (
-    ImportedRun,
-    LayoutError,
-    ToolIdentity,
-    ToolResults,
-)
+from pytest_llmperf.importers.protocol import ImportedRun, LayoutError, ToolIdentity, ToolResults
 from pytest_llmperf.text import count
 
 _SIGNS = frozenset({"build_commit", "n_prompt", "n_gen", "avg_ts"})

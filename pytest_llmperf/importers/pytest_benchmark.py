@@ -10,13 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_llmperf.importers.items import (
-    FieldTable,
-    Item,
-    digest_of,
-    shortened,
-    time_of,
-)
+from pytest_llmperf.importers.items import FieldTable, Item, digest_of, shortened, time_of
 from pytest_llmperf.importers.protocol import (
     CommitInfo,
     ImportedRun,

@@ -23,12 +23,7 @@ from pytest_llmperf.importers.items import (
     shortened,
     time_of,
 )
-from pytest_llmperf.importers.protocol import (
-    ImportedRun,
-    LayoutError,
-    ToolIdentity,
-    ToolResults,
-)
+from pytest_llmperf.importers.protocol import ImportedRun, LayoutError, ToolIdentity, ToolResults
 from pytest_llmperf.metrics import percentile_name, percentile_parts
 
 _SIGNS = frozenset({"model_id", "num_prompts", "request_rate", "completed", "duration"})

@@ -8,13 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 from pytest_llmperf.engine.server.answer import ServerRequest
-from pytest_llmperf.engine.server.schedule import (
-    Schedule,
-    ScheduleError,
-    closed,
-    constant,
-    poisson,
-)
+from pytest_llmperf.engine.server.schedule import Schedule, ScheduleError, closed, constant, poisson
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.run import Run
 from pytest_llmperf.stored_json import LEFT_OUT, Stored

@@ -7,12 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
-from pytest_llmperf.measure.process_sample import (
-    DECODE_METRICS,
-    WHOLE,
-    ProcessSample,
-    TurnSamples,
-)
+from pytest_llmperf.measure.process_sample import DECODE_METRICS, WHOLE, ProcessSample, TurnSamples
 from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 

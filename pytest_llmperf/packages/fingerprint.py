@@ -15,12 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.packages.installed import (
-    ENGINE,
-    Distribution,
-    installed_here,
-    module_folders,
-)
+from pytest_llmperf.packages.installed import ENGINE, Distribution, installed_here, module_folders
 
 #: Names of folders of installed packages; such a folder in a project's tree is not part of it.
 SITES = frozenset({"site-packages", "dist-packages"})

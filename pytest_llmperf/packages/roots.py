@@ -28,11 +28,7 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
     """
     # These imports take 40 ms, which a session without another tree should not pay.
     from pytest_llmperf.packages.declarations import name_of_project, repository_around
-    from pytest_llmperf.packages.installed import (
-        installed_here,
-        module_folders,
-        site_folders,
-    )
+    from pytest_llmperf.packages.installed import installed_here, module_folders, site_folders
 
     project, tree = project.resolve(), tree.resolve()
     area = repository_around(project)

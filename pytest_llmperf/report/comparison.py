@@ -10,12 +10,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.footer import MAX_FILES, MORE_WOULD_NOT_DECIDE, sessions_needed
-from pytest_llmperf.report.forms.headline import (
-    NOT_MEASURED,
-    REMOVED,
-    counted,
-    unmeasured_words,
-)
+from pytest_llmperf.report.forms.headline import NOT_MEASURED, REMOVED, counted, unmeasured_words
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
 from pytest_llmperf.report.markdown import code
 from pytest_llmperf.report.table import table_lines

@@ -12,13 +12,7 @@ from typing import Any
 
 from pytest_llmperf.config.hub import HubFile
 from pytest_llmperf.config.model_files import uses_mmap
-from pytest_llmperf.report.export_common import (
-    LIMITS,
-    comments,
-    is_split,
-    layers,
-    not_set,
-)
+from pytest_llmperf.report.export_common import LIMITS, comments, is_split, layers, not_set
 from pytest_llmperf.text import shown_value
 
 _CACHE_TYPES = ("f16", "q8_0", "q4_0")

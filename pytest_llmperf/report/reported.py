@@ -10,12 +10,7 @@ from pydantic import AfterValidator
 from pytest_llmperf.baselines.files import FileKind, read_file
 from pytest_llmperf.compare.report_file import REPORT_SCHEMA
 from pytest_llmperf.gate.verdict import FAILING, VerdictKind
-from pytest_llmperf.report.reported_checks import (
-    VOID,
-    ReportedCheck,
-    ReportedQuality,
-    ShownMetric,
-)
+from pytest_llmperf.report.reported_checks import VOID, ReportedCheck, ReportedQuality, ShownMetric
 from pytest_llmperf.report.reported_details import (
     OptionalNumber,
     ReportedFitness,

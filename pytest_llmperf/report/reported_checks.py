@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metric_types import Direction, Metric, Unit
 from pytest_llmperf.own_metrics import not_in_runs
-from pytest_llmperf.report.reported_details import (
-    OptionalNumber,
-    ReportedProgress,
-    Texts,
-    Values,
-)
+from pytest_llmperf.report.reported_details import OptionalNumber, ReportedProgress, Texts, Values
 from pytest_llmperf.session.report_history import PastLevels
 from pytest_llmperf.stored_json import MAY_LACK, Bounded, Flag, Name, Stored, Whole, expect
 from pytest_llmperf.text import in_short

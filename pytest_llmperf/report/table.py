@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, plural
-from pytest_llmperf.report.cells import (
-    BOLD,
-    NOTHING,
-    YELLOW,
-    Cells,
-    cells_of,
-    paint,
-    replays_words,
-)
+from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, replays_words
 from pytest_llmperf.report.disturbances import listed_checks
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer

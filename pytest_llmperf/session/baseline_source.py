@@ -15,11 +15,7 @@ from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.repository.checkout import export
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.revisions import (
-    Revision,
-    base_of_pull_request,
-    resolve,
-)
+from pytest_llmperf.repository.revisions import Revision, base_of_pull_request, resolve
 
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.record import ModelIdentity

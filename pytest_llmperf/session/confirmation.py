@@ -16,11 +16,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.session.base_side import BaseSide, SideError
 from pytest_llmperf.session.causes import stored_causes
-from pytest_llmperf.session.commit_checkout import (
-    check_out_commit,
-    foreign_module,
-    repository_of,
-)
+from pytest_llmperf.session.commit_checkout import check_out_commit, foreign_module, repository_of
 from pytest_llmperf.session.commit_side import commit_side
 from pytest_llmperf.session.suspects import Suspect, find_suspects
 from pytest_llmperf.session.trial import Trial, Trials

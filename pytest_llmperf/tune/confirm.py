@@ -16,14 +16,7 @@ from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.rules import log_alarm
 from pytest_llmperf.gate.sequential import is_fine, is_worse, sequential_evidence
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import (
-    change_words,
-    count,
-    effect_words,
-    limit_text,
-    listed,
-    percent,
-)
+from pytest_llmperf.gate.words import change_words, count, effect_words, limit_text, listed, percent
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.base_side import setup_side

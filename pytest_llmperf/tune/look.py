@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.load_failure import memory_failure, why_not_loaded
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.engine.errors import (
-    LOG_LINE,
-    EngineError,
-    EngineGoneError,
-    EngineLoadError,
-)
+from pytest_llmperf.engine.errors import LOG_LINE, EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import with_severities
 from pytest_llmperf.machine.free_memory import peak_memory

@@ -23,14 +23,7 @@ from pytest_llmperf.tune.propose import Queue, TriedSettings, other_models, sugg
 from pytest_llmperf.tune.race import MEMORY, Racer, levels_of_look
 from pytest_llmperf.tune.result import Level, Point
 from pytest_llmperf.tune.runners import Runners
-from pytest_llmperf.tune.space import (
-    Demand,
-    Settings,
-    Space,
-    answer_settings,
-    build_space,
-    shown,
-)
+from pytest_llmperf.tune.space import Demand, Settings, Space, answer_settings, build_space, shown
 from pytest_llmperf.tune.study import StartedTrial, Study, identity_name
 from pytest_llmperf.units import format_duration
 

@@ -9,11 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.calibrations import (
-    StoredCalibration,
-    StoredCheck,
-    read_calibrations,
-)
+from pytest_llmperf.baselines.calibrations import StoredCalibration, StoredCheck, read_calibrations
 from pytest_llmperf.baselines.lookup import find_baseline_folder
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance, calibrated_tolerances
 from pytest_llmperf.config.schema import PerfConfig

@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.file_damage import damaged, wrong_with
-from pytest_llmperf.baselines.calibrations import (
-    FOLDER,
-    read_calibrations,
-    write_calibration,
-)
+from pytest_llmperf.baselines.calibrations import FOLDER, read_calibrations, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.store import BaselineStore

@@ -9,11 +9,7 @@ import pytest
 from history_projects import FOLDER, KEY, Project, path_of, record_of
 
 from pytest_llmperf.baselines.record import to_text
-from pytest_llmperf.history.record_files import (
-    RecordFiles,
-    find_record_files,
-    states_to_compare,
-)
+from pytest_llmperf.history.record_files import RecordFiles, find_record_files, states_to_compare
 from pytest_llmperf.history.sessions import read_commits
 from pytest_llmperf.repository.git import GitError, Repository
 

@@ -15,12 +15,7 @@ from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample
 from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.json_report import session_json
-from pytest_llmperf.session.report_history import (
-    PastChange,
-    PastLevels,
-    PastSession,
-    ReportHistory,
-)
+from pytest_llmperf.session.report_history import PastChange, PastLevels, PastSession, ReportHistory
 from pytest_llmperf.session.result import CheckResult, DiagnosedCause, SessionResult, TestResult
 from pytest_llmperf.session.shown_timelines import shown_timelines
 

@@ -6,13 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_llmperf.metrics import (
-    METRICS,
-    Direction,
-    UnknownMetricError,
-    compute_all,
-    get_metric,
-)
+from pytest_llmperf.metrics import METRICS, Direction, UnknownMetricError, compute_all, get_metric
 from pytest_llmperf.run import Dispatch, Run
 from pytest_llmperf.timeline import Timeline
 

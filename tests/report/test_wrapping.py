@@ -5,13 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.text import (
-    display_width,
-    pad,
-    printable,
-    wrap_node_id,
-    wrap_words,
-)
+from pytest_llmperf.text import display_width, pad, printable, wrap_node_id, wrap_words
 
 any_text = st.text(st.characters(), max_size=120)
 wide_enough = st.integers(min_value=8, max_value=120)

@@ -9,13 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from pytest_llmperf.stats.paired import Zone
-from pytest_llmperf.stats.prediction import (
-    creep,
-    decides_from,
-    passes_up_to,
-    predict,
-    upper_tail,
-)
+from pytest_llmperf.stats.prediction import creep, decides_from, passes_up_to, predict, upper_tail
 
 ZONE = Zone.of(0.05)
 
