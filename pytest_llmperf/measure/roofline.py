@@ -83,7 +83,7 @@ def decode_reads(reads: ModelReads, requests: Sequence[tuple[int, int]]) -> Deco
         return None
     cache: dict[str, float] = {}
     for part in reads.caches:
-        mean = sum(map(part.at, depths)) / len(depths)
+        mean = sum(map(part.bytes_at, depths)) / len(depths)
         cache[part.device] = cache.get(part.device, 0.0) + mean
     weights = {name: float(size) for name, size in reads.weights.items()}
     return DecodeReads(len(depths), sum(depths) / len(depths), weights, cache)
