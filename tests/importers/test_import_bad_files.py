@@ -73,7 +73,7 @@ def test_an_unknown_tool_names_what_was_looked_for(llmperf: Command, tmp_path: P
         ("vllm-single-1.json", "total_input_sequences", 4, "a benchmark of embeddings"),
         ("llama-bench-1.json", "samples_ts", [], "at least one repetition"),
         ("llama-bench-1.json", "samples_ts", [80.0, 0.0], "expected numbers above 0"),
-        ("llama-bench-1.json", "samples_ts", None, "samples_ts is missing, so this is not"),
+        ("llama-bench-1.json", "samples_ts", None, "samples_ts is missing, so this"),
         ("llama-bench-1.json", "samples_ts", [float("nan")], "samples_ts[0]: expected a number"),
         ("llama-bench-1.json", "model_filename", ["x"], "expected a text, got ['x']"),
         ("pytest-benchmark-1.json", "benchmarks", [], "it holds no benchmark"),
