@@ -147,7 +147,7 @@ def test_a_file_nobody_can_read_is_named_with_what_mends_it(grown: Project) -> N
     grown.commit({}, "Bad")
     (why,) = recorded(grown).unreadable.values()
     assert "restore the committed file: git checkout -- " in why
-    assert "delete it and record again" in why
+    assert "delete the file and record again" in why
     grown.commit({f"{FOLDER}/{KEY}/bad.json": None}, "Gone")
     (why,) = recorded(grown).unreadable.values()
     assert "it lies in earlier commits only, so there is nothing to restore" in why
