@@ -53,7 +53,7 @@ def first_look(metric: Metric) -> int:
 
 
 def has_enough_values(metric: Metric, percent: float, values_per_sample: int, samples: int) -> bool:
-    """Whether so many samples, of ``each`` values each, form the groups a percentile needs."""
+    """Whether ``samples`` samples form the groups of values that a percentile needs."""
     from pytest_llmperf.stats.percentiles import group_size
 
     return (
