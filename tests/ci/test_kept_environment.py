@@ -30,7 +30,7 @@ def identity(venv: Path) -> str:
     return fingerprint("3", [str(venv / "lib" / "site-packages")], ())
 
 
-def through(archive: str, venv: Path) -> Path:
+def restored_from_cache(archive: str, venv: Path) -> Path:
     """Return the environment as a cache with this archive format restores it."""
     file, back = venv.with_suffix(".tar"), venv.parent / "back"
     back.mkdir()
@@ -45,7 +45,7 @@ def through(archive: str, venv: Path) -> Path:
 def test_github_s_archive_keeps_it(venv: Path) -> None:
     """The toolkit calls ``tar --posix``."""
     before = identity(venv)
-    assert identity(through("posix", venv)) == before
+    assert identity(restored_from_cache("posix", venv)) == before
     (venv / "lib" / "site-packages" / "toy.py").write_text("")
     assert identity(venv) != before
 
@@ -58,7 +58,7 @@ def test_gitlab_s_archive_with_whole_seconds_keeps_it(
     (touch,) = re.findall(r'find "\$venv".*', install)
     done = bash(touch, repository, environment(venv=venv))
     assert done.returncode == 0, done.stdout
-    assert identity(through("ustar", venv)) == identity(venv)
+    assert identity(restored_from_cache("ustar", venv)) == identity(venv)
 
 
 #: A ``python`` that makes empty environments, and prints any other arguments.

@@ -13,7 +13,7 @@ from pytest_llmperf.baselines.samples import collect_baseline_samples
 from pytest_llmperf.baselines.store import StoredRecord
 
 
-def found(folder: Any, nodeid: str = SHORT) -> Any:
+def evidence_of(folder: Any, nodeid: str = SHORT) -> Any:
     shelf = folder.shelf()
     return collect_baseline_samples(
         shelf.records, nodeid, "w1", "first_token", decisions=shelf.decisions
@@ -39,21 +39,21 @@ def test_accepting_takes_the_newest_session_for_all_its_tests(week: Any, baselin
     assert stored.decision.session == name_of(7)
     assert stored.decision.tests is None
     assert stored.decision.reason == "flash attention off: wrong answers"
-    assert days(found(week).records) == days(found(week, LONG).records) == [7]
+    assert days(evidence_of(week).records) == days(evidence_of(week, LONG).records) == [7]
 
 
 def test_accepting_a_named_session_for_a_named_test_leaves_others_alone(
     week: Any, baseline: Any
 ) -> None:
     baseline("accept", "--reason", "why", "--session", name_of(5), SHORT)
-    assert days(found(week).records) == [5, 6, 7]
-    assert days(found(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(evidence_of(week).records) == [5, 6, 7]
+    assert days(evidence_of(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_anchoring_makes_the_session_the_anchor_and_nothing_else(week: Any, baseline: Any) -> None:
     baseline("anchor", "--reason", "release 1.0", "--session", name_of(5))
-    assert days(found(week).anchor_records) == [5]
-    assert days(found(week).records) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(evidence_of(week).anchor_records) == [5]
+    assert days(evidence_of(week).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_it_says_what_it_did_and_what_to_commit(week: Any, baseline: Any) -> None:
@@ -134,8 +134,8 @@ def test_of_all_tests_the_invalid_ones_are_left_out_and_named(week: Any, baselin
     status, out, _ = baseline("accept", "--reason", "why")
     assert status == 0
     assert "left out, invalid in that session:" in out
-    assert days(found(week).records) == [8]
-    assert days(found(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(evidence_of(week).records) == [8]
+    assert days(evidence_of(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_anchor_older_than_the_accepted_level_is_pointed_out(week: Any, baseline: Any) -> None:

@@ -26,7 +26,7 @@ vars(BLOCK)["pause_seconds"] = 0.02
 """
 
 
-def searched(holds: Callable[[float], str], **settings: float) -> RateSearch:
+def run_search(holds: Callable[[float], str], **settings: float) -> RateSearch:
     search = RateSearch(**{"start": 1.0, **settings})
     while (rate := search.next) is not None:
         search.answer(rate, holds(rate))  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def searched(holds: Callable[[float], str], **settings: float) -> RateSearch:
 
 @pytest.mark.parametrize("edge", [0.07, 0.9, 1.0, 5.3, 740.0])
 def test_the_edge_is_found_to_the_precision(edge: float) -> None:
-    search = searched(lambda rate: "kept" if rate <= edge else "missed")
+    search = run_search(lambda rate: "kept" if rate <= edge else "missed")
     assert search.kept is not None
     assert search.missed is not None
     assert search.kept <= edge < search.missed <= 1.11 * search.kept
@@ -46,7 +46,7 @@ def test_rates_that_are_not_decided_lie_between_kept_and_missed() -> None:
     def holds(rate: float) -> str:
         return "kept" if rate < 5 else "undecided" if rate < 7 else "missed"
 
-    search = searched(holds)
+    search = run_search(holds)
     assert search.kept is not None
     assert search.missed is not None
     assert 4.5 < search.kept < 5
@@ -54,8 +54,8 @@ def test_rates_that_are_not_decided_lie_between_kept_and_missed() -> None:
 
 
 def test_the_search_ends_where_nothing_holds_and_where_everything_does() -> None:
-    assert searched(lambda _: "missed", lowest=0.2).kept is None
-    assert searched(lambda _: "kept", highest=50.0).missed is None
+    assert run_search(lambda _: "missed", lowest=0.2).kept is None
+    assert run_search(lambda _: "kept", highest=50.0).missed is None
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ _DRAWN = {"mermaid", "diff"}
 _SECTIONS = {"llm", "perf", "quality", "tune"}
 
 
-def of(*languages: str) -> list[Block]:
+def blocks_of(*languages: str) -> list[Block]:
     return [block for block in blocks() if block.language in languages]
 
 
@@ -101,7 +101,7 @@ def test_recorded_outputs_and_tables_write_changes_in_words() -> None:
     assert {name: match[0] for name, text in texts.items() if (match := sign.search(text))} == {}
 
 
-@pytest.mark.parametrize("block", of("sh", "console"), ids=names)
+@pytest.mark.parametrize("block", blocks_of("sh", "console"), ids=names)
 def test_a_shell_block_names_what_exists(block: Block) -> None:
     """Commands, options, scripts and targets; also those of blocks that are not run."""
     listed = list(commands(block))
@@ -138,7 +138,7 @@ def pytest_options() -> set[str]:
     return {row[0].strip("`").partition(" ")[0] for row in options.rows}
 
 
-@pytest.mark.parametrize("block", of("yaml"), ids=names)
+@pytest.mark.parametrize("block", blocks_of("yaml"), ids=names)
 def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
     given = yaml.safe_load(block.text)
     if not (isinstance(given, dict) and set(given) <= _SECTIONS):
@@ -151,7 +151,7 @@ def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
     assert load_config(file, tmp_path, {}).path == file
 
 
-@pytest.mark.parametrize("block", of("toml"), ids=names)
+@pytest.mark.parametrize("block", blocks_of("toml"), ids=names)
 def test_toml_can_be_read(block: Block) -> None:
     assert tomllib.loads(block.text)
 

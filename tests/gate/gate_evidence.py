@@ -59,13 +59,13 @@ def paired(*slowdowns: float, metric: str = "end_to_end", **fields: Any) -> Evid
     return evidence(metric=metric, samples=candidate, pairs=pairs, **fields)
 
 
-def stalling(candidate: Samples, base: Samples | None = None, **fields: Any) -> Evidence:
+def stall_evidence(candidate: Samples, base: Samples | None = None, **fields: Any) -> Evidence:
     """Return evidence of a stall rate from rows of 1 (stalled) and 0 per process."""
     pairs = Pairs(candidate, base, "other.yaml", 30.0) if base is not None else None
     fields.setdefault("tolerance", 0.2)
     return evidence(metric="stall_rate", samples=candidate, pairs=pairs, **fields)
 
 
-def shifted(by: float, pairs: int = 10) -> tuple[float, ...]:
+def quiet_differences(by: float, pairs: int = 10) -> tuple[float, ...]:
     """Return as many differences of a quiet machine as pairs, all shifted by ``by``."""
     return tuple(by + QUIET[index % len(QUIET)] for index in range(pairs))

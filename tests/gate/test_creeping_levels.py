@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gate_evidence import baseline, evidence, paired, shifted
+from gate_evidence import baseline, evidence, paired, quiet_differences
 
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.verdict import VerdictKind
@@ -60,5 +60,5 @@ def test_a_window_that_is_the_anchor_has_not_moved_on() -> None:
 
 def test_interleaved_arms_have_no_anchor() -> None:
     view = baseline(*STEPS, anchor=(0.1, 0.1, 0.1))
-    verdict = judge(paired(*shifted(0.0), baseline=view))
+    verdict = judge(paired(*quiet_differences(0.0), baseline=view))
     assert [reason.strategy for reason in verdict.reasons] == ["interleaved"]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from gate_evidence import GREY, QUIET, evidence, paired, rows, shifted
+from gate_evidence import GREY, QUIET, evidence, paired, quiet_differences, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,30 +23,30 @@ SLOWDOWNS = st.lists(
 
 
 def test_no_difference_passes() -> None:
-    verdict = judge(paired(*shifted(0.0)))
+    verdict = judge(paired(*quiet_differences(0.0)))
     assert verdict.kind is K.PASS
     assert verdict.strategy == "interleaved"
 
 
 def test_slower_by_more_than_the_tolerance_is_regressed() -> None:
-    verdict = judge(paired(*shifted(math.log(1.06))))
+    verdict = judge(paired(*quiet_differences(math.log(1.06))))
     assert verdict.kind is K.REGRESSED
     assert verdict.change == pytest.approx(0.06, abs=0.001)
 
 
 def test_faster_by_more_than_the_tolerance_is_improved() -> None:
-    verdict = judge(paired(*shifted(math.log(0.92))))
+    verdict = judge(paired(*quiet_differences(math.log(0.92))))
     assert verdict.kind is K.IMPROVED
     assert verdict.claim.startswith("8.0% faster ")
 
 
 def test_a_negligible_slowdown_is_not_called() -> None:
-    assert judge(paired(*shifted(math.log(1.01), pairs=40))).kind is K.PASS
+    assert judge(paired(*quiet_differences(math.log(1.01), pairs=40))).kind is K.PASS
 
 
 def test_a_lower_rate_is_slower() -> None:
-    assert judge(paired(*shifted(0.06), metric="tokens_per_sec")).kind is K.REGRESSED
-    assert judge(paired(*shifted(-0.09), metric="tokens_per_sec")).kind is K.IMPROVED
+    assert judge(paired(*quiet_differences(0.06), metric="tokens_per_sec")).kind is K.REGRESSED
+    assert judge(paired(*quiet_differences(-0.09), metric="tokens_per_sec")).kind is K.IMPROVED
 
 
 def test_a_grey_slowdown_with_little_evidence_is_inconclusive_and_still_open() -> None:
@@ -114,11 +114,13 @@ def test_fewer_pairs_than_evidence_takes_prove_nothing_however_clear() -> None:
 
 
 def test_the_interleaved_arm_decides_even_where_a_baseline_is_given() -> None:
-    assert [reason.strategy for reason in judge(paired(*shifted(0.0))).reasons] == ["interleaved"]
+    assert [reason.strategy for reason in judge(paired(*quiet_differences(0.0))).reasons] == [
+        "interleaved"
+    ]
 
 
 def test_a_pass_proves_a_bound_below_the_tolerance() -> None:
-    verdict = judge(paired(*shifted(0.0)))
+    verdict = judge(paired(*quiet_differences(0.0)))
     assert verdict.proof is not None
     assert verdict.proof.bound is not None
     assert 0.0 < verdict.proof.bound < 0.05
@@ -126,7 +128,7 @@ def test_a_pass_proves_a_bound_below_the_tolerance() -> None:
 
 
 def test_later_noise_does_not_take_a_proven_bound_back() -> None:
-    calm, wild = shifted(0.0, 5), (*shifted(0.0, 5), *(0.09, -0.09) * 4)
+    calm, wild = quiet_differences(0.0, 5), (*quiet_differences(0.0, 5), *(0.09, -0.09) * 4)
     first, later = judge(paired(*calm)), judge(paired(*wild))
     assert first.kind is later.kind is K.PASS
     assert first.proof is not None
@@ -135,7 +137,7 @@ def test_later_noise_does_not_take_a_proven_bound_back() -> None:
 
 
 def test_a_pass_that_later_pairs_contradict_is_no_pass() -> None:
-    verdict = judge(paired(*shifted(0.0, 6), *(0.095,) * 12, comparison_alpha=1e-9))
+    verdict = judge(paired(*quiet_differences(0.0, 6), *(0.095,) * 12, comparison_alpha=1e-9))
     assert verdict.kind is K.INCONCLUSIVE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from gate_evidence import paired, shifted
+from gate_evidence import paired, quiet_differences
 
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.verdict import VerdictKind
@@ -47,6 +47,6 @@ def test_a_missed_target_says_nothing_of_what_the_comparison_takes() -> None:
     assert (needed.pairs, needed.seconds) == (without.pairs, without.seconds)
 
 
-@pytest.mark.parametrize("slowdowns", [shifted(0.0), shifted(0.1)])
+@pytest.mark.parametrize("slowdowns", [quiet_differences(0.0), quiet_differences(0.1)])
 def test_what_passes_or_is_called_is_not_open(slowdowns: tuple[float, ...]) -> None:
     assert not open_tests([result(*slowdowns)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from gate_evidence import baseline, evidence, paired, shifted
+from gate_evidence import baseline, evidence, paired, quiet_differences
 
 from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.combine import count_kinds, judge, verdict_per_quantity, worst
@@ -164,7 +164,7 @@ def test_an_undecided_target_does_not_hide_a_required_baseline() -> None:
 
 
 def test_what_lost_is_noted_unless_all_is_well() -> None:
-    met = judge(paired(*shifted(0.0), limit=9.0))
-    missed = judge(paired(*shifted(0.3), limit=1.0))
+    met = judge(paired(*quiet_differences(0.0), limit=9.0))
+    missed = judge(paired(*quiet_differences(0.3), limit=1.0))
     assert met.notes == ()
     assert [note.partition(":")[0] for note in missed.notes] == ["also missed"]

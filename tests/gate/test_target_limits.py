@@ -24,7 +24,7 @@ def by_target(*medians: float, **fields: Any) -> Verdict:
     return verdict
 
 
-def around(value: float, processes: int) -> tuple[float, ...]:
+def medians_around(value: float, processes: int) -> tuple[float, ...]:
     """Return medians around a value, one per process of a quiet machine."""
     return tuple(value * math.exp(QUIET[n % len(QUIET)]) for n in range(processes))
 
@@ -47,13 +47,13 @@ def test_a_time_above_its_maximum_is_missed() -> None:
 
 
 def test_a_target_clearly_met_passes() -> None:
-    verdict = by_target(*around(0.4, 3), limit=0.5)
+    verdict = by_target(*medians_around(0.4, 3), limit=0.5)
     assert verdict.kind is K.PASS
     assert verdict.claim.startswith("target met: 401 ms, must be at most 500 ms; evidence ")
 
 
 def test_at_the_edge_it_is_inconclusive_and_more_processes_could_tell() -> None:
-    verdict = by_target(*around(0.5, 4), limit=0.5, ended=False)
+    verdict = by_target(*medians_around(0.5, 4), limit=0.5, ended=False)
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.open
     assert verdict.claim.startswith("at the edge of its target: ")
@@ -67,7 +67,7 @@ def test_a_value_away_from_its_limit_is_not_at_its_edge_while_evidence_is_missin
 
 
 def test_at_the_edge_after_the_most_processes_nothing_stays_open() -> None:
-    verdict = by_target(*around(0.4985, 12), limit=0.5, exhausted=True, seconds=15.0)
+    verdict = by_target(*medians_around(0.4985, 12), limit=0.5, exhausted=True, seconds=15.0)
     assert verdict.kind is K.INCONCLUSIVE
     assert not verdict.open
     assert verdict.stopped_by == "perf.max_processes"
@@ -95,20 +95,20 @@ def test_two_processes_prove_no_miss_however_clear() -> None:
 
 
 def test_what_a_later_process_contradicts_is_not_met() -> None:
-    assert by_target(*around(0.48, 6), limit=0.5).kind is K.PASS
-    late = by_target(*around(0.48, 6), *(0.535,) * 5, limit=0.5)
+    assert by_target(*medians_around(0.48, 6), limit=0.5).kind is K.PASS
+    late = by_target(*medians_around(0.48, 6), *(0.535,) * 5, limit=0.5)
     assert late.kind is K.INCONCLUSIVE
 
 
 def test_many_checks_ask_for_more_evidence_of_a_miss() -> None:
-    slow = around(0.53, 5)
+    slow = medians_around(0.53, 5)
     assert by_target(*slow, limit=0.5, target_alpha=0.01).kind is K.MISSED
     assert by_target(*slow, limit=0.5, target_alpha=0.00001).kind is K.INCONCLUSIVE
 
 
 def test_a_met_target_does_not_hide_an_improvement() -> None:
     view = baseline(*(1.0,) * 10)
-    assert judge(evidence(*around(0.5, 3), limit=2.0, baseline=view)).kind is K.IMPROVED
+    assert judge(evidence(*medians_around(0.5, 3), limit=2.0, baseline=view)).kind is K.IMPROVED
 
 
 def test_regressed_and_missed_are_both_visible() -> None:
@@ -151,18 +151,20 @@ def test_a_rate_and_its_period_are_judged_alike(medians: list[float]) -> None:
 
 @pytest.mark.parametrize("metric", ["inter_token_p95", "first_token_p95"])
 def test_a_percentile_has_a_target_like_any_other(metric: str) -> None:
-    verdict = judge(evidence(*around(0.04, 3), metric=metric, limit=0.02, planned_processes=9))
+    verdict = judge(
+        evidence(*medians_around(0.04, 3), metric=metric, limit=0.02, planned_processes=9)
+    )
     assert verdict.kind in (K.MISSED, K.INCONCLUSIVE)
     assert (
         "3 groups of processes"
-        in by_target(*around(0.04, 3), metric=metric, limit=0.02).explanation
+        in by_target(*medians_around(0.04, 3), metric=metric, limit=0.02).explanation
     )
 
 
 def test_a_target_is_not_judged_by_levels_that_a_neighbour_disturbed() -> None:
     disturbed = "process 1 (cc) used 1.0 of 2 cores (busy_cores)"
 
-    missed = by_target(*around(3.0, 6), limit=1.0, disturbed=disturbed)
+    missed = by_target(*medians_around(3.0, 6), limit=1.0, disturbed=disturbed)
 
     assert missed.kind is K.INCONCLUSIVE
     assert not missed.open

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gate_evidence import GREY, baseline, evidence, paired, shifted
+from gate_evidence import GREY, baseline, evidence, paired, quiet_differences
 
 from pytest_llmperf.baselines.samples import BaselineSamples
 from pytest_llmperf.gate.check import Evidence, Pairs
@@ -77,7 +77,7 @@ def test_too_few_processes_claim_neither_a_regression_nor_a_pass(value: float) -
 
 
 def test_too_few_pairs_condemn_nothing_however_clear_they_look() -> None:
-    verdict = judge(paired(*shifted(1.0, 8), planned_processes=9, budget_reached=True))
+    verdict = judge(paired(*quiet_differences(1.0, 8), planned_processes=9, budget_reached=True))
     assert verdict.kind is K.INCONCLUSIVE
 
 
@@ -107,9 +107,9 @@ def test_what_an_interruption_left_undecided_says_so(processes: tuple[float, ...
 
 
 def test_an_interruption_takes_no_verdict_back() -> None:
-    called = judge(paired(*shifted(0.3), interrupted=True))
+    called = judge(paired(*quiet_differences(0.3), interrupted=True))
     assert called.kind is K.REGRESSED
-    assert called == judge(paired(*shifted(0.3)))
+    assert called == judge(paired(*quiet_differences(0.3)))
 
 
 def test_too_few_processes_do_not_hide_that_there_is_no_baseline() -> None:

@@ -63,7 +63,7 @@ def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> CauseEvidence:
+def evidence_shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     return found
@@ -81,7 +81,7 @@ def test_a_model_that_is_all_on_the_gpu_has_no_cause(look: Look) -> None:
 def test_layers_left_on_the_cpu_by_the_setting_come_first(look: Look, layers: int) -> None:
     situation = look(n_gpu_layers=layers)
     assert certain(situation)[0] == "layers_not_asked"
-    cause = shown(situation, "layers_not_asked")
+    cause = evidence_shown(situation, "layers_not_asked")
     assert f"n_gpu_layers: {layers} leaves {31 - layers} of 31 layers on the CPU" in cause.text
     assert "all need about" in cause.text
     assert cause.remedy.settings == {"n_gpu_layers": -1}
@@ -90,14 +90,14 @@ def test_layers_left_on_the_cpu_by_the_setting_come_first(look: Look, layers: in
 def test_where_memory_is_short_as_many_layers_are_named_as_fit(look: Look) -> None:
     """The card's report of a real load, with the free memory of a smaller card."""
     situation = with_free(look(n_gpu_layers=4), 80 << 20)
-    cause = shown(situation, "layers_not_asked")
+    cause = evidence_shown(situation, "layers_not_asked")
     fits = cause.remedy.settings["n_gpu_layers"]
     assert 4 < fits < 31
     assert f"about {fits} fit of" in cause.text
     assert look(n_gpu_layers=fits).info is not None
     full = with_free(look(n_gpu_layers=4), 16 << 20)
     assert evidence(full, "layers_not_asked") is None
-    short = shown(full, "gpu_memory_short")
+    short = evidence_shown(full, "gpu_memory_short")
     assert "only 4 of 31 layers are on the GPU" in short.text
     assert "had 16.0 MiB free" in short.text
 
@@ -121,7 +121,7 @@ def test_a_card_without_room_for_the_layers_ends_the_load(look: Look, tmp_path: 
     python.chmod(0o755)
     situation = look(python=str(python))
     assert situation.info is None
-    cause = shown(situation, "gpu_memory_short")
+    cause = evidence_shown(situation, "gpu_memory_short")
     assert "a buffer of 92.1 MiB could not be allocated on the GPU" in cause.text
     assert cause.remedy.change.startswith("model_path: a smaller quantization")
 
@@ -139,25 +139,26 @@ def test_a_gpu_build_that_is_shown_no_gpu(look: Look) -> None:
         pytest.skip("no variable hides this backend's devices")
     situation = look(env={name: ""})
     hidden = replace(situation.hardware, gpus_hidden_by=name)
-    cause = shown(replace(situation, hardware=hidden), "no_gpu_visible")
+    cause = evidence_shown(replace(situation, hardware=hidden), "no_gpu_visible")
     assert f"all 31 layers run on the CPU; {name} hides every GPU" in cause.text
     assert cause.remedy.change == f"unset {name}"
     bare = replace(situation.hardware, gpus_hidden_by=None, cards=())
     assert (
-        "must list it" in shown(replace(situation, hardware=bare), "no_gpu_visible").remedy.change
+        "must list it"
+        in evidence_shown(replace(situation, hardware=bare), "no_gpu_visible").remedy.change
     )
     assert evidence(look(), "no_gpu_visible") is None
 
 
 def test_the_kv_cache_kept_off_the_gpu(look: Look) -> None:
-    cause = shown(look(offload_kqv=False), "kv_cache_on_cpu")
+    cause = evidence_shown(look(offload_kqv=False), "kv_cache_on_cpu")
     assert "the KV cache (5.6 MiB) in system memory, with 31 of 31 layers" in cause.text
     assert cause.remedy.settings == {"offload_kqv": True}
     assert evidence(look(), "kv_cache_on_cpu") is None
 
 
 def test_flash_attention_off_on_a_gpu_is_worth_trying(look: Look) -> None:
-    cause = shown(look(), "flash_attention_off")
+    cause = evidence_shown(look(), "flash_attention_off")
     assert not cause.certain
     assert "31 of 31 layers on the GPU" in cause.text
     assert evidence(look(flash_attn=True), "flash_attention_off") is None
