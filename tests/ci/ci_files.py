@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,3 @@ def git(cwd: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def lines_of(text: str) -> Iterable[str]:
-    """Yield the lines of a text that are not empty."""
-    return (line for line in text.splitlines() if line.strip())

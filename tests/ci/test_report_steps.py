@@ -32,23 +32,27 @@ def clone(repository: Path, init: Callable[..., int]) -> Path:
     return repository
 
 
-def test_an_action_s_page_is_in_the_summary_once(clone: Path) -> None:
-    shown = step(read_yaml(clone / ACTION), "Report")
-    summary = clone / "summary.md"
+def run_report(clone: Path, project: str = ".", **variables: str | Path) -> str:
+    """Run the action's step Report for the project in a folder; return what it prints."""
+    report = step(read_yaml(clone / ACTION), "Report")
     environ = environment(
         LLMPERF_VENV=sys.prefix,
         REPORT=clone / "report",
-        NAME="cpu",
-        GITHUB_WORKSPACE=clone,
-        GITHUB_STEP_SUMMARY=summary,
+        GITHUB_STEP_SUMMARY=clone / "summary.md",
+        **variables,
     )
-    folder = clone / str(shown["working-directory"]).replace("${{ inputs.project }}", "app")
-    done = bash(shown["run"], folder, environ)
+    folder = clone / str(report["working-directory"]).replace("${{ inputs.project }}", project)
+    done = bash(report["run"], folder, environ)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith(f"::error file=app/{FILE},line=1,")
+    return done.stdout
+
+
+def test_an_action_s_page_is_in_the_summary_once(clone: Path) -> None:
+    printed = run_report(clone, "app", NAME="cpu", GITHUB_WORKSPACE=clone)
+    assert printed.startswith(f"::error file=app/{FILE},line=1,")
     page = (clone / "report" / "comment.md").read_text()
     assert page.startswith("### llmperf: regressed")
-    assert summary.read_text() == page
+    assert (clone / "summary.md").read_text() == page
 
 
 def test_a_page_is_no_longer_than_the_comment_may_be(clone: Path) -> None:
@@ -58,13 +62,7 @@ def test_a_page_is_no_longer_than_the_comment_may_be(clone: Path) -> None:
         for number in range(200)
     ]
     write_json(clone / "report" / "session.json", session(*tests))
-    environ = environment(
-        LLMPERF_VENV=sys.prefix,
-        REPORT=clone / "report",
-        NAME="cpu",
-        GITHUB_STEP_SUMMARY=clone / "summary.md",
-    )
-    assert bash(step(read_yaml(clone / ACTION), "Report")["run"], clone, environ).returncode == 0
+    run_report(clone, NAME="cpu")
     page = (clone / "report" / "comment.md").read_text()
     assert 25_000 < len(page) <= 30_000
     assert page.rstrip().endswith("</details>")
@@ -72,16 +70,10 @@ def test_a_page_is_no_longer_than_the_comment_may_be(clone: Path) -> None:
 
 def test_a_session_that_measured_nothing_says_so_in_the_summary(clone: Path) -> None:
     (clone / "report" / "session.json").unlink()
-    summary = clone / "summary.md"
-    environ = environment(
-        LLMPERF_VENV=sys.prefix,
-        REPORT=clone / "report",
-        NAME="gpu",
-        GITHUB_STEP_SUMMARY=summary,
-    )
-    assert bash(step(read_yaml(clone / ACTION), "Report")["run"], clone, environ).returncode == 0
-    assert summary.read_text() == "Nothing was measured (gpu): the log says why.\n"
-    assert (clone / "report" / "comment.md").read_text() == summary.read_text()
+    run_report(clone, NAME="gpu")
+    summary = (clone / "summary.md").read_text()
+    assert summary == "Nothing was measured (gpu): the log says why.\n"
+    assert (clone / "report" / "comment.md").read_text() == summary
 
 
 def test_gitlab_s_findings_name_files_from_the_repository_s_top(clone: Path) -> None:
