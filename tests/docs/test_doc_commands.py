@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from doc_blocks import Block, blocks
+from doc_blocks import Block, blocks, run
 from tiny_models import tiny_llama
 
 #: The file name of a recorded session.
@@ -38,8 +37,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environ = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
+        self.variables = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "LLMPERF_CACHE_DIR": str(folder / ".cache"),
             "LLMPERF_DEVICE_LOCK": str(folder / ".lock"),
@@ -50,15 +48,7 @@ class Shell:
         }  # fmt: skip
 
     def __call__(self, text: str, *statuses: int) -> str:
-        done = subprocess.run(
-            ["bash", "-c", text],
-            cwd=self.folder,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(self.folder, "bash", "-c", text, **self.variables)
         printed = f"$ {text}\n{done.stdout}{done.stderr}"
         assert done.returncode in (statuses or (0,)), printed
         return printed
@@ -76,21 +66,21 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     addopts = "-p no:cacheprovider -p no:hypothesispytest"
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {addopts}\n")
     (folder / ".gitignore").write_text(".cache\n.lock\n__pycache__\n*.json\n!perf_baselines/**\n")
-    run = Shell(folder)
-    run("git init -q -b main && git add . && git commit -qm one && git tag v1.4")
-    run("pytest -q -m perf --llmperf-record --llmperf-json before.json")
-    run(
+    shell = Shell(folder)
+    shell("git init -q -b main && git add . && git commit -qm one && git tag v1.4")
+    shell("pytest -q -m perf --llmperf-record --llmperf-json before.json")
+    shell(
         "git add . && git commit -qm 'baseline one' && git update-ref refs/remotes/origin/main HEAD"
     )
-    run("git checkout -qb work")
-    run(
+    shell("git checkout -qb work")
+    shell(
         "pytest -q -m perf --llmperf-record --llmperf-confirm never --llmperf-json after.json", 0, 1
     )
-    run("git add . && git commit -qm 'baseline two'")
+    shell("git add . && git commit -qm 'baseline two'")
     # The other folder has a session that the work tree's lacks.
     shutil.copytree(folder / "perf_baselines", folder / "other_baselines")
     max(folder.glob("perf_baselines/*/*.json")).unlink()
-    return run
+    return shell
 
 
 def of_project(name: str) -> list[Block]:
@@ -119,8 +109,8 @@ def test_the_way_to_the_first_verdict_runs(page: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(re.sub(r"\s*(#.*)?$", "", config) + fast)
     (tmp_path / "test_speed.py").write_text(code)
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    run = Shell(tmp_path)
-    outputs = [run(block.text, 0) for block in of_page if block.runs]
+    shell = Shell(tmp_path)
+    outputs = [shell(block.text, 0) for block in of_page if block.runs]
     assert outputs
     assert "1 test, " in outputs[0]
     assert list(tmp_path.glob("perf_baselines/*/*.json"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from doc_blocks import Block, blocks
+from doc_blocks import Block, blocks, run
 from test_doc_blocks import is_test
 from tiny_models import tiny_llama
 
@@ -41,6 +40,12 @@ def module(name: str) -> str:
     return shown.text
 
 
+def run_pytest(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder; its report is ``o.json`` there."""
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--llmperf-json", "o.json")
+    return run(folder, *command, *options, LLMPERF_DEVICE_LOCK=str(folder / "lock"), **variables)
+
+
 def test_the_tests_run_and_are_measured(tmp_path: Path) -> None:
     shown = shown_tests()
     assert len(shown) >= 6
@@ -60,15 +65,8 @@ def test_the_tests_run_and_are_measured(tmp_path: Path) -> None:
         ):
             text = text.replace(long, short)
         (tmp_path / f"test_block_{number}.py").write_text(f"import pytest\n{text}")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--llmperf-json", "o.json"]
-    done = subprocess.run(
-        [*command, "-m", "perf or not perf", "--llmperf-set", "llm.max_tokens=40"],
-        cwd=tmp_path,
-        env={**os.environ, "LLMPERF_DEVICE_LOCK": str(tmp_path / "lock")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ("-m", "perf or not perf", "--llmperf-set", "llm.max_tokens=40")
+    done = run_pytest(tmp_path, *options)
     report = json.loads((tmp_path / "o.json").read_text())
     errors = [test["nodeid"] for test in report["tests"] if test["verdict"] == "error"]
     assert errors == [], done.stdout
@@ -83,13 +81,7 @@ def test_the_modules_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for block in shown:
         name = block.text.partition(".py")[0].removeprefix("# ")
         (tmp_path / f"{name}.py").write_text(block.text)
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {name}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(tmp_path, sys.executable, "-c", f"import {name}")
         assert done.returncode == 0, done.stderr
 
 
@@ -104,21 +96,8 @@ def test_the_application_is_measured_side_by_side(tmp_path: Path) -> None:
         "import pytest\n\n\n@pytest.mark.tokens_per_sec(min=1)\n"
         "def test_chat(llm_engine):\n    llm_engine.generate('hello', max_tokens=24)\n"
     )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "perf", "-v"),
-            *("--llmperf-against-config", "config.yaml", "--llmperf-json", "o.json"),
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "LLMPERF_DEVICE_LOCK": str(tmp_path / "lock"),
-            "CHAT_MODEL": str(tiny_llama()),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ("-m", "perf", "-v", "--llmperf-against-config", "config.yaml")
+    done = run_pytest(tmp_path, *options, CHAT_MODEL=str(tiny_llama()))
     (test,) = json.loads((tmp_path / "o.json").read_text())["tests"]
     assert test["verdict"] not in ("error", "invalid"), done.stdout
     assert "ran one after the other from then on" not in done.stdout
