@@ -47,24 +47,20 @@ def full(load: Callable[..., Load]) -> Load:
     """A load with every layer on the device; without a device, end the session."""
     loaded = load()
     if loaded.gpu.status is GpuStatus.NO_DEVICE:
-        names = VISIBLE_DEVICES.get(backend(), ())
+        names = VISIBLE_DEVICES.get(installed_backend(), ())
         seen = "".join(f"; {name} is {os.environ.get(name, 'not set')}" for name in names)
         pytest.exit(
-            f"tests/gpu: the {backend()} engine sees no device{seen}. Install a driver (Debian: "
-            "mesa-vulkan-drivers, which has a software device) and run: make gpu-test",
+            f"tests/gpu: the {installed_backend()} engine sees no device{seen}. Install a driver "
+            "(Debian: mesa-vulkan-drivers, which has a software device) and run: make gpu-test",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
     return loaded
 
 
-def backend() -> str:
-    return installed_backend()
-
-
 @pytest.fixture
 def hidden() -> dict[str, str]:
     """Variables that hide every device from the engine."""
-    names = VISIBLE_DEVICES.get(backend(), ())
+    names = VISIBLE_DEVICES.get(installed_backend(), ())
     if not names:
-        pytest.skip(f"{backend()}: no variable hides its devices")
+        pytest.skip(f"{installed_backend()}: no variable hides its devices")
     return dict.fromkeys(names, "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_loads import SMALL
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
@@ -20,14 +21,6 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.installed import installed_backend
 
-SMALL: dict[str, Any] = {
-    "n_ctx": 256,
-    "n_batch": 64,
-    "n_ubatch": 64,
-    "max_tokens": 2,
-    "n_threads": 1,
-    "n_threads_batch": 1,
-}
 Look = Callable[..., Situation]
 
 
@@ -132,14 +125,11 @@ def test_a_context_that_the_card_does_not_hold_is_the_context_not_the_card(look:
     assert certain(situation) == ["context_large"]
 
 
-def test_a_gpu_build_that_is_shown_no_gpu(look: Look) -> None:
-    names = {"vulkan": "GGML_VK_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
-    name = names.get(installed_backend())
-    if name is None:
-        pytest.skip("no variable hides this backend's devices")
-    situation = look(env={name: ""})
-    hidden = replace(situation.hardware, gpus_hidden_by=name)
-    cause = evidence_shown(replace(situation, hardware=hidden), "no_gpu_visible")
+def test_a_gpu_build_that_is_shown_no_gpu(look: Look, hidden: dict[str, str]) -> None:
+    situation = look(env=hidden)
+    name = next(iter(hidden))
+    blind = replace(situation.hardware, gpus_hidden_by=name)
+    cause = evidence_shown(replace(situation, hardware=blind), "no_gpu_visible")
     assert f"all 31 layers run on the CPU; {name} hides every GPU" in cause.text
     assert cause.remedy.change == f"unset {name}"
     bare = replace(situation.hardware, gpus_hidden_by=None, cards=())
