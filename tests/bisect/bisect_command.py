@@ -100,13 +100,13 @@ class Command:
             text=True,
         )
 
-    def run(self, *words: str, cwd: str = ".") -> Said:
+    def run(self, *words: str, cwd: str = ".") -> BisectOutput:
         """Run the command, and read the file of its ``--json``."""
         process = self.start("--json", str(self.home / "out.json"), *words, cwd=cwd)
         out, err = process.communicate(timeout=300)
         report = self.home / "out.json"
         data = json.loads(report.read_text()) if report.exists() else {}
-        return Said(process.returncode, out, err, data)
+        return BisectOutput(process.returncode, out, err, data)
 
     def left(self) -> list[Path]:
         """Return the checkouts that were left behind."""
@@ -114,7 +114,7 @@ class Command:
 
 
 @dataclass
-class Said:
+class BisectOutput:
     """What a command printed, its exit status and what it wrote."""
 
     status: int

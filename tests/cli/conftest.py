@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from baseline_folders import Folder
+from command_outputs import Output, run_command
 
 from pytest_llmperf.cli import main
-
-
-class Said(NamedTuple):
-    """What a command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -29,14 +21,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 @pytest.fixture
-def baseline(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def baseline(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Run ``llmperf baseline`` with these words."""
 
-    def run(*words: str) -> Said:
-        try:
-            status = main(["baseline", *words])
-        except SystemExit as stop:  # how argparse refuses
-            status = int(stop.code or 0)
-        return Said(status, *capsys.readouterr())
+    def run(*words: str) -> Output:
+        return run_command(capsys, lambda: main(["baseline", *words]))
 
     return run

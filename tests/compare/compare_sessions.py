@@ -6,7 +6,7 @@ import argparse
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
@@ -42,14 +42,6 @@ ISOLATED = {
     "GIT_COMMITTER_NAME": "A",
     "GIT_COMMITTER_EMAIL": "a@example.org",
 }
-
-
-class Said(NamedTuple):
-    """What the command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
 
 
 def metrics(slower: float, offset: float = 0.0) -> dict[str, MetricRecord]:

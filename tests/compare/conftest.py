@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compare_sessions import ISOLATED, Project, Said, parse
+from command_outputs import Output, run_command
+from compare_sessions import ISOLATED, Project, parse
 
 from pytest_llmperf.cli import compare
 
@@ -24,14 +25,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.fixture
-def llmperf_compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def llmperf_compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Run ``llmperf compare`` with the given words."""
 
-    def run(*words: str) -> Said:
-        try:
-            status = compare.run(parse(*words))
-        except SystemExit as stop:  # argparse refused the arguments
-            status = int(stop.code or 0)
-        return Said(status, *capsys.readouterr())
+    def run(*words: str) -> Output:
+        return run_command(capsys, lambda: compare.run(parse(*words)))
 
     return run

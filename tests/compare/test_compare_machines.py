@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from compare_sessions import KEY, OTHER_KEY, OTHER_MODEL, Project, Said
+from command_outputs import Output
+from compare_sessions import KEY, OTHER_KEY, OTHER_MODEL, Project
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 
 def test_another_machine_is_refused_with_what_differs(

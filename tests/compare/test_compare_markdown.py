@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 
 import pytest
-from compare_sessions import CHAT, LONG, Project, Said, metrics
+from command_outputs import Output
+from compare_sessions import CHAT, LONG, Project, metrics
 
 from pytest_llmperf.report.markdown import code, escape
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 HOSTILE = [
     "a|b",

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compare_sessions import CHAT, LONG, Project, Said
+from command_outputs import Output
+from compare_sessions import CHAT, LONG, Project
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 _RUN = (
     "import argparse, sys\n"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_sessions import CHAT, KEY, LONG, Project, Said, metrics
+from command_outputs import Output
+from compare_sessions import CHAT, KEY, LONG, Project, metrics
 
 from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge_session
@@ -16,7 +17,7 @@ from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.json_report import write_json
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 
 def report(

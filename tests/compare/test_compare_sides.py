@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compare_sessions import CHAT, KEY, Project, Said
+from command_outputs import Output
+from compare_sessions import CHAT, KEY, Project
 
 from pytest_llmperf.baselines.store import BaselineStore
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 
 @pytest.fixture

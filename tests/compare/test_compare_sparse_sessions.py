@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_sessions import CHAT, Project, Said, metrics
+from command_outputs import Output
+from compare_sessions import CHAT, Project, metrics
 
 from pytest_llmperf.baselines.record import MetricRecord
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 
 def edit(path: Path, **parts: Any) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compare_sessions import CHAT, LONG, Project, Said, metrics
+from command_outputs import Output
+from compare_sessions import CHAT, LONG, Project, metrics
 
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.record import MetricRecord
@@ -17,7 +18,7 @@ from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.metrics import get_metric
 
-Compare = Callable[..., Said]
+Compare = Callable[..., Output]
 
 
 def test_a_slower_commit_is_regressed(project: Project, llmperf_compare: Compare) -> None:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_outputs import Output, run_command
 from history_projects import ENVIRONMENT, Project
 
 from pytest_llmperf.cli import history
-
-
-class Said(NamedTuple):
-    """What the command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +31,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.fixture
-def show(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def show(capfd: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Run ``llmperf history`` with these words."""
 
-    def run(*words: str) -> Said:
+    def run(*words: str) -> Output:
         parser = argparse.ArgumentParser()
         history.add_parser(parser.add_subparsers())
-        try:
-            status = history.run(parser.parse_args(["history", *words]))
-        except SystemExit as stop:  # argparse refused the arguments
-            status = int(stop.code or 0)
-        return Said(status, *capfd.readouterr())
+        return run_command(capfd, lambda: history.run(parser.parse_args(["history", *words])))
 
     return run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from import_runs import Command, Output
+from command_outputs import Output, run_command
+from import_runs import Command
 
 from pytest_llmperf.cli import main
 
@@ -19,10 +20,6 @@ def llmperf(
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*words: object) -> Output:
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as stop:  # argparse refused the arguments
-            status = int(stop.code or 0)
-        return Output(status, *capsys.readouterr())
+        return run_command(capsys, lambda: main([str(word) for word in words]))
 
     return run

@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from command_outputs import Output
 
 from pytest_llmperf.baselines.files import read_record
 from pytest_llmperf.baselines.record import BaselineRecord
 
 DATA = Path(__file__).parent / "data"
-
-
-class Output(NamedTuple):
-    """What a command printed, and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def words(self) -> str:
-        """Return the output with its line breaks as spaces."""
-        return " ".join(self.out.split())
 
 
 #: Runs ``llmperf`` with the given words in the test's own folder.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from command_outputs import Output, run_command
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.config.llm_section import LlamaCppConfig
@@ -14,27 +15,15 @@ from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 
 
-class Printed(NamedTuple):
-    """What a command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Printed]:
+) -> Callable[..., Output]:
     """Run ``llmperf model`` with these words, in the test's folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: object) -> Printed:
-        try:
-            status = main(["model", *map(str, words)])
-        except SystemExit as stop:  # how argparse refuses
-            status = int(stop.code or 0)
-        return Printed(status, *capsys.readouterr())
+    def run(*words: object) -> Output:
+        return run_command(capsys, lambda: main(["model", *map(str, words)]))
 
     return run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_variants import Shown
+from command_outputs import Output, run_command
 from tiny_models import tiny_llama
 
 from pytest_llmperf.cli import main
@@ -96,21 +96,17 @@ def real(real_folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Shown]:
+) -> Callable[..., Output]:
     """Return a function that runs ``llmperf report`` on data or on a file."""
     monkeypatch.chdir(tmp_path)
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(given: dict[str, Any] | Path, *words: str) -> Shown:
+    def run(given: dict[str, Any] | Path, *words: str) -> Output:
         path = given
         if isinstance(given, dict):
             path = tmp_path / "session.json"
             path.write_text(json.dumps(given))
-        try:
-            status = main(["report", str(path), *words])
-        except SystemExit as stop:  # argparse refused the words
-            status = int(stop.code or 0)
-        return Shown(status, *capfd.readouterr())
+        return run_command(capfd, lambda: main(["report", str(path), *words]))
 
     return run

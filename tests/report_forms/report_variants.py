@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 HOSTILE = [
     "a|b",
@@ -24,14 +24,6 @@ HOSTILE = [
     "quote \" and ' and # hash } {",
     "\ud800 \uffff 試験 🚀",
 ]
-
-
-class Shown(NamedTuple):
-    """What a command printed, and its exit status."""
-
-    status: int
-    out: str
-    err: str
 
 
 def check(verdict: str | None = "pass", **changed: Any) -> dict[str, Any]:

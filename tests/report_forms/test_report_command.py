@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_variants import Shown, case, check, of_verdicts, variant
+from command_outputs import Output
+from report_variants import case, check, of_verdicts, variant
 
 from pytest_llmperf.report.comparison import refusal_json
 from pytest_llmperf.report.forms.registry import FORMS
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 EVERY = [[f"--{form.option}", *form.choices[:1]] for form in FORMS]
 NUMBERS = [["--markdown"], ["--bmf"], ["--github-action-benchmark", "bigger"], ["--openmetrics"]]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
+from command_outputs import Output
+from report_variants import HOSTILE, case, check, of_verdicts, variant
 
 from pytest_llmperf.report.forms.github import MAX_SUMMARY
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 #: A workflow command as the runner reads it: up to the end of the line.
 COMMAND = re.compile(r"^::(error|warning) ((?:\w+=[^,:\r\n]*,?)+)::([^\r\n]*)$")
 UNESCAPED = {"%25": "%", "%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ","}

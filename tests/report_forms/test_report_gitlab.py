@@ -12,9 +12,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
+from command_outputs import Output
+from report_variants import HOSTILE, case, check, of_verdicts, variant
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 #: The fields that GitLab requires, and the form of each.
 SCHEMA = {
     "type": "array",

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_outputs import Output
 from lxml import etree
-from report_variants import HOSTILE, Shown, case, check, comparison, of_verdicts, reason, variant
+from report_variants import HOSTILE, case, check, comparison, of_verdicts, reason, variant
 
 from pytest_llmperf.text import printable
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"
 
 

@@ -8,15 +8,16 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from command_outputs import Output
 from markdown_it import MarkdownIt
-from report_variants import HOSTILE, Shown, case, check, comparison, of_verdicts, variant
+from report_variants import HOSTILE, case, check, comparison, of_verdicts, variant
 
 from pytest_llmperf.report.forms.markdown import session_markdown
 from pytest_llmperf.report.markdown import clipped, escape
 from pytest_llmperf.report.reported import session_of
 from pytest_llmperf.text import printable
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 
 
 class Reader(HTMLParser):

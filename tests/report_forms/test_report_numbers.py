@@ -10,10 +10,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from command_outputs import Output
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
+from report_variants import HOSTILE, case, check, of_verdicts, variant
 
-Report = Callable[..., Shown]
+Report = Callable[..., Output]
 #: As described in https://bencher.dev/docs/reference/bencher-metric-format.
 BMF = {
     "type": "object",
