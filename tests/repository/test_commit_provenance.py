@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from git_projects import commit, git, make
 
 from pytest_llmperf.repository.state import read_provenance
-
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-
-
-@pytest.fixture(autouse=True)
-def clean_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Shield git from the user's settings, and from the variables of a hook that runs tests."""
-    for name in list(os.environ):
-        if name.startswith("GIT_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    root = tmp_path / "a repository"
-    root.mkdir()
-    git(root, "init", "-q", "-b", "main")
-    (root / "code.py").write_text("x = 1\n")
-    (root / "perf_baselines").mkdir()
-    (root / "perf_baselines" / "old.json").write_text("{}\n")
-    git(root, "add", ".")
-    git(root, "commit", "-q", "-m", "first")
+    root = make(tmp_path / "a repository")
+    commit(root, **{"code.py": "x = 1\n", "perf_baselines/old.json": "{}\n"})
     return root
 
 
@@ -98,8 +69,7 @@ def test_a_detached_head_has_a_commit_and_no_branch(repository: Path) -> None:
 
 
 def test_a_repository_without_commits_has_a_branch_and_no_commit(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q", "-b", "main")
-    assert read_provenance(tmp_path) == (None, False, "main", "")
+    assert read_provenance(make(tmp_path / "empty")) == (None, False, "main", "")
 
 
 def test_no_repository_is_no_provenance(tmp_path: Path) -> None:
