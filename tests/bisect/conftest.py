@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bisect_command import FILES, Command
-from scripted_histories import ISOLATED, git
+from commit_projects import isolate_git
+from scripted_histories import git
 
 from pytest_llmperf.bisect.evidence import BisectEvidence
 
@@ -19,11 +19,7 @@ def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Isolate git from the user's settings and from a hook that runs these tests."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
-    for name in list(os.environ):
-        if name.startswith("GIT_"):
-            monkeypatch.delenv(name)
-    for name, value in ISOLATED.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
 
 

@@ -9,21 +9,14 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from commit_projects import repository_at
+
 from pytest_llmperf.bisect.drive import BisectEvent, Bisection, Question
 from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.outcome import Rates
 from pytest_llmperf.bisect.session import BisectFinding, BisectSession
-from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 
-ISOLATED = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "t",
-    "GIT_AUTHOR_EMAIL": "t@example.org",
-    "GIT_COMMITTER_NAME": "t",
-    "GIT_COMMITTER_EMAIL": "t@example.org",
-}
 RATES = Rates(false_alarm=0.01, false_pass=0.05, tolerance=0.05)
 #: The state that each letter of a history stands for.
 LETTERS = {
@@ -143,8 +136,7 @@ def bisection(
     host: str | None = None,
     **options: bool,
 ) -> Bisection:
-    repository = Repository.around(root)
-    assert repository is not None
+    repository = repository_at(root)
     return Bisection(
         repository,
         resolve(repository, good),
@@ -161,9 +153,9 @@ def bisection(
 
 
 def child(code: str, *arguments: Sequence[str] | str, cwd: Path) -> subprocess.Popen[bytes]:
-    """Start Python with this folder and the package importable."""
+    """Start Python with this folder, the tests' support and the package importable."""
     here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parents[1])])
+    paths = os.pathsep.join(map(str, [here, here.parent / "support", here.parents[1]]))
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,

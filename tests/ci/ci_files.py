@@ -10,22 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from commit_projects import NO_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ".github/workflows/llmperf.yml"
 COMMENT = ".github/workflows/llmperf-comment.yml"
 ACTION = ".github/actions/llmperf/action.yml"
 GITLAB = ".gitlab/llmperf.yml"
-
-#: Variables that hide the user's git settings and give commits an author.
-GIT = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "t",
-    "GIT_AUTHOR_EMAIL": "t@example.org",
-    "GIT_COMMITTER_NAME": "t",
-    "GIT_COMMITTER_EMAIL": "t@example.org",
-}
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -80,7 +71,7 @@ def environment(**more: str | Path) -> dict[str, str]:
     """Return the variables of a job, without those of this session or its CI."""
     foreign = ("LLMPERF_", "PYTEST_", "COV_", "COVERAGE_", "GIT_", "GITHUB_", "CI", "RUNNER_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, **GIT, **{name: str(value) for name, value in more.items()}}
+    return {**kept, **NO_SETTINGS, **{name: str(value) for name, value in more.items()}}
 
 
 def bash(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commit_projects import NO_SETTINGS, ONE_PAIR, ROOT, CommitProject, git, snapshot
+from commit_projects import ONE_PAIR, ROOT, CommitProject, git, isolate_git, repository_at, snapshot
 from git_traps import Traps, plain_git
 
 import pytest_llmperf
 from pytest_llmperf.bisect.history import look_up
 from pytest_llmperf.history.sessions import read_sessions
 from pytest_llmperf.repository.checkout import export
-from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import RevisionError, resolve
 from pytest_llmperf.repository.state import changed_since, ignored, read_provenance, state_of
 
@@ -30,17 +28,8 @@ def traps(tmp_path: Path) -> Traps:
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide this user's settings from the git commands that this process runs."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for name, value in NO_SETTINGS.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-
-
-def repository_at(top: Path) -> Repository:
-    session = Repository.around(top)
-    assert session is not None
-    return session
 
 
 def test_the_traps_work(project: CommitProject, traps: Traps) -> None:

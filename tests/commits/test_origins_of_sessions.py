@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from commit_projects import NO_SETTINGS, CommitProject, git
+from commit_projects import CommitProject, git, isolate_git, repository_at
 
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
@@ -18,7 +17,6 @@ from pytest_llmperf.baselines.record import (
 from pytest_llmperf.baselines.rerun_commit import RerunCommit, find_rerun_commit
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.machine.fingerprint import Machine
-from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import RevisionError
 
 MACHINE = Machine("1-core_cpu", {"backend": "cpu", "cpu": "x"}, {})
@@ -27,11 +25,7 @@ GONE = "f" * 40
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("GIT_"):
-            monkeypatch.delenv(name)
-    for name, value in NO_SETTINGS.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
 
 
 def store(project: CommitProject, commit: str | None, *, dirty: bool = False) -> Path:
@@ -52,9 +46,7 @@ def store(project: CommitProject, commit: str | None, *, dirty: bool = False) ->
 def origin(root: Path, **environ: str) -> RerunCommit:
     """Return the commit that stands for the only stored session."""
     (stored,) = BaselineStore(root / "perf_baselines").read_machine(MACHINE.key)
-    repository = Repository.around(root)
-    assert repository is not None
-    return find_rerun_commit(stored, repository, environ)
+    return find_rerun_commit(stored, repository_at(root), environ)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from commit_projects import NO_SETTINGS
+
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
     MetricRecord,
@@ -33,15 +35,6 @@ MACHINES = {
 #: Relative offsets between sessions, and between the three processes of a session.
 _SESSIONS = (0.0, 0.004, -0.003, 0.002, -0.004, 0.003, -0.001, 0.001, -0.002, 0.0)
 _PROCESSES = (0.0, 0.002, -0.002)
-
-ISOLATED = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "A",
-    "GIT_AUTHOR_EMAIL": "a@example.org",
-    "GIT_COMMITTER_NAME": "A",
-    "GIT_COMMITTER_EMAIL": "a@example.org",
-}
 
 
 def metrics(slower: float, offset: float = 0.0) -> dict[str, MetricRecord]:
@@ -71,7 +64,7 @@ class Project:
         return subprocess.run(
             ["git", *words],
             cwd=self.root,
-            env={**os.environ, **ISOLATED},
+            env={**os.environ, **NO_SETTINGS},
             check=True,
             capture_output=True,
             text=True,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from command_outputs import Output, run_command
-from compare_sessions import ISOLATED, Project, parse
+from commit_projects import isolate_git
+from compare_sessions import Project, parse
 
 from pytest_llmperf.cli import compare
 
@@ -19,8 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     root.mkdir()
     monkeypatch.chdir(root)
     monkeypatch.setenv("COLUMNS", "80")
-    for name, value in ISOLATED.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
     return Project(root)
 
 

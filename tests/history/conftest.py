@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from command_outputs import Output, run_command
-from history_projects import ENVIRONMENT, Project
+from commit_projects import isolate_git
+from history_projects import Project
 
 from pytest_llmperf.cli import history
 
@@ -16,8 +17,7 @@ from pytest_llmperf.cli import history
 @pytest.fixture(autouse=True)
 def quiet_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the settings of this machine's user, and use a cache for the test alone."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
 

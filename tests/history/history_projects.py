@@ -10,6 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from commit_projects import NO_SETTINGS
+
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
     MetricRecord,
@@ -27,14 +29,6 @@ FOLDER = "perf_baselines"
 SHORT = "tests/perf/test_chat.py::test_short"
 LONG = "tests/perf/test_chat.py::test_long[a b]"
 MODEL = ModelIdentity("smollm2-135m", "b1" * 32, 98362432, "Q4_1")
-ENVIRONMENT = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "A",
-    "GIT_AUTHOR_EMAIL": "a@example.org",
-    "GIT_COMMITTER_NAME": "A",
-    "GIT_COMMITTER_EMAIL": "a@example.org",
-}
 
 
 def moment(number: int) -> str:
@@ -97,7 +91,7 @@ class Project:
             ["git", *words],
             cwd=self.top,
             input=stdin,
-            env={**os.environ, **ENVIRONMENT, **environ},
+            env={**os.environ, **NO_SETTINGS, **environ},
             capture_output=True,
             check=False,
         )
@@ -148,7 +142,7 @@ class Project:
         with subprocess.Popen(
             ["git", "fast-import", "--quiet", "--cat-blob-fd=1"],
             cwd=self.top,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **NO_SETTINGS},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as process:

@@ -6,19 +6,19 @@ import os
 from pathlib import Path
 
 import pytest
+from commit_projects import repository_at
 from history_projects import FOLDER, KEY, Project, path_of, record_of
 
 from pytest_llmperf.baselines.record import to_text
 from pytest_llmperf.history.record_files import RecordFiles, find_record_files, states_to_compare
 from pytest_llmperf.history.sessions import read_commits
-from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.git import GitError
 
 
 def files_of(
     project: Project, folder: str = FOLDER, machine: str | None = None, budget: int = 1 << 30
 ) -> RecordFiles:
-    repository = Repository.around(project.top)
-    assert repository is not None
+    repository = repository_at(project.top)
     commits = read_commits(repository).hashes
     return find_record_files(repository, folder, commits, machine, budget)
 

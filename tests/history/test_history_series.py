@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commit_projects import repository_at
 from history_projects import FOLDER, KEY, LONG, MODEL, SHORT, Project, moment, record_of, test_of
 
 from pytest_llmperf.baselines.decisions import Decision
@@ -17,18 +18,11 @@ from pytest_llmperf.history import record_reader
 from pytest_llmperf.history.build import History, build_history
 from pytest_llmperf.history.series import Group, wanted_metrics
 from pytest_llmperf.history.sessions import read_sessions
-from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 
 
-def repository_of(project: Project) -> Repository:
-    repository = Repository.around(project.top)
-    assert repository is not None
-    return repository
-
-
 def history_of(project: Project, **choices: Any) -> History:
-    return build_history(read_sessions(repository_of(project), FOLDER), **choices)
+    return build_history(read_sessions(repository_at(project.top), FOLDER), **choices)
 
 
 def rates(group: Group) -> list[float]:
@@ -147,7 +141,7 @@ def test_sessions_since_a_day_are_kept(project: Project) -> None:
 
 def test_sessions_since_a_commit_are_kept(project: Project) -> None:
     measured = project.grow([10.0, 20.0, 30.0, 40.0], records={0: {"commit": None}})
-    revision = resolve(repository_of(project), measured[2])
+    revision = resolve(repository_at(project.top), measured[2])
     (group,) = history_of(project, since=revision).groups
     assert rates(group) == [30, 40]
 

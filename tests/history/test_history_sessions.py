@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 
 import pytest
+from commit_projects import repository_at
 from history_projects import FOLDER, KEY, Project, path_of, record_of
 
 from pytest_llmperf.baselines.record import to_text
 from pytest_llmperf.history import record_reader
 from pytest_llmperf.history.sessions import RecordedSessions, read_sessions
-from pytest_llmperf.repository.git import GitError, Repository
-
-
-def around(project: Project) -> Repository:
-    repository = Repository.around(project.top)
-    assert repository is not None
-    return repository
+from pytest_llmperf.repository.git import GitError
 
 
 def recorded(project: Project) -> RecordedSessions:
-    return read_sessions(around(project), FOLDER)
+    return read_sessions(repository_at(project.top), FOLDER)
 
 
 @pytest.fixture
@@ -126,7 +121,7 @@ def test_a_record_in_another_machines_folder_is_named(grown: Project) -> None:
 
 
 def test_git_that_is_gone_is_an_error(grown: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository = around(grown)
+    repository = repository_at(grown.top)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(GitError, match="git"):
         read_sessions(repository, FOLDER)

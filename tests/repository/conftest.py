@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from git_projects import ISOLATED, commit, make
+from commit_projects import isolate_git, repository_at
+from git_projects import commit, make
 
 from pytest_llmperf.repository.git import Repository
 
@@ -17,11 +17,7 @@ def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Shield git from the user's settings, and from the variables of a hook that runs tests."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
-    for name in list(os.environ):
-        if name.startswith("GIT_"):
-            monkeypatch.delenv(name)
-    for name, value in ISOLATED.items():
-        monkeypatch.setenv(name, value)
+    isolate_git(monkeypatch)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
 
 
@@ -36,9 +32,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def repository(project: Path) -> Repository:
-    around = Repository.around(project)
-    assert around is not None
-    return around
+    return repository_at(project)
 
 
 @pytest.fixture

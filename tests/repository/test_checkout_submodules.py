@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, make, snapshot
+from commit_projects import repository_at, snapshot
+from git_projects import commit, git, make
 
 from pytest_llmperf.repository.checkout import check_out
-from pytest_llmperf.repository.git import Repository
 
 ALLOWED = ("-c", "protocol.file.allow=always")
 
@@ -31,14 +31,8 @@ def nested(tmp_path: Path) -> Path:
     return root
 
 
-def around(root: Path) -> Repository:
-    repository = Repository.around(root)
-    assert repository is not None
-    return repository
-
-
 def test_they_are_filled_as_the_commit_says(nested: Path, cache: Path) -> None:
-    repository = around(nested)
+    repository = repository_at(nested)
     base = repository.commit("HEAD~1")
     assert base is not None
     before = snapshot(nested)
@@ -54,7 +48,7 @@ def test_those_that_were_never_fetched_stay_empty(
     nested: Path, cache: Path, tmp_path: Path
 ) -> None:
     git(tmp_path, "clone", "--quiet", str(nested), "clone")
-    repository = around(tmp_path / "clone")
+    repository = repository_at(tmp_path / "clone")
     head = repository.head()
     assert head is not None
     with check_out(repository, head, cache) as checkout:
@@ -64,7 +58,7 @@ def test_those_that_were_never_fetched_stay_empty(
 
 def test_those_of_a_linked_work_tree_are_found(nested: Path, cache: Path, tmp_path: Path) -> None:
     git(nested, "worktree", "add", "--quiet", str(tmp_path / "linked"))
-    repository = around(tmp_path / "linked")
+    repository = repository_at(tmp_path / "linked")
     head = repository.head()
     assert head is not None
     with check_out(repository, head, cache) as checkout:
@@ -75,5 +69,5 @@ def test_a_name_that_leads_out_is_not_followed(nested: Path, cache: Path) -> Non
     # The .gitmodules file of another commit is not trusted.
     text = (nested / ".gitmodules").read_text().replace("a/lib", "../../../library/.git")
     head = commit(nested, __gitmodules=text)
-    with check_out(around(nested), head, cache) as checkout:
+    with check_out(repository_at(nested), head, cache) as checkout:
         assert checkout.empty_submodules == ("dep/lib",)

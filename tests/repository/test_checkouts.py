@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, make, snapshot, write
+from commit_projects import repository_at, snapshot
+from git_projects import commit, git, make, write
 
 from pytest_llmperf.repository.checkout import check_out
 from pytest_llmperf.repository.git import GitError, Repository
@@ -23,7 +24,7 @@ def base_of(repository: Repository) -> str:
     return commit_id
 
 
-def left(cache: Path) -> list[str]:
+def leftovers(cache: Path) -> list[str]:
     """Return what is left of checkouts, except for the folder's own lock files."""
     return sorted(path.name for path in (cache / "worktrees").glob("[!.]*"))
 
@@ -38,13 +39,13 @@ def test_the_commits_files_are_there_and_gone_after_closing(
     checkout.close()
     checkout.close()
     assert not checkout.top.exists()
-    assert left(cache) == []
+    assert leftovers(cache) == []
 
 
 def test_it_is_removed_when_an_error_ends_its_use(repository: Repository, cache: Path) -> None:
     with pytest.raises(ZeroDivisionError), check_out(repository, base_of(repository), cache):
         _ = 1 // 0
-    assert left(cache) == []
+    assert leftovers(cache) == []
 
 
 def test_the_users_repository_keeps_every_byte(
@@ -86,8 +87,7 @@ def test_it_is_clean_detached_and_knows_the_users_names(
         assert git(checkout.top, "status", "--porcelain") == ""
         assert git(checkout.top, "describe", "--dirty") == "v1.2"
         assert git(checkout.top, "rev-parse", "origin/feature") == repository.head()
-        inside = Repository.around(checkout.top)
-        assert inside is not None
+        inside = repository_at(checkout.top)
         assert (inside.top, inside.branch()) == (checkout.top.resolve(), None)
 
 
@@ -146,8 +146,7 @@ def test_it_works_from_a_hook(project: Path, cache: Path) -> None:
 
 def test_it_works_from_a_linked_work_tree(project: Path, cache: Path, tmp_path: Path) -> None:
     git(project, "worktree", "add", "--quiet", str(tmp_path / "linked"))
-    linked = Repository.around(tmp_path / "linked")
-    assert linked is not None
+    linked = repository_at(tmp_path / "linked")
     before = snapshot(project), snapshot(linked.top)
     with check_out(linked, base_of(linked), cache) as checkout:
         assert (checkout.top / "code.py").read_text() == "x = 1\n"
@@ -158,16 +157,14 @@ def test_a_repository_that_itself_borrows_objects_works(
     project: Path, cache: Path, tmp_path: Path
 ) -> None:
     git(tmp_path, "clone", "--quiet", "--shared", str(project), "shared")
-    shared = Repository.around(tmp_path / "shared")
-    assert shared is not None
+    shared = repository_at(tmp_path / "shared")
     with check_out(shared, base_of(shared), cache) as checkout:
         assert (checkout.top / "code.py").read_text() == "x = 1\n"
 
 
 def test_a_shallow_clone_works(project: Path, cache: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--depth=1", project.resolve().as_uri(), "shallow")
-    shallow = Repository.around(tmp_path / "shallow")
-    assert shallow is not None
+    shallow = repository_at(tmp_path / "shallow")
     head = shallow.head()
     assert head is not None
     with check_out(shallow, head, cache) as checkout:
@@ -177,8 +174,7 @@ def test_a_shallow_clone_works(project: Path, cache: Path, tmp_path: Path) -> No
 def test_sha256_repositories_work(cache: Path, tmp_path: Path) -> None:
     root = make(tmp_path / "sha256", "--object-format=sha256")
     commit(root, code__py="x = 1\n")
-    repository = Repository.around(root)
-    assert repository is not None
+    repository = repository_at(root)
     head = repository.head()
     assert head is not None
     assert len(head) == 64
@@ -190,8 +186,7 @@ def test_sha256_repositories_work(cache: Path, tmp_path: Path) -> None:
 def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
     root = make(tmp_path / name)
     commit(root, code__py="x = 1\n", **{name.replace(".", "_"): "a file of that name\n"})
-    repository = Repository.around(root)
-    assert repository is not None
+    repository = repository_at(root)
     head = repository.head()
     assert head is not None
     with check_out(repository, head, tmp_path / f"cache {name}") as checkout:
@@ -287,13 +282,12 @@ def test_a_partial_clone_says_what_to_fetch_and_that_helps(
     git(project, "config", "uploadpack.allowFilter", "true")
     url = project.resolve().as_uri()
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", url, "partial")
-    partial = Repository.around(tmp_path / "partial")
-    assert partial is not None
+    partial = repository_at(tmp_path / "partial")
     before = snapshot(partial.top)
     with pytest.raises(GitError, match="this is a partial clone") as error:
         check_out(partial, base_of(partial), cache)
     assert snapshot(partial.top) == before
-    assert left(cache) == []
+    assert leftovers(cache) == []
     line = "git " + str(error.value).rpartition("with git ")[2]
     git(partial.top, *line.split()[1:])
     with check_out(partial, base_of(partial), cache) as checkout:
@@ -314,7 +308,7 @@ def test_a_filter_that_fails_is_named_and_leaves_nothing(
     write(project / ".git" / "info" / "attributes", "kept.txt filter=broken\n")
     with pytest.raises(GitError, match=r"can't check out [0-9a-f]{40} .*filter broken failed"):
         check_out(repository, base_of(repository), cache)
-    assert left(cache) == []
+    assert leftovers(cache) == []
 
 
 def test_read_only_files_and_folders_are_removed(
@@ -325,4 +319,4 @@ def test_read_only_files_and_folders_are_removed(
     (locked / "file").chmod(stat.S_IRUSR)
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
     checkout.close()
-    assert left(cache) == []
+    assert leftovers(cache) == []

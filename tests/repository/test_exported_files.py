@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, snapshot, write
+from commit_projects import snapshot
+from git_projects import commit, git, write
 
 from pytest_llmperf.repository.checkout import export
 from pytest_llmperf.repository.git import GitError, Repository

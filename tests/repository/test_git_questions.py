@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, make, snapshot, write
+from commit_projects import repository_at, snapshot
+from git_projects import commit, git, make, write
 
 from pytest_llmperf.repository.git import GitError, Repository
 
@@ -14,8 +15,7 @@ from pytest_llmperf.repository.git import GitError, Repository
 def test_the_top_and_the_own_folder_are_found_from_below(project: Path) -> None:
     below = project / "sub"
     below.mkdir()
-    found = Repository.around(below)
-    assert found is not None
+    found = repository_at(below)
     assert (found.top, found.common_dir) == (project.resolve(), (project / ".git").resolve())
 
 
@@ -23,16 +23,14 @@ def test_a_linked_work_tree_has_its_own_top_and_the_shared_folder(
     project: Path, tmp_path: Path
 ) -> None:
     git(project, "worktree", "add", "--quiet", str(tmp_path / "linked"))
-    repository = Repository.around(tmp_path / "linked")
-    assert repository is not None
+    repository = repository_at(tmp_path / "linked")
     assert repository.top == (tmp_path / "linked").resolve()
     assert repository.common_dir == (project / ".git").resolve()
 
 
 def test_a_name_with_line_breaks_is_kept(tmp_path: Path) -> None:
     root = make(tmp_path / "a\nname\n")
-    repository = Repository.around(root)
-    assert repository is not None
+    repository = repository_at(root)
     assert repository.top == root.resolve()
 
 
@@ -72,8 +70,7 @@ def test_what_a_hook_leaves_in_the_environment_names_no_other_repository(
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
-    repository = Repository.around(project)
-    assert repository is not None
+    repository = repository_at(project)
     assert repository.head() == head
 
 
@@ -118,8 +115,7 @@ def test_a_hash_of_a_file_is_no_commit(repository: Repository) -> None:
 
 
 def test_branch_and_head_of_an_unborn_branch(tmp_path: Path) -> None:
-    repository = Repository.around(make(tmp_path / "empty"))
-    assert repository is not None
+    repository = repository_at(make(tmp_path / "empty"))
     assert (repository.head(), repository.branch()) == (None, "main")
 
 
@@ -220,8 +216,7 @@ def test_a_partial_clone_is_not_filled_by_reading(project: Path, tmp_path: Path)
     git(project, "config", "uploadpack.allowFilter", "true")
     url = project.resolve().as_uri()
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--no-checkout", url, "partial")
-    repository = Repository.around(tmp_path / "partial")
-    assert repository is not None
+    repository = repository_at(tmp_path / "partial")
     before = snapshot(tmp_path / "partial")
     with pytest.raises(GitError, match="partial clone"):
         list(repository.blobs(list(repository.files("HEAD").values())))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from git_projects import commit, git, snapshot, write
+from commit_projects import repository_at, snapshot
+from git_projects import commit, git, write
 
 from pytest_llmperf.repository.checkout import check_out
-from pytest_llmperf.repository.git import Repository
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -93,14 +93,13 @@ def holder(large: Path, cache: Path) -> Iterator[Child]:
         child.kill(with_its_git=True)
 
 
-def left(cache: Path) -> list[str]:
+def leftovers(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "worktrees").glob("*/*"))
 
 
 @pytest.mark.parametrize("with_its_git", [True, False], ids=["all of it", "not its git"])
 def test_killed_at_any_moment(large: Path, cache: Path, with_its_git: bool) -> None:
-    repository = Repository.around(large)
-    assert repository is not None
+    repository = repository_at(large)
     base = repository.commit("HEAD~1")
     assert base is not None
     before = snapshot(large)
@@ -114,14 +113,12 @@ def test_killed_at_any_moment(large: Path, cache: Path, with_its_git: bool) -> N
         assert len(list((checkout.top / "many").rglob("*.txt"))) == 300
         assert git(checkout.top, "status", "--porcelain") == ""
         # Only this checkout's folder and lock: a git that outlived its session has ended by now.
-        assert len(left(cache)) == 2
-    assert left(cache) == []
+        assert len(leftovers(cache)) == 2
+    assert leftovers(cache) == []
     assert snapshot(large) == before
 
 
 def test_git_killed_at_any_moment_is_told_and_leaves_nothing(large: Path, cache: Path) -> None:
-    repository = Repository.around(large)
-    assert repository is not None
     before = snapshot(large)
     chance = random.Random(7)
     for _ in range(6):
@@ -136,30 +133,28 @@ def test_git_killed_at_any_moment_is_told_and_leaves_nothing(large: Path, cache:
         assert "was killed (signal 9)" in last
         assert "free space" not in last
         child.kill(with_its_git=False)
-        assert left(cache) == []
+        assert leftovers(cache) == []
     assert snapshot(large) == before
 
 
 def test_what_lives_is_left_alone(large: Path, cache: Path, holder: Child) -> None:
-    repository = Repository.around(large)
-    assert repository is not None
+    repository = repository_at(large)
     head = repository.head()
     assert head is not None
-    (alive,) = {name.removesuffix(".lock") for name in left(cache)}
+    (alive,) = {name.removesuffix(".lock") for name in leftovers(cache)}
     with check_out(repository, head, cache):
-        assert alive in left(cache)
+        assert alive in leftovers(cache)
     assert len(list(cache.rglob("many/*/*.txt"))) == 300
     holder.kill(with_its_git=True)
     with check_out(repository, head, cache):
-        assert alive not in left(cache)
+        assert alive not in leftovers(cache)
 
 
 def test_leftovers_of_other_repositories_go_too(
     large: Path, cache: Path, holder: Child, tmp_path: Path
 ) -> None:
     git(tmp_path, "clone", "--quiet", str(large), "other")
-    other = Repository.around(tmp_path / "other")
-    assert other is not None
+    other = repository_at(tmp_path / "other")
     head = other.head()
     assert head is not None
     holder.kill(with_its_git=True)
@@ -168,8 +163,7 @@ def test_leftovers_of_other_repositories_go_too(
 
 
 def test_what_is_not_a_checkout_stays(large: Path, cache: Path) -> None:
-    repository = Repository.around(large)
-    assert repository is not None
+    repository = repository_at(large)
     head = repository.head()
     assert head is not None
     with check_out(repository, head, cache) as checkout:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
+from commit_projects import repository_at
 from git_projects import commit, git, make
 
 from pytest_llmperf.repository.git import Repository
@@ -34,15 +34,14 @@ def test_a_branch_that_only_the_remote_has_needs_no_remotes_name(
 ) -> None:
     git(project, "branch", "feature", "HEAD~1")
     git(tmp_path, "clone", "--quiet", str(project), "clone")
-    clone = Repository.around(tmp_path / "clone")
-    assert clone is not None
+    clone = repository_at(tmp_path / "clone")
     wanted = git(project, "rev-parse", "feature")
     assert resolve(clone, "feature").commit == wanted
     assert resolve(clone, "origin/feature").commit == wanted
     assert resolve(clone, "merge-base:feature").commit == wanted
 
 
-def says(repository: Repository, name: str) -> str:
+def error_for(repository: Repository, name: str) -> str:
     with pytest.raises(RevisionError) as error:
         resolve(repository, name)
     return str(error.value)
@@ -51,24 +50,26 @@ def says(repository: Repository, name: str) -> str:
 def test_names_near_it_are_given(project: Path, repository: Repository) -> None:
     git(project, "branch", "feature/faster-cache")
     git(project, "tag", "v1.0")
-    assert says(repository, "feature/fastercache").endswith("did you mean feature/faster-cache?")
-    assert says(repository, "v1.1") == (
+    assert error_for(repository, "feature/fastercache").endswith(
+        "did you mean feature/faster-cache?"
+    )
+    assert error_for(repository, "v1.1") == (
         f"there is no commit 'v1.1' in {repository.top}; did you mean v1.0?"
     )
 
 
 def test_what_lies_before_the_first_commit_is_counted(repository: Repository) -> None:
-    assert says(repository, "main~5").endswith(": main has 1 commit before it")
+    assert error_for(repository, "main~5").endswith(": main has 1 commit before it")
 
 
 def test_an_unknown_branch_of_a_remote_comes_with_the_line_that_fetches_it(
     project: Path, repository: Repository
 ) -> None:
     git(project, "remote", "add", "upstream", "/nowhere")
-    assert says(repository, "upstream/xyz").endswith(
+    assert error_for(repository, "upstream/xyz").endswith(
         "if it is a branch of upstream, fetch it: git fetch upstream xyz:refs/remotes/upstream/xyz"
     )
-    assert says(repository, "ab" * 20).endswith(
+    assert error_for(repository, "ab" * 20).endswith(
         "if it has been pushed, fetch it: git fetch upstream"
     )
 
@@ -77,7 +78,7 @@ def test_what_a_shell_would_run_is_quoted_in_the_line(
     project: Path, repository: Repository
 ) -> None:
     git(project, "remote", "add", "origin", "/nowhere")
-    assert says(repository, "a$(rm b)").endswith(
+    assert error_for(repository, "a$(rm b)").endswith(
         "git fetch origin 'a$(rm b):refs/remotes/origin/a$(rm b)'"
     )
 
@@ -95,16 +96,15 @@ def test_what_a_shell_would_run_is_quoted_in_the_line(
     ],
 )
 def test_what_can_be_no_commit_is_told_apart(repository: Repository, name: str, words: str) -> None:
-    assert words in says(repository, name)
+    assert words in error_for(repository, name)
 
 
 def test_a_repository_without_commits_says_so(tmp_path: Path) -> None:
-    empty = Repository.around(make(tmp_path / "empty"))
-    assert empty is not None
-    assert says(empty, "HEAD~1").endswith("nothing has been committed there yet")
+    empty = repository_at(make(tmp_path / "empty"))
+    assert error_for(empty, "HEAD~1").endswith("nothing has been committed there yet")
 
 
 def test_separate_histories_share_nothing(project: Path, repository: Repository) -> None:
     git(project, "switch", "--quiet", "--orphan", "other")
     commit(project, "another root")
-    assert re.search("no commit in common: their histories", says(repository, "merge-base:main"))
+    assert "no commit in common: their histories" in error_for(repository, "merge-base:main")

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from commit_projects import repository_at
 from git_projects import commit, git, make
 
 from pytest_llmperf.repository.git import Repository
@@ -30,8 +31,7 @@ def clone(upstream: Path, tmp_path: Path) -> Repository:
     """A clone of the newest commit of ``feature`` only."""
     options = ["--quiet", "--depth=1", "--branch=feature"]
     git(tmp_path, "clone", *options, upstream.resolve().as_uri(), "clone")
-    repository = Repository.around(tmp_path / "clone")
-    assert repository is not None
+    repository = repository_at(tmp_path / "clone")
     assert repository.is_shallow()
     return repository
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, make, snapshot, write
+from commit_projects import repository_at, snapshot
+from git_projects import commit, git, make, write
 
 from pytest_llmperf.repository import state
 from pytest_llmperf.repository.git import Repository
@@ -101,8 +102,7 @@ def test_large_untracked_files_are_not_read(
 
 def test_a_tree_without_commits_has_a_state(tmp_path: Path) -> None:
     root = make(tmp_path / "unborn")
-    repository = Repository.around(root)
-    assert repository is not None
+    repository = repository_at(root)
     assert state_of(repository) == "no-commit"
     write(root / "a", "")
     assert state_of(repository).startswith("no-commit+")

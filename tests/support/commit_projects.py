@@ -17,7 +17,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import pytest
+
 from pytest_llmperf.repository.checkout import FOLDER
+from pytest_llmperf.repository.git import Repository
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_SETTINGS = {
@@ -113,6 +116,21 @@ def git(cwd: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout.decode(errors="surrogateescape").strip()
+
+
+def isolate_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the user's settings, and the variables of a hook that runs tests, from git."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name, value in NO_SETTINGS.items():
+        monkeypatch.setenv(name, value)
+
+
+def repository_at(path: Path) -> Repository:
+    """Return the repository around a folder, which must be in one."""
+    repository = Repository.around(path)
+    assert repository is not None
+    return repository
 
 
 @dataclass(frozen=True)
@@ -309,8 +327,8 @@ def make_venv(folder: Path, *paths: str) -> Path:
     return site
 
 
-def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return the mode, modification time and content of everything in a folder."""
+def snapshot(folder: Path, times: bool = True) -> dict[str, tuple[object, ...]]:
+    """Return mode, modification time and content of everything in a folder, by path."""
     seen: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
@@ -319,7 +337,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
             content = path.readlink()
         elif stat.S_ISREG(status.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-        seen[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, content)
+        seen[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns * times, content)
     return seen
 
 
