@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from missing_rights import without_rights
 
 from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, Decision, from_json, moment, to_text
 from pytest_llmperf.baselines.errors import BaselineError
@@ -154,18 +154,10 @@ def test_a_read_only_folder_is_named(make_record: Any, make_decision: Any) -> No
         Path(root).chmod(0o755)
         store = BaselineStore(Path(root) / "perf_baselines")
         folder = store.write(make_record()).parent
-        folder.chmod(0o555)
-        superuser = os.geteuid() == 0  # root may write anywhere: be nobody for a moment
-        if superuser:
-            os.seteuid(65534)
-        try:
+        with without_rights(folder):
             with pytest.raises(BaselineError, match="the decision could not be recorded") as caught:
                 store.write_decision(folder.name, make_decision())
-            assert "make the folder writable" in str(caught.value)
-        finally:
-            if superuser:
-                os.seteuid(0)
-            folder.chmod(0o755)
+        assert "make the folder writable" in str(caught.value)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")

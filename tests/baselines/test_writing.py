@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from missing_rights import without_rights
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.record import to_text
@@ -195,17 +196,9 @@ def test_a_read_only_folder_is_named(make_record: Any) -> None:
         Path(root).chmod(0o755)
         store = BaselineStore(Path(root) / "perf_baselines")
         folder = store.write(record).parent
-        folder.chmod(0o555)
-        superuser = os.geteuid() == 0  # root may write anywhere: be nobody for a moment
-        if superuser:
-            os.seteuid(65534)
-        try:
+        with without_rights(folder):
             with pytest.raises(BaselineError, match="permission denied\n  make the folder writab"):
                 store.write(record)
-        finally:
-            if superuser:
-                os.seteuid(0)
-            folder.chmod(0o755)
 
 
 def test_a_file_in_the_folders_place_is_named(store: Any, make_record: Any) -> None:

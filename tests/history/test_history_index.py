@@ -15,13 +15,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from commit_projects import repository_at
 from history_projects import FOLDER, KEY, Project
+from missing_rights import without_rights
 
 from pytest_llmperf.history import index as index_module
 from pytest_llmperf.history import record_reader
 from pytest_llmperf.history.index import LevelIndex
 from pytest_llmperf.history.sessions import RecordedSessions, read_sessions
-from pytest_llmperf.repository.git import Repository
 
 ASK = (
     "import argparse, sys; from pytest_llmperf.cli import history; p = argparse.ArgumentParser(); "
@@ -46,8 +47,7 @@ def file(tmp_path: Path) -> Path:
 def read(
     project: Project, file: Path, progress: Callable[[int, int], None] | None = None
 ) -> RecordedSessions:
-    repository = Repository.around(project.top)
-    assert repository is not None
+    repository = repository_at(project.top)
     return read_sessions(repository, FOLDER, index=LevelIndex(file.parent), progress=progress)
 
 
@@ -209,36 +209,21 @@ def test_a_cache_folder_that_cannot_be_used_only_costs_time(
 def test_an_index_in_a_folder_that_is_read_only_is_read(grown: Project, file: Path) -> None:
     read(grown, file)
     blobs = list(read(grown, file).files.blobs.values())
-    # Not in tmp_path, which only its owner can enter: the test gives up its rights.
-    with TemporaryDirectory() as folder, without_rights(Path(folder), file):
-        index = LevelIndex(Path(folder))
-        known = index.read(blobs)
-        assert len(known) == SESSIONS
-        assert index.problem == ""
-        index.add(known)
-        assert "readonly" in index.problem
-        assert LevelIndex(Path(folder)).read(blobs) == known
-        absent = LevelIndex(Path(folder) / "below")
-        assert absent.read(blobs) == {}
-        absent.add(known)
-        assert "denied" in absent.problem
-
-
-@contextmanager
-def without_rights(folder: Path, file: Path) -> Iterator[None]:
-    """Copy a file into a folder that cannot be written, and give up root's rights."""
-    shutil.copy(file, folder)
-    (folder / file.name).chmod(0o444)
-    folder.chmod(0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        Path(shutil.copy(file, folder)).chmod(0o444)
+        with without_rights(folder):
+            index = LevelIndex(folder)
+            known = index.read(blobs)
+            assert len(known) == SESSIONS
+            assert index.problem == ""
+            index.add(known)
+            assert "readonly" in index.problem
+            assert LevelIndex(folder).read(blobs) == known
+            absent = LevelIndex(folder / "below")
+            assert absent.read(blobs) == {}
+            absent.add(known)
+            assert "denied" in absent.problem
 
 
 def test_a_python_without_sqlite_reads_records_each_time(grown: Project) -> None:
