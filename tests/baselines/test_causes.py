@@ -32,7 +32,7 @@ def side(offloaded: int | None = 31, backend: str = "cuda", **config: Any) -> En
     return EngineState(backend, settings, loaded)
 
 
-def found(here: EngineState, there: EngineState) -> dict[str, str]:
+def cause_texts(here: EngineState, there: EngineState) -> dict[str, str]:
     return {finding.name: finding.text for finding in causes(here, there)}
 
 
@@ -42,7 +42,7 @@ def test_the_same_engine_has_no_causes() -> None:
 
 def test_fewer_layers_on_the_gpu_are_named_with_the_setting_that_did_it() -> None:
     here = side(12, n_gpu_layers=12)
-    assert found(here, side()) == {
+    assert cause_texts(here, side()) == {
         "other_layers": "12 of 31 layers on the GPU, the baseline had 31: llm.n_gpu_layers -1 → 12"
     }
     (finding,) = causes(here, side())
@@ -57,21 +57,21 @@ def test_fewer_layers_on_the_gpu_are_named_with_the_setting_that_did_it() -> Non
 
 
 def test_layers_that_did_not_fit_are_named_without_a_setting() -> None:
-    assert found(side(20), side())["other_layers"] == (
+    assert cause_texts(side(20), side())["other_layers"] == (
         "20 of 31 layers on the GPU, the baseline had 31: fewer layers than asked: all asked; "
         "usually too little free GPU memory"
     )
 
 
 def test_a_build_without_gpu_code_is_named_first() -> None:
-    texts = found(side(None, "cpu"), side())
+    texts = cause_texts(side(None, "cpu"), side())
     assert next(iter(texts)) == "other_backend"
     assert texts["other_backend"] == "CPU-only build; the baseline ran on cuda"
     assert texts["other_layers"].startswith("0 of 31 layers on the GPU, the baseline had 31: CPU-")
 
 
 def test_another_gpu_backend_is_named() -> None:
-    assert found(side(31, "vulkan"), side()) == {
+    assert cause_texts(side(31, "vulkan"), side()) == {
         "other_backend": "the engine runs on vulkan, the baseline ran on cuda"
     }
 
@@ -81,14 +81,14 @@ def test_what_an_application_computes_on_is_not_compared() -> None:
 
 
 def test_other_thread_counts_are_named() -> None:
-    assert found(side(n_threads=2), side()) == {"other_threads": "llm.n_threads 4 → 2"}
-    texts = found(side(n_threads=2, n_threads_batch=1), side())
+    assert cause_texts(side(n_threads=2), side()) == {"other_threads": "llm.n_threads 4 → 2"}
+    texts = cause_texts(side(n_threads=2, n_threads_batch=1), side())
     assert texts == {"other_threads": "llm.n_threads 4 → 2, llm.n_threads_batch 4 → 1"}
 
 
 def test_other_build_flags_are_named() -> None:
     plain = Loaded.of(info(31, build="CPU : SSE3 = 1 | REPACK = 1 | CUDA : ARCHS = 750 |"))
-    assert found(EngineState("cuda", CONFIG, plain), side()) == {
+    assert cause_texts(EngineState("cuda", CONFIG, plain), side()) == {
         "other_build": "the engine's build differs from the baseline's: "
         "CPU AVX2 1 → absent, CUDA ARCHS 890 → 750"
     }

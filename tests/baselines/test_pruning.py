@@ -41,7 +41,7 @@ def decide(store: BaselineStore, kind: Any, session: Path, day: int = 30) -> Pat
     return store.write_decision(KEY, Decision(kind, time, session.name, None, "why"))
 
 
-def going(store: BaselineStore, keep: int = MIN_KEEP) -> list[int]:
+def removable_days(store: BaselineStore, keep: int = MIN_KEEP) -> list[int]:
     """Return the days of the sessions that may be removed."""
     return [int(s.path.name[6:8]) for s in removable_sessions(store.read_shelf(KEY), keep)]
 
@@ -51,13 +51,13 @@ def test_sessions_older_than_the_newest_may_go_but_for_the_anchor(
 ) -> None:
     for day in range(1, 19):
         record_day(day)
-    assert going(store, keep=12) == [4, 5, 6]
+    assert removable_days(store, keep=12) == [4, 5, 6]
 
 
 def test_nothing_goes_while_there_are_few(store: Any, record_day: Any) -> None:
     for day in range(1, 11):
         record_day(day)
-    assert going(store) == []
+    assert removable_days(store) == []
 
 
 def test_fewer_than_judge_can_not_be_kept() -> None:
@@ -68,52 +68,52 @@ def test_fewer_than_judge_can_not_be_kept() -> None:
 def test_a_chosen_anchor_stays(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 17)]
     decide(store, "anchor", paths[4])
-    assert going(store) == [1, 2, 3, 4, 6]
+    assert removable_days(store) == [1, 2, 3, 4, 6]
 
 
 def test_an_anchor_that_a_later_decision_replaced_stays_too(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 17)]
     decide(store, "anchor", paths[1], 28)
     decide(store, "anchor", paths[4], 29)
-    assert going(store) == [1, 3, 4, 6]
+    assert removable_days(store) == [1, 3, 4, 6]
 
 
 def test_an_accepted_session_and_the_anchor_after_it_stay(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 20)]
     decide(store, "accept", paths[2])
-    assert going(store) == [1, 2, 6, 7, 8, 9]
+    assert removable_days(store) == [1, 2, 6, 7, 8, 9]
 
 
 def test_an_accepting_session_and_the_anchor_after_it_stay(store: Any, record_day: Any) -> None:
     for day in range(1, 20):
         record_day(day, accepted="why" if day == 3 else None)
-    assert going(store) == [1, 2, 6, 7, 8, 9]
+    assert removable_days(store) == [1, 2, 6, 7, 8, 9]
 
 
 def test_an_acceptance_that_a_later_one_replaced_may_go(store: Any, record_day: Any) -> None:
     for day in range(1, 20):
         record_day(day, accepted="why" if day in (3, 7) else None)
-    assert going(store) == [1, 2, 3, 4, 5, 6]
+    assert removable_days(store) == [1, 2, 3, 4, 5, 6]
 
 
 def test_invalid_sessions_do_not_push_out_those_that_judge(store: Any, record_day: Any) -> None:
     for day in range(1, 30):
         record_day(day, invalid=("throttled",) if day > 15 else ())
     # 16-19 are invalid and old; 4 and 5 are neither among the ten that judge nor the anchor.
-    assert going(store) == [4, 5, 16, 17, 18, 19]
+    assert removable_days(store) == [4, 5, 16, 17, 18, 19]
 
 
 def test_as_many_valid_sessions_stay_as_are_asked_for(store: Any, record_day: Any) -> None:
     for day in range(1, 30):
         record_day(day, invalid=("throttled",) if day > 16 else ())
-    assert going(store, keep=12) == [4, 17]
+    assert removable_days(store, keep=12) == [4, 17]
 
 
 def test_sessions_that_judge_a_seldom_recorded_metric_stay(store: Any, record_day: Any) -> None:
     for day in range(1, 20):
         names = ("first_token", "inter_token") if day in (4, 5, 6, 8) else ("first_token",)
         record_day(day, metrics={name: MetricRecord("s", ((float(day),),)) for name in names})
-    assert going(store) == [7, 9]
+    assert removable_days(store) == [7, 9]
 
 
 def test_an_accepted_session_stays_though_the_anchor_is_another(
@@ -123,7 +123,7 @@ def test_an_accepted_session_stays_though_the_anchor_is_another(
     decide(store, "anchor", paths[5])
     paths[2].unlink()
     record_day(3, accepted="why")
-    assert going(store) == [1, 2, 4, 5, 7, 8, 9]
+    assert removable_days(store) == [1, 2, 4, 5, 7, 8, 9]
 
 
 def test_each_test_keeps_its_own_newest_sessions(store: Any, record_day: Any) -> None:
@@ -131,7 +131,7 @@ def test_each_test_keeps_its_own_newest_sessions(store: Any, record_day: Any) ->
         record_day(day, nodeid="test_old.py::test_rarely_recorded")
     for day in range(6, 20):
         record_day(day)
-    assert going(store) == [9]
+    assert removable_days(store) == [9]
 
 
 def test_each_model_keeps_its_own_newest_sessions(store: Any, record_day: Any) -> None:
@@ -139,19 +139,19 @@ def test_each_model_keeps_its_own_newest_sessions(store: Any, record_day: Any) -
         record_day(day, model=ModelIdentity("other", "c2" * 32))
     for day in range(6, 20):
         record_day(day)
-    assert going(store) == [9]
+    assert removable_days(store) == [9]
 
 
 def test_a_workload_that_is_over_needs_nothing(store: Any, record_day: Any) -> None:
     for day in range(1, 20):
         record_day(day, workload="w1" if day < 8 else "w2")
-    assert going(store) == list(range(1, 8))
+    assert removable_days(store) == list(range(1, 8))
 
 
 def test_a_workload_that_still_alternates_keeps_its_sessions(store: Any, record_day: Any) -> None:
     for day in range(1, 20):
         record_day(day, workload="w1" if day < 8 or day == 19 else "w2")
-    assert going(store) == []
+    assert removable_days(store) == []
 
 
 def test_removing_yields_each_file_once_it_is_gone(store: Any, record_day: Any) -> None:
@@ -169,7 +169,7 @@ def test_interrupted_anywhere_it_leaves_a_valid_store(store: Any, record_day: An
     next(steps)
     steps.close()
     store.check_all()
-    assert going(store) == [5]
+    assert removable_days(store) == [5]
 
 
 def test_a_session_that_somebody_decided_about_meanwhile_stays(store: Any, record_day: Any) -> None:

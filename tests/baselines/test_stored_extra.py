@@ -23,7 +23,7 @@ def with_extra(record: Any, extra: dict[str, Any]) -> Any:
     return replace(record, config={**record.config, "extra": extra})
 
 
-def noted(stored: Any, record: Any, extra: dict[str, Any]) -> list[str]:
+def differing_items(stored: Any, record: Any, extra: dict[str, Any]) -> list[str]:
     """Return the items that differ between a stored session and one with these arguments."""
     config = {**record.config, "extra": extra}
     found = explaining_differences(
@@ -54,11 +54,11 @@ def test_a_calibration_holds_the_keys_and_no_value(tmp_path: Path) -> None:
 def test_a_changed_value_is_named_by_its_key(make_record: Any) -> None:
     record = make_record()
     stored = from_json(json.loads(to_text(with_extra(record, EXTRA))))
-    assert noted(stored, record, EXTRA) == []
-    assert noted(stored, record, {**EXTRA, "base": 1_000_000}) == []
-    assert noted(stored, record, {**EXTRA, "api_key": "another"}) == ["llm.extra.api_key"]
+    assert differing_items(stored, record, EXTRA) == []
+    assert differing_items(stored, record, {**EXTRA, "base": 1_000_000}) == []
+    assert differing_items(stored, record, {**EXTRA, "api_key": "another"}) == ["llm.extra.api_key"]
     nested = {**EXTRA, "lora": {**EXTRA["lora"], "scale": 0.5}}  # type: ignore[dict-item]
-    assert noted(stored, record, nested) == ["llm.extra.lora"]
+    assert differing_items(stored, record, nested) == ["llm.extra.lora"]
 
 
 def test_two_configurations_differ_without_their_values() -> None:

@@ -109,7 +109,7 @@ class Running:
             self._measuring.add(engine.pid)
         return len(self._measuring) > 2 * (int(pair) - 1)
 
-    def others(self) -> list[psutil.Process]:
+    def child_processes(self) -> list[psutil.Process]:
         """Return the processes that this session started and that are still alive."""
         session = []
         for process in psutil.process_iter():
@@ -123,7 +123,7 @@ class Running:
 
     def child(self, word: str) -> psutil.Process | None:
         """Return a process of this session whose command line contains the word."""
-        for process in self.others():
+        for process in self.child_processes():
             try:
                 if any(word in part for part in process.cmdline()):
                     return process
@@ -131,12 +131,12 @@ class Running:
                 pass
         return None
 
-    def left(self) -> list[str]:
+    def stop_leftovers(self) -> list[str]:
         """Wait for the processes of an ended session; kill and return those left after 10 s."""
         deadline = time.monotonic() + 10
-        while self.others() and time.monotonic() < deadline:
+        while self.child_processes() and time.monotonic() < deadline:
             time.sleep(0.05)
-        left = self.others()
+        left = self.child_processes()
         for process in left:
             process.kill()
         return [str(process) for process in left]
@@ -177,7 +177,7 @@ def test_a_killed_session_leaves_no_process(busy: CommitProject, rev: str, momen
     finally:
         session.process.kill()
         session.process.wait()
-    assert session.left() == []
+    assert session.stop_leftovers() == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_an_interrupted_session_leaves_nothing(
     session.wait_for(lambda: session.reached(moment))
     session.process.send_signal(signal.SIGINT)
     assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
-    assert session.left() == []
+    assert session.stop_leftovers() == []
     lines = session.output.splitlines()
     note = next(line for line in lines if "because the session stopped before" in line)
     assert note.startswith(f"llmperf: {state}"), session.output
@@ -214,7 +214,7 @@ def test_a_killed_recording_is_told_and_is_no_regression(busy: CommitProject) ->
     recording.kill()
     assert session.end() == pytest.ExitCode.TESTS_FAILED, session.output
     assert "pytest exited with status -9 there, so speed was not compared" in session.output
-    assert session.left() == []
+    assert session.stop_leftovers() == []
     assert busy.checkouts() == []
 
 
@@ -223,7 +223,7 @@ def test_a_killed_worker_of_the_base_is_an_error_that_names_it(busy: CommitProje
     session.wait_for(lambda: session.reached("pair 1"))
 
     def base() -> psutil.Process | None:
-        for process in session.others():
+        for process in session.child_processes():
             try:
                 if str(busy.cache) in process.cwd():
                     return process
@@ -239,7 +239,7 @@ def test_a_killed_worker_of_the_base_is_an_error_that_names_it(busy: CommitProje
     assert "error: " in session.output
     assert "base (HEAD~1 (" in session.output
     assert "regressed: " not in session.output
-    assert session.left() == []
+    assert session.stop_leftovers() == []
     assert busy.checkouts() == []
 
 
@@ -266,7 +266,7 @@ def test_the_next_run_works_and_cleans_up(busy: CommitProject) -> None:
     session.wait_for(lambda: "measuring 1 test" in session.output)
     os.killpg(session.process.pid, signal.SIGKILL)
     session.process.wait()
-    assert session.left() == []
+    assert session.stop_leftovers() == []
     assert busy.checkouts() != []
     next_session = busy.against("HEAD~1", *ONE_PAIR)
     assert next_session.verdicts == {"test_a": "inconclusive"}

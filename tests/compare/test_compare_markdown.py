@@ -34,7 +34,7 @@ HOSTILE = [
 
 
 @pytest.fixture
-def said(project: Project, llmperf_compare: Compare) -> Callable[..., str]:
+def comment(project: Project, llmperf_compare: Compare) -> Callable[..., str]:
     """Compare the newest commit with its parent, and return the Markdown."""
 
     def run(*words: str) -> str:
@@ -43,40 +43,40 @@ def said(project: Project, llmperf_compare: Compare) -> Callable[..., str]:
     return run
 
 
-def test_the_verdict_comes_first(project: Project, said: Callable[..., str]) -> None:
+def test_the_verdict_comes_first(project: Project, comment: Callable[..., str]) -> None:
     project.base()
     project.record(11, 1.10)
     project.commit()
-    assert said().splitlines()[0] == "### llmperf: regressed (1 test, 3 checks: 3 regressed)"
+    assert comment().splitlines()[0] == "### llmperf: regressed (1 test, 3 checks: 3 regressed)"
 
 
-def test_a_pass_is_told_as_one(project: Project, said: Callable[..., str]) -> None:
+def test_a_pass_is_told_as_one(project: Project, comment: Callable[..., str]) -> None:
     project.base()
     project.record(11)
     project.commit()
-    assert said().splitlines()[0] == "### llmperf: pass (1 test, 3 checks: 3 pass)"
+    assert comment().splitlines()[0] == "### llmperf: pass (1 test, 3 checks: 3 pass)"
 
 
 def test_what_is_inconclusive_is_not_told_as_a_pass(
-    project: Project, said: Callable[..., str]
+    project: Project, comment: Callable[..., str]
 ) -> None:
     project.base(1)
     project.record(11)
     project.commit()
     title = "(1 test, 3 checks: 3 inconclusive)"
-    assert said().splitlines()[0] == f"### llmperf: inconclusive {title}"
-    assert said("--strict").splitlines()[0] == f"### llmperf: inconclusive {title}"
+    assert comment().splitlines()[0] == f"### llmperf: inconclusive {title}"
+    assert comment("--strict").splitlines()[0] == f"### llmperf: inconclusive {title}"
 
 
 def test_the_worst_is_on_top_and_the_rest_folded_away(
-    project: Project, said: Callable[..., str]
+    project: Project, comment: Callable[..., str]
 ) -> None:
     project.base(tests=(CHAT, LONG))
     mixed = {**metrics(1.0), "first_token": metrics(1.3)["first_token"]}
     project.record(11, tests=(CHAT,), metrics=mixed)
     project.record(11, 1.5, tests=(LONG,))
     project.commit()
-    top, folded = said().split("<details>")
+    top, folded = comment().split("<details>")
     rows = [line for line in top.splitlines() if line.startswith("| **regressed**")]
     assert [row.split("|")[3].strip() for row in rows] == [
         "first token",
@@ -91,12 +91,12 @@ def test_the_worst_is_on_top_and_the_rest_folded_away(
     assert "prefill" not in top
 
 
-def test_every_row_has_every_cell(project: Project, said: Callable[..., str]) -> None:
+def test_every_row_has_every_cell(project: Project, comment: Callable[..., str]) -> None:
     hostile = tuple(f"tests/test_x.py::test_x[{name}]" for name in HOSTILE)
     project.base(tests=hostile, summary="1 | request `x`")
     project.record(11, 1.2, tests=hostile, summary="1 | request `x`")
     project.commit("Subject with | and `x` and <b>")
-    text = said()
+    text = comment()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == len(hostile) * 4 + 4
     assert {line.count("|") for line in rows} == {8}
@@ -124,7 +124,7 @@ def test_plain_text_stays_readable() -> None:
     assert escape("85.1 [83.7, 2.1% slower] tok/s: fine") == "85.1 [83.7, 2.1% slower] tok/s: fine"
 
 
-def test_nobody_is_called(project: Project, said: Callable[..., str]) -> None:
+def test_nobody_is_called(project: Project, comment: Callable[..., str]) -> None:
     assert escape("@team fixes #12") == "&#64;\u200bteam fixes &#35;\u200b12".replace(
         "\u200b", "&#8203;"
     )
@@ -140,14 +140,14 @@ def test_unlike_sides_have_no_verdict(project: Project, llmperf_compare: Compare
 
 
 def test_a_comment_is_never_too_long_to_be_taken(
-    project: Project, said: Callable[..., str]
+    project: Project, comment: Callable[..., str]
 ) -> None:
     tests = tuple(f"tests/test_x.py::test_x[{'n' * 80}-{number}]" for number in range(200))
     project.base(3, tests=tests)
     project.record(11, 1.5, tests=tests)
     project.record(12, tests=("tests/test_y.py::test_y",))
     project.commit()
-    text = said()
+    text = comment()
     assert len(text) < 60_000
     assert re.search(r"\nLeft out here, to keep this short: \d+ failing or open rows, ", text)
     assert "`llmperf compare --format json` has all of it." in text
@@ -156,22 +156,24 @@ def test_a_comment_is_never_too_long_to_be_taken(
     assert top.count("\n| **regressed**") > 100
 
 
-def test_a_refusal_is_told_too(project: Project, said: Callable[..., str]) -> None:
+def test_a_refusal_is_told_too(project: Project, comment: Callable[..., str]) -> None:
     project.base()
     project.commit("<b>|")
-    text = said()
+    text = comment()
     assert text.startswith("### llmperf: not compared\n")
     assert "hold the same sessions" in text
     assert "<b>" not in text
 
 
 def test_what_the_text_says_beside_the_verdicts_is_said_too(
-    project: Project, said: Callable[..., str]
+    project: Project, comment: Callable[..., str]
 ) -> None:
     project.base(tests=(CHAT, LONG))
     project.record(11, 1.10, tests=(CHAT,))
     project.commit()
-    top, folded = (html.unescape(re.sub("<.*?>", "", part)) for part in said().split("<details>"))
+    top, folded = (
+        html.unescape(re.sub("<.*?>", "", part)) for part in comment().split("<details>")
+    )
     assert "measure both sides in one session: pytest -m perf --llmperf-against 'HEAD~1'." in top
     effect = r"\d+\.\d% slower \[\d+\.\d% to \d+\.\d%\], more than"
     assert re.search(f"regressed: tokens/s: {effect}", top)
@@ -180,20 +182,20 @@ def test_what_the_text_says_beside_the_verdicts_is_said_too(
 
 
 def test_added_tests_are_counted_on_top_and_named_below(
-    project: Project, said: Callable[..., str]
+    project: Project, comment: Callable[..., str]
 ) -> None:
     project.base()
     project.record(11, tests=(CHAT, LONG))
     project.commit()
-    top, folded = said().split("<details>")
+    top, folded = comment().split("<details>")
     assert "1 test added." in top
     assert f"- added: {code(LONG)}" in folded
 
 
-def test_a_removed_test_is_in_the_headline(project: Project, said: Callable[..., str]) -> None:
+def test_a_removed_test_is_in_the_headline(project: Project, comment: Callable[..., str]) -> None:
     project.base(tests=(CHAT, LONG))
     project.record(11, tests=(CHAT,))
     project.commit()
-    assert said().splitlines()[0] == (
+    assert comment().splitlines()[0] == (
         "### llmperf: pass (1 test, 3 checks: 3 pass, 1 test removed)"
     )

@@ -268,7 +268,7 @@ def test_an_unknown_metric_of_a_newer_version_is_passed_over(
     assert (status, "joules" in out) == (0, False)
 
 
-def says(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]], None]:
+def with_verdict(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]], None]:
     """Make a report say that its own session gave one metric this verdict, against main."""
     text = f"7.1% slower [5.2% to 9.0%], {kind} against main"
 
@@ -300,7 +300,7 @@ def test_a_reports_own_verdict_is_not_weakened_by_judging_it_again(
     project: Project, llmperf_compare: Compare, kind: str, status: int, title: str
 ) -> None:
     project.base()
-    judged = report("b.json", change=says(kind))
+    judged = report("b.json", change=with_verdict(kind))
     result = llmperf_compare("HEAD", judged)
     assert result.status == status
     lasting = kind not in ("no baseline", "improved")
@@ -323,7 +323,9 @@ def test_a_verdict_on_what_is_not_compared_is_shown_too(
 ) -> None:
     """A metric that is never compared across sessions, and a test that the base lacks."""
     project.base(tests=(CHAT,) if metric == "stall_rate" else (LONG,))
-    status, out, _ = llmperf_compare("HEAD", report("b.json", change=says("regressed", metric)))
+    status, out, _ = llmperf_compare(
+        "HEAD", report("b.json", change=with_verdict("regressed", metric))
+    )
     assert status == 1
     assert "1 regressed" in out
     assert "verdict in its own session: regressed: 7.1% slower" in " ".join(out.split())
@@ -332,7 +334,7 @@ def test_a_verdict_on_what_is_not_compared_is_shown_too(
 def test_what_the_bases_own_report_says_is_noted(
     project: Project, llmperf_compare: Compare
 ) -> None:
-    base = report("a.json", change=says("regressed"))
+    base = report("a.json", change=with_verdict("regressed"))
     status, out, _ = llmperf_compare(base, report("b.json", 0.7))
     assert status == 0
     assert "a.json itself says: 1 regressed" in " ".join(out.split())
