@@ -22,6 +22,7 @@ by either comparison; 1 if not; 2 if it could not be measured.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -51,7 +52,7 @@ from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 ROOT = Path(__file__).resolve().parent.parent
-MACHINE = ROOT / "tests" / "machine"
+SUPPORT = ROOT / "tests" / "support"
 SCENARIOS = ("healthy", "eight_devices")
 OWN_CARDS = "own cards"
 #: Lowest accepted ratio of decode speeds, with the sampler over without.
@@ -91,8 +92,15 @@ def build_library(folder: Path) -> None:
     if compiler is None:
         raise RuntimeError("needs a C compiler (cc or gcc) for the stand-in library")
     target = folder / "libnvidia-ml.so.1"
-    source = MACHINE / "nvml_stub.c"
+    source = SUPPORT / "nvml_stub.c"
     subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", target, source], check=True)
+
+
+def scenario_text(name: str) -> str:
+    """Return what the stand-in library answers from."""
+    sys.path.insert(0, str(SUPPORT))
+    text: str = importlib.import_module("stand_in_card").scenario(name)
+    return text
 
 
 def turns(order: random.Random) -> Iterator[tuple[bool, bool]]:
@@ -134,7 +142,7 @@ def measure(
 ) -> list[Pair]:
     """Measure the pairs of one scenario."""
     if scenario != OWN_CARDS:
-        os.environ[_SCENARIO] = str(MACHINE / "scenarios" / f"{scenario}.txt")
+        Path(os.environ[_SCENARIO]).write_text(scenario_text(scenario))
     telemetry = Telemetry.open()
     if telemetry is None:
         raise RuntimeError(f"no library for NVIDIA cards answers for {scenario}")
@@ -285,6 +293,7 @@ def main() -> int:
             build_library(Path(name))
             paths = [name, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
             environ = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths), _CHILD: "1"}
+            environ[_SCENARIO] = str(Path(name) / "scenario.txt")
             environ.pop("CUDA_VISIBLE_DEVICES", None)
             return subprocess.run([sys.executable, *sys.argv], env=environ, check=False).returncode
     model = (arguments.model or embedded_model()).absolute()

@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# The stand-in card belongs to tests/machine; folders of tests are not packages.
-sys.path.append(str(Path(__file__).parents[1] / "machine"))
-
 from doctor_runs import SMALL, Run
-from stand_in_card import Card, build
+from stand_in_card import card, nvml_folder
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
@@ -26,6 +21,9 @@ from pytest_llmperf.diagnosis.situation import Hardware, Situation, WorkloadSize
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.info import EngineInfo
+
+#: Fixtures from elsewhere.
+__all__ = ["card", "nvml_folder"]
 
 Load = Callable[..., Situation]
 
@@ -120,15 +118,3 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], 
         return target
 
     return make
-
-
-@pytest.fixture(scope="session")
-def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the stand-in NVIDIA library."""
-    return build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def card(nvml_folder: Path, tmp_path: Path) -> Card:
-    """A stand-in card."""
-    return Card(nvml_folder, tmp_path)

@@ -1,25 +1,17 @@
-"""The stand-in NVIDIA library, built once, and a stand-in card for every test."""
+"""A stand-in NVIDIA card, and questions to our modules about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_card import Card, build
+from stand_in_card import Card, card, nvml_folder
+
+#: Fixtures from elsewhere.
+__all__ = ["card", "nvml_folder"]
 
 Ask = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def card(nvml_folder: Path, tmp_path: Path) -> Card:
-    return Card(nvml_folder, tmp_path)
 
 
 @pytest.fixture

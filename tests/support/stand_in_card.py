@@ -1,4 +1,7 @@
-"""A stand-in NVIDIA library and the scenarios it answers from."""
+"""A stand-in NVIDIA library, the scenarios it answers from, and fixtures of both.
+
+A conftest.py imports the fixtures that its tests use.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,12 @@ def build(folder: Path) -> Path:
 
 def scenario(name: str) -> str:
     """Return the lines of a scenario."""
-    return (HERE / "scenarios" / f"{name}.txt").read_text()
+    text = (HERE / "scenarios" / f"{name}.txt").read_text()
+    if name == "eight_devices":
+        # The file has the lines of one device, whose number is "#".
+        driver, device = text.split("device", 1)
+        text = driver + "".join(f"device{device.replace('#', str(n))}" for n in range(8))
+    return text
 
 
 class Card:
@@ -84,6 +92,18 @@ class Card:
         arguments = f"{seconds!r}, {tokens!r}, {tenant!r}, {during!r}"
         found: dict[str, Any] = self.run(_OBSERVE + f"observe({arguments})\n", **environ)
         return found
+
+
+@pytest.fixture(scope="session")
+def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the stand-in NVIDIA library."""
+    return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def card(nvml_folder: Path, tmp_path: Path) -> Card:
+    """A stand-in card."""
+    return Card(nvml_folder, tmp_path)
 
 
 _PRELUDE = """
