@@ -1,23 +1,25 @@
-"""Writes small GGUF files: models of a few kilobytes that llama.cpp loads and runs.
-
-The layout is that of ggml's docs/gguf.md: header, keys and values, tensor
-infos, padding, tensor data.
-"""
+"""Writes small GGUF files: models of a few kilobytes that llama.cpp loads and runs."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
+from gguf import GGUFValueType
 
 from pytest_llmperf.engine.client import EngineClient
 
-_U16, _U32, _I32, _F32, _STRING, _ARRAY = 2, 4, 5, 6, 8, 9
-_ALIGNMENT = 32
-_TYPE_F32 = 0
+_TYPES = {
+    str: GGUFValueType.STRING,
+    float: GGUFValueType.FLOAT32,
+    int: GGUFValueType.UINT32,
+    np.uint16: GGUFValueType.UINT16,
+    np.int32: GGUFValueType.INT32,
+    list: GGUFValueType.ARRAY,
+}
 
 #: Name -> shape as ggml has it: the length of a row first.
 Tensors = Mapping[str, Sequence[int]]
@@ -27,44 +29,19 @@ Write = Callable[[Mapping[str, Any], Tensors], Path]
 Load = Callable[..., EngineClient]
 
 
-def _text(value: str) -> bytes:
-    data = value.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _value(value: Any) -> bytes:
-    """Return a value with its type before it."""
-    if isinstance(value, str):
-        return struct.pack("<I", _STRING) + _text(value)
-    if isinstance(value, np.uint16):
-        return struct.pack("<IH", _U16, value)
-    if isinstance(value, np.int32):
-        return struct.pack("<Ii", _I32, value)
-    if isinstance(value, float):
-        return struct.pack("<If", _F32, value)
-    if isinstance(value, int):
-        return struct.pack("<II", _U32, value)
-    kind = {str: _STRING, float: _F32, int: _I32}[type(value[0])]
-    head = struct.pack("<IIQ", _ARRAY, kind, len(value))
-    if kind == _STRING:
-        return head + b"".join(map(_text, value))
-    return head + struct.pack(f"<{len(value)}{'f' if kind == _F32 else 'i'}", *value)
-
-
 def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Tensors) -> Path:
     """Write a file whose tensors are 32-bit floats, small and not all alike."""
-    infos, data = b"", b""
+    writer = gguf.GGUFWriter(path, keys["general.architecture"])
+    for key, value in keys.items():
+        if key != "general.architecture":
+            writer.add_key_value(key, value, _TYPES[type(value)])
     for name, shape in tensors.items():
-        infos += _text(name) + struct.pack("<I", len(shape))
-        infos += struct.pack(f"<{len(shape)}Q", *shape)
-        infos += struct.pack("<IQ", _TYPE_F32, len(data))
-        count = int(np.prod(shape))
-        values = np.sin(np.arange(count, dtype=np.float32)) / 8
-        data += values.astype("<f4").tobytes()
-        data += bytes(-len(data) % _ALIGNMENT)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
-    head += b"".join(_text(key) + _value(value) for key, value in keys.items()) + infos
-    path.write_bytes(head + bytes(-len(head) % _ALIGNMENT) + data)
+        values = np.sin(np.arange(np.prod(shape), dtype=np.float32)) / 8
+        writer.add_tensor(name, values.reshape(shape[::-1]))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
 
 
