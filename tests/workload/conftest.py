@@ -97,9 +97,9 @@ class Stage:
         **changes: Any,
     ) -> Measurement:
         """Measure the workloads on the application ``source``, against ``base`` if given."""
-        sides = [self._arm(CANDIDATE, "candidate (config.yaml)", source)]
+        sides = [self._side(CANDIDATE, "candidate (config.yaml)", source)]
         if base is not None:
-            sides.append(self._arm(BASE, "base (other.yaml)", base))
+            sides.append(self._side(BASE, "base (other.yaml)", base))
         stage = self
 
         class Watch:
@@ -143,7 +143,7 @@ class Stage:
         )
         return self.rounds.run()
 
-    def _arm(self, role: str, name: str, source: str) -> Side:
+    def _side(self, role: str, name: str, source: str) -> Side:
         (self._folder / f"{role}_app.py").write_text(textwrap.dedent(source))
         spec = LaunchSpec(
             "app", {"target": f"{role}_app:answer"}, import_paths=(str(self._folder),)

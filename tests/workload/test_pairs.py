@@ -174,8 +174,8 @@ def test_half_a_pair_is_dropped_when_the_budget_ends(stage: Any) -> None:
     assert samples.seconds > 0
 
 
-@pytest.mark.parametrize("at", [1, 4, 7])
-def test_an_interrupted_comparison_leaves_no_worker(stage: Any, at: int) -> None:
+@pytest.mark.parametrize(("paired", "at"), [(False, 2), (True, 1), (True, 4), (True, 7)])
+def test_an_interruption_leaves_no_worker(stage: Any, paired: bool, at: int) -> None:
     class Interrupting(list):  # type: ignore[type-arg]
         def append(self, step: object) -> None:
             super().append(step)
@@ -185,7 +185,7 @@ def test_an_interrupted_comparison_leaves_no_worker(stage: Any, at: int) -> None
     stage.steps = Interrupting()
 
     with pytest.raises(KeyboardInterrupt):
-        stage.run({"one": stage.workload("x")}, base=ECHO, **SHORT)
+        stage.run({"one": stage.workload("x")}, base=ECHO if paired else None, **SHORT)
 
     assert len(stage.pids) == (at + 1) // 2
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)

@@ -59,11 +59,11 @@ def test_the_request_and_the_token_are_named(ask: Ask) -> None:
     )
 
 
-@pytest.mark.parametrize(("at", "told"), [(618, 609), (1, 1), (992, 977)])
-def test_from_digests_it_is_told_within_a_few_tokens(ask: Ask, at: int, told: int) -> None:
+@pytest.mark.parametrize(("at", "token"), [(618, 609), (1, 1), (992, 977)])
+def test_from_digests_it_is_told_within_a_few_tokens(ask: Ask, at: int, token: int) -> None:
     baseline, current = digests(asked(ask())), digests(asked(ask(), with_other(at)))
     assert difference(stored(baseline), current, "the baseline") == (
-        f"the request has another prompt, different from about token {told} on "
+        f"the request has another prompt, different from about token {token} on "
         "(1000 tokens in both)"
     )
 
@@ -78,7 +78,7 @@ def test_prompts_of_other_lengths_are_compared_as_far_as_both_go(ask: Ask) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "changes", "told"),
+    ("options", "changes", "text"),
     [
         ({"seed": 7}, {}, "has seed 7, default in the baseline"),
         ({"temperature": 0.5}, {}, "has temperature 0.5, default in the baseline"),
@@ -90,10 +90,10 @@ def test_prompts_of_other_lengths_are_compared_as_far_as_both_go(ask: Ask) -> No
     ],
 )
 def test_other_settings_and_other_sizes_are_named(
-    ask: Ask, options: dict[str, Any], changes: dict[str, Any], told: str
+    ask: Ask, options: dict[str, Any], changes: dict[str, Any], text: str
 ) -> None:
     baseline, current = digests(asked(ask())), digests(asked(ask(**options), **changes))
-    assert f"the request {told}" in difference(stored(baseline), stored(current), "the baseline")
+    assert f"the request {text}" in difference(stored(baseline), stored(current), "the baseline")
 
 
 def test_more_requests_than_before_are_counted(ask: Ask) -> None:

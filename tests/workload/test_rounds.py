@@ -207,22 +207,6 @@ def test_time_inside_generation_is_counted_warming_up_included(stage: Any) -> No
     assert measurement.generating_seconds < measurement.seconds
 
 
-def test_an_interruption_leaves_no_worker(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupting(list):  # type: ignore[type-arg]
-        def append(self, step: object) -> None:
-            super().append(step)
-            if len(self) == 3:
-                raise KeyboardInterrupt
-
-    stage.steps = Interrupting()
-
-    with pytest.raises(KeyboardInterrupt):
-        stage.run({"one": stage.workload("x")})
-
-    (pid,) = stage.pids
-    assert not psutil.pid_exists(pid)
-
-
 def test_processes_end_with_their_round(stage: Any) -> None:
     stage.run({"one": stage.workload("x")})
 

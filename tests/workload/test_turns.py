@@ -99,13 +99,13 @@ def test_who_begins_is_random_still(stage: Any) -> None:
 
 def test_both_processes_live_while_one_of_them_works(stage: Any) -> None:
     seen: list[tuple[int, int]] = []
-    stage.steps = Looking(stage, seen)
+    stage.steps = StepsNotingProcesses(stage, seen)
     stage.run({"one": stage.workload("x")}, base=ECHO, **WARM)
 
     assert set(seen) == {(1, 1), (2, 2)}
 
 
-class Looking(list):  # type: ignore[type-arg]
+class StepsNotingProcesses(list):  # type: ignore[type-arg]
     """Steps that note, for each step, the pair and how many processes are alive."""
 
     def __init__(self, stage: Any, seen: list[tuple[int, int]]) -> None:
@@ -143,7 +143,7 @@ def test_every_test_of_a_round_takes_turns_in_the_same_two_processes(stage: Any)
 
 def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) -> None:
     workloads = {"one": stage.workload("x"), "mine": stage.workload("y")}
-    side = stage._arm
+    side = stage._side
 
     def without(role: str, name: str, source: str) -> Any:
         made = side(role, name, source)
@@ -151,7 +151,7 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
             made.own_workloads["mine"] = None
         return made
 
-    stage._arm = without
+    stage._side = without
     tests = stage.run(workloads, base=ECHO, **WARM).tests
 
     assert [(s.side, s.in_iteration_turns) for s in tests["mine"].processes] == [
@@ -247,7 +247,7 @@ def test_a_void_half_takes_the_pair_with_it_and_another_replaces_it(
 
 
 def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
-    stage.steps = Losing(stage, at_pair=2)
+    stage.steps = StepsLosingAProcess(stage, at_pair=2)
 
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
 
@@ -255,7 +255,7 @@ def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
     assert {len(sample.iterations) for sample in samples.processes} == {4, 25}
 
 
-class Losing(list):  # type: ignore[type-arg]
+class StepsLosingAProcess(list):  # type: ignore[type-arg]
     """Steps that report a process as lost after its first iteration in pair ``at_pair``."""
 
     def __init__(self, stage: Any, at_pair: int) -> None:
