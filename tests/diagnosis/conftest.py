@@ -11,26 +11,21 @@ from typing import Any
 
 import pytest
 from doctor_runs import SMALL, Run
+from embedded_model import model_file
 from stand_in_card import card, nvml_folder
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
 from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, WorkloadSize, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.info import EngineInfo
 
 #: Fixtures from elsewhere.
-__all__ = ["card", "nvml_folder"]
+__all__ = ["card", "model_file", "nvml_folder"]
 
 Load = Callable[..., Situation]
-
-
-@pytest.fixture(scope="session")
-def model_file() -> Path:
-    return resolve_model("smollm2-135m", Path())
 
 
 @pytest.fixture(scope="session")

@@ -5,42 +5,30 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from embedded_model import model_file, small_settings
 
-from pytest_llmperf.config.errors import ModelError
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.engine.worker_process import WorkerProcess
+
+#: A fixture from elsewhere.
+__all__ = ["model_file"]
 
 #: Writes an application from its source and returns how to start it as an engine.
 AppSpec = Callable[..., LaunchSpec]
 
 
 @pytest.fixture(scope="session")
-def model_file() -> Path:
-    """The embedded model; tests without it would prove nothing, so they fail."""
-    try:
-        return resolve_model("smollm2-135m", Path())
-    except ModelError as error:
-        pytest.fail(f"{error}\nthe set-up brings it: make setup", pytrace=False)
-
-
-@pytest.fixture(scope="session")
 def llama_config(model_file: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that makes small, one-thread settings for llama.cpp, with changes."""
 
-    def make(**changes: Any) -> dict[str, Any]:
-        small = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
-        threads = {"n_threads": 1, "n_threads_batch": 1}
-        return LlamaCppConfig(**{**small, **threads, **changes}).resolved(model_file)
-
-    return make
+    return partial(small_settings, model_file)
 
 
 @pytest.fixture(scope="module")
