@@ -81,7 +81,7 @@ def of_server(known: Situation) -> list[FoundCause]:
 
 
 @pytest.fixture
-def looked(hardware: Hardware) -> Look:
+def evidence_in(hardware: Hardware) -> Look:
     """Evidence of the server's causes, by name, in these loads and one of the base side."""
 
     def look(*own: Counted, base: Counted = None) -> dict[str, CauseEvidence]:
@@ -108,9 +108,9 @@ def looked(hardware: Hardware) -> Look:
         {"generated_tokens": 5100},
     ],
 )
-def test_a_load_that_a_server_keeps_up_with_shows_no_cause(looked: Look, own: Counted) -> None:
-    assert looked(own) == {}
-    assert looked(own, base={"preemptions": 0}) == {}
+def test_a_load_that_a_server_keeps_up_with_shows_no_cause(evidence_in: Look, own: Counted) -> None:
+    assert evidence_in(own) == {}
+    assert evidence_in(own, base={"preemptions": 0}) == {}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_a_load_that_a_server_keeps_up_with_shows_no_cause(looked: Look, own: Co
         ("llama.cpp", "raise --parallel and --ctx-size, which its slots share"),
     ],
 )
-def test_a_queue_names_the_limit_of_the_server(looked: Look, server: str, change: str) -> None:
-    (found,) = looked({**QUEUED, "server": server}).values()
+def test_a_queue_names_the_limit_of_the_server(evidence_in: Look, server: str, change: str) -> None:
+    (found,) = evidence_in({**QUEUED, "server": server}).values()
     assert found.text == (
         "requests waited in the server's queue in 80% of 20 readings, on average 4.2 waiting and 2 "
         "running, at most 2"
@@ -131,20 +131,22 @@ def test_a_queue_names_the_limit_of_the_server(looked: Look, server: str, change
     assert found.certain
 
 
-def test_the_readings_of_all_loads_count_together(looked: Look) -> None:
-    (found,) = looked(QUEUED, {**QUEUED, "waiting_share": 0.6}).values()
+def test_the_readings_of_all_loads_count_together(evidence_in: Look) -> None:
+    (found,) = evidence_in(QUEUED, {**QUEUED, "waiting_share": 0.6}).values()
     assert found.text.startswith("requests waited in the server's queue in 70% of 40 readings")
 
 
-def test_of_two_sides_both_are_named(looked: Look) -> None:
-    assert looked(QUEUED, base={})["requests_queued"].text.endswith("; on the base side in 5%")
-    assert looked({"preemptions": 3}, base={})["requests_preempted"].text.endswith(
+def test_of_two_sides_both_are_named(evidence_in: Look) -> None:
+    assert evidence_in(QUEUED, base={})["requests_queued"].text.endswith("; on the base side in 5%")
+    assert evidence_in({"preemptions": 3}, base={})["requests_preempted"].text.endswith(
         "; on the base side 0"
     )
 
 
-def test_a_queue_for_room_in_the_kv_cache_is_one_cause_whose_remedy_is_room(looked: Look) -> None:
-    (found,) = looked({**QUEUED, "kv_use": SeenLevel(0.99, 0.9)}).values()
+def test_a_queue_for_room_in_the_kv_cache_is_one_cause_whose_remedy_is_room(
+    evidence_in: Look,
+) -> None:
+    (found,) = evidence_in({**QUEUED, "kv_use": SeenLevel(0.99, 0.9)}).values()
     assert found.text.startswith(
         "up to 99% of the KV cache was in use (90% on average), and requests waited in the "
         "server's queue in 80%"
@@ -153,16 +155,16 @@ def test_a_queue_for_room_in_the_kv_cache_is_one_cause_whose_remedy_is_room(look
     assert found.certain
 
 
-def test_a_full_cache_alone_is_worth_a_look_only(looked: Look) -> None:
-    (found,) = looked({"kv_use": SeenLevel(0.96, 0.5), "server": "SGLang"}).values()
+def test_a_full_cache_alone_is_worth_a_look_only(evidence_in: Look) -> None:
+    (found,) = evidence_in({"kv_use": SeenLevel(0.96, 0.5), "server": "SGLang"}).values()
     assert not found.certain
     assert found.remedy.change.startswith("raise --mem-fraction-static")
 
 
 def test_preemptions_stand_for_the_queue_and_the_full_cache_that_they_come_with(
-    looked: Look,
+    evidence_in: Look,
 ) -> None:
-    found = looked({**QUEUED, "preemptions": 12, "kv_use": SeenLevel(1.0, 0.9)})
+    found = evidence_in({**QUEUED, "preemptions": 12, "kv_use": SeenLevel(1.0, 0.9)})
     assert list(found) == ["requests_preempted"]
     assert found["requests_preempted"].text == (
         "vLLM counted 12 preemptions: requests lost their place in the KV cache, and what they had "
@@ -170,14 +172,14 @@ def test_preemptions_stand_for_the_queue_and_the_full_cache_that_they_come_with(
     )
 
 
-def test_fewer_prompts_from_the_cache_than_on_the_base_side(looked: Look) -> None:
-    (found,) = looked({"cache_hits": 1000}, base={"cache_hits": 12_000}).values()
+def test_fewer_prompts_from_the_cache_than_on_the_base_side(evidence_in: Look) -> None:
+    (found,) = evidence_in({"cache_hits": 1000}, base={"cache_hits": 12_000}).values()
     assert found.text == (
         "5% of the prompt tokens came from the server's cache, on the base side 60%"
     )
     assert found.remedy.change.startswith("start vLLM with --enable-prefix-caching")
-    assert looked({"cache_hits": 12_000}, base={"cache_hits": 1000}) == {}
-    assert looked({"cache_hits": 11_000}, base={"cache_hits": 12_000}) == {}
+    assert evidence_in({"cache_hits": 12_000}, base={"cache_hits": 1000}) == {}
+    assert evidence_in({"cache_hits": 11_000}, base={"cache_hits": 12_000}) == {}
 
 
 def test_a_load_whose_prompts_were_not_counted_says_nothing_of_the_cache(
@@ -213,8 +215,8 @@ def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Ha
     assert "vLLM --max-num-batched-tokens, SGLang --chunked-prefill-size" in some.remedy.change
 
 
-def test_tokens_that_are_not_the_loads_show_other_clients(looked: Look) -> None:
-    (found,) = looked({"generated_tokens": 9000}).values()
+def test_tokens_that_are_not_the_loads_show_other_clients(evidence_in: Look) -> None:
+    (found,) = evidence_in({"generated_tokens": 9000}).values()
     assert found.text == (
         "the server generated 9,000 tokens, but this session asked for only 5,000: another "
         "client uses it"

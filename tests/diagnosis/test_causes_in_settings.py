@@ -24,7 +24,7 @@ def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> CauseEvidence:
+def evidence_shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     # The configuration must accept the change.
@@ -48,7 +48,7 @@ def test_the_defaults_on_this_machine_show_nothing(load: Load) -> None:
 
 def test_more_threads_than_cpus(load: Load) -> None:
     usable = load().hardware.usable_cpus
-    found = shown(load(n_threads=usable + 2), "threads_above_cores")
+    found = evidence_shown(load(n_threads=usable + 2), "threads_above_cores")
     assert found.certain
     assert f"n_threads {usable + 2} on {usable} usable core" in found.text
     # A report that has both says it once.
@@ -65,7 +65,7 @@ def test_fewer_threads_than_cpus_is_worth_trying(load: Load) -> None:
             "hardware": type(situation.hardware)(**{**vars(situation.hardware), "usable_cpus": 4}),
         }
     )
-    found = shown(larger, "threads_too_few")
+    found = evidence_shown(larger, "threads_too_few")
     assert not found.certain
     assert found.remedy.change == "n_threads: 4, n_threads_batch: 4"
     assert evidence(load(), "threads_too_few") is None
@@ -80,7 +80,7 @@ def test_a_build_for_an_older_cpu(
     source = tmp_path / "old_build.c"
     source.write_text(OLD_BUILD)
     situation = load(env={"LD_PRELOAD": str(compiled(source, "old_build.so"))})
-    found = shown(situation, "build_below_avx2")
+    found = evidence_shown(situation, "build_below_avx2")
     assert "compiled without AVX2" in found.text
     assert found.remedy.is_command
     assert "-DGGML_NATIVE=OFF" in found.remedy.change
@@ -99,7 +99,7 @@ def test_batches_too_small_for_the_prompt(
     load: Load, settings: Mapping[str, int], remedy: Mapping[str, int]
 ) -> None:
     situation = load(use=own(200), **settings)
-    found = shown(situation, "batch_small")
+    found = evidence_shown(situation, "batch_small")
     assert "200 tokens is computed in 7 pieces" in found.text
     assert found.remedy.settings == remedy
     assert not found.certain
@@ -113,7 +113,7 @@ def test_batches_that_hold_the_prompt_are_no_cause(load: Load) -> None:
 
 def test_flash_attention_off_where_the_cache_is_much_of_what_is_read(load: Load) -> None:
     # At 1500 tokens the cache is 33 MiB, beside 92 MiB of weights.
-    found = shown(load(use=own(1500)), "flash_attention_off")
+    found = evidence_shown(load(use=own(1500)), "flash_attention_off")
     assert "26% of what decoding reads is KV cache" in found.text
     assert found.remedy.change == "flash_attn: true"
     assert not found.certain
@@ -135,7 +135,7 @@ def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
     large = replace(info, model_bytes=2 * info.parameters)
     config = {**situation.config, "model_path": str(tmp_path / "a b-F16.gguf")}
     situation = replace(situation, info=large, config=config)
-    found = shown(situation, "weights_not_quantized")
+    found = evidence_shown(situation, "weights_not_quantized")
     assert (
         "the weights have 16 bits: decoding reads 256.6 MiB of them for every token" in found.text
     )
@@ -148,7 +148,7 @@ def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
     # A file with the name that this command would give it can be tried.
     quantized = tmp_path / "a b-Q6_K.gguf"
     quantized.touch()
-    found = shown(situation, "weights_not_quantized")
+    found = evidence_shown(situation, "weights_not_quantized")
     assert found.remedy.settings == {"model_path": str(quantized)}
     assert "of Q6_K" in found.text
     # Such weights need not be read from memory.
@@ -157,7 +157,7 @@ def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
 
 
 def test_a_context_far_larger_than_used(load: Load) -> None:
-    found = shown(load(n_ctx=8192, use=own(300)), "context_large")
+    found = evidence_shown(load(n_ctx=8192, use=own(300)), "context_large")
     assert "n_ctx: 8,192 where the workload uses 308 tokens: 168.8 MiB" in found.text
     assert found.remedy.settings == {"n_ctx": 512}
     # It takes memory, which is not short here.
@@ -173,7 +173,7 @@ def test_a_context_is_not_too_large_by_a_workload_that_was_made_up(load: Load) -
 def test_a_context_that_no_memory_holds_is_named_where_the_load_failed(load: Load) -> None:
     situation = load(n_ctx=50_000_000)
     assert situation.info is None
-    found = shown(situation, "context_large")
+    found = evidence_shown(situation, "context_large")
     assert "the KV cache of 1.0 TiB for n_ctx: 50,000,000 could not be allocated" in found.text
     assert found.certain
     fits = found.remedy.settings["n_ctx"]

@@ -32,7 +32,7 @@ def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> CauseEvidence:
+def evidence_shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     return found
@@ -68,7 +68,7 @@ def test_a_groups_limit_counts_less_what_is_used_and_can_not_be_dropped(tmp_path
 def test_a_model_larger_than_the_groups_memory(load: Load, tmp_path: Path) -> None:
     situation = load()
     small = replace(situation.hardware, memory=read_memory(limited(tmp_path, 64 << 20)))
-    found = shown(replace(situation, hardware=small), "memory_short")
+    found = evidence_shown(replace(situation, hardware=small), "memory_short")
     assert "the limit of this control group is 64.0 MiB" in found.text
     assert found.remedy.change.startswith("model_path: a smaller quantization, of at most 5")
     assert evidence(situation, "memory_short") is None
@@ -95,7 +95,7 @@ def swapping() -> FitnessFinding:
 
 def test_a_model_that_is_swapped_instead_of_mapped(load: Load) -> None:
     situation = with_findings(load(use_mmap=False), swapping())
-    found = shown(situation, "not_mapped")
+    found = evidence_shown(situation, "not_mapped")
     assert "300 MiB back from swap" in found.text
     assert found.remedy.change == "use_mmap: true"
     assert found.certain
@@ -103,7 +103,7 @@ def test_a_model_that_is_swapped_instead_of_mapped(load: Load) -> None:
 
 
 def test_a_model_that_is_copied_instead_of_mapped(load: Load) -> None:
-    found = shown(load(use_mmap=False), "not_mapped")
+    found = evidence_shown(load(use_mmap=False), "not_mapped")
     assert found.text.startswith("use_mmap: false copies 92.")
     assert found.saves.startswith("92.")
     assert found.remedy.settings == {"use_mmap": True}
@@ -113,7 +113,7 @@ def test_a_model_that_is_copied_instead_of_mapped(load: Load) -> None:
 
 def test_swapping_with_a_mapped_model(load: Load) -> None:
     situation = with_findings(load(), swapping())
-    assert shown(situation, "swapping").remedy.change == "close programs that hold memory"
+    assert evidence_shown(situation, "swapping").remedy.change == "close programs that hold memory"
     assert evidence(situation, "not_mapped") is None
     assert evidence(load(), "swapping") is None
 
@@ -136,7 +136,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
             process.kill()
             process.wait()
     situation = with_findings(load(), *findings)
-    found = shown(situation, "busy_cores")
+    found = evidence_shown(situation, "busy_cores")
     assert found.certain
     assert found.remedy.change.startswith("close process ")
     assert evidence(load(), "busy_cores") is None
@@ -152,7 +152,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
 def test_fewer_threads_leave_a_busy_process_its_core(load: Load, threads: int, hint: str) -> None:
     taken = BusyReport(seconds=2.0, cpus=2, foreign_cores=1.9)
     findings = judge(taken, HostNeeds(threads=threads, cores=2))
-    assert shown(with_findings(load(), *findings), "busy_cores").remedy.hint == hint
+    assert evidence_shown(with_findings(load(), *findings), "busy_cores").remedy.hint == hint
 
 
 @linux
@@ -218,7 +218,7 @@ def test_a_build_without_gpu_code_beside_a_card(load: Load) -> None:
     situation = load()
     card = GraphicsCard("nvidia", "NVIDIA L4", "/dev/nvidia0")
     beside = replace(situation.hardware, cards=(card,))
-    found = shown(replace(situation, hardware=beside), "cpu_only_build")
+    found = evidence_shown(replace(situation, hardware=beside), "cpu_only_build")
     assert "beside the NVIDIA L4 (/dev/nvidia0)" in found.text
     assert found.remedy.change == (
         'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir --no-deps '
@@ -247,7 +247,7 @@ def test_what_a_card_does_while_decoding(
     load: Load, card: Card, name: str, cause: str, change: str
 ) -> None:
     situation = with_findings(load(), *while_decoding(card, scenario(name)))
-    found = shown(situation, cause)
+    found = evidence_shown(situation, cause)
     assert found.certain
     assert found.remedy.change == change
 
@@ -256,13 +256,13 @@ def test_what_a_card_does_while_decoding(
 def test_a_card_that_stops_answering(load: Load, card: Card) -> None:
     found = card.observe(scenario("healthy"), during="more('lost 0')")["findings"]
     findings = [FitnessFinding(**finding) for finding in found]
-    assert shown(with_findings(load(), *findings), "gpu_lost").certain
+    assert evidence_shown(with_findings(load(), *findings), "gpu_lost").certain
 
 
 @linux
 def test_a_power_limit_below_the_cards_default(load: Load, card: Card) -> None:
     text = scenario("power_cap").replace("limits 0 450000 450000", "limits 0 450000 300000")
-    found = shown(with_findings(load(), *while_decoding(card, text)), "gpu_power_cap")
+    found = evidence_shown(with_findings(load(), *while_decoding(card, text)), "gpu_power_cap")
     assert found.certain
     assert "at its power limit of 300 W" in found.text
     assert found.remedy.change == "raise the power limit: nvidia-smi -pl 450"
@@ -273,7 +273,7 @@ def test_a_narrow_link_is_a_finding_where_layers_are_on_both_sides_of_it(
     load: Load, card: Card
 ) -> None:
     findings = while_decoding(card, scenario("narrow_link"))
-    alone = shown(with_findings(load(), *findings), "gpu_pcie")
+    alone = evidence_shown(with_findings(load(), *findings), "gpu_pcie")
     assert not alone.certain
     situation = load()
     assert situation.info is not None
@@ -284,7 +284,7 @@ def test_a_narrow_link_is_a_finding_where_layers_are_on_both_sides_of_it(
         devices=(DeviceLoad("CUDA0", "a card", 20), DeviceLoad("CPU", "", 11)),
     )
     split = replace(situation, info=replace(situation.info, gpu=both))
-    assert shown(with_findings(split, *findings), "gpu_pcie").certain
+    assert evidence_shown(with_findings(split, *findings), "gpu_pcie").certain
 
 
 @linux
@@ -299,7 +299,8 @@ def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(load: Load, card
 def test_cores_that_the_host_takes_away(load: Load) -> None:
     findings = judge(BusyReport(10.0, 2, 0.0, steal_cores=0.6), HostNeeds(threads=2, cores=2))
     assert (
-        "cores of its own" in shown(with_findings(load(), *findings), "stolen_cores").remedy.change
+        "cores of its own"
+        in evidence_shown(with_findings(load(), *findings), "stolen_cores").remedy.change
     )
     assert evidence(load(), "stolen_cores") is None
 
@@ -311,9 +312,9 @@ def test_what_a_check_finds_unfit_is_a_cause_and_its_note_is_none(load: Load, na
     """How each check comes to its finding is tested with the checks."""
     assert name in CHECKS
     finding = FitnessFinding(name, "invalid", "seen")
-    assert shown(with_findings(load(), finding), name).certain
+    assert evidence_shown(with_findings(load(), finding), name).certain
     warned = with_findings(load(), replace(finding, severity="warn"))
-    assert not shown(warned, name).certain
+    assert not evidence_shown(warned, name).certain
     assert evidence(with_findings(load(), replace(finding, severity="note")), name) is None
 
 
@@ -326,8 +327,8 @@ def test_a_check_without_a_rule_of_its_own_is_reported_where_it_makes_a_run_unfi
     load: Load,
 ) -> None:
     unfit = FitnessFinding("gpu_xid", "invalid", "the driver reported Xid 79")
-    assert shown(with_findings(load(), unfit), "unfit_machine").text == unfit.text
+    assert evidence_shown(with_findings(load(), unfit), "unfit_machine").text == unfit.text
     note = replace(unfit, severity="note")
     assert evidence(with_findings(load(), note), "unfit_machine") is None
     warning = replace(unfit, severity="warn")
-    assert not shown(with_findings(load(), warning), "unfit_machine").certain
+    assert not evidence_shown(with_findings(load(), warning), "unfit_machine").certain

@@ -22,7 +22,7 @@ from pytest_llmperf.engine.device_lock import DeviceLock
 TINY = ("--set", f"llm.model_path={tiny_llama()}")
 
 
-def here(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def run_in_process(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the command inside this process, where a test can make the machine look quiet."""
     monkeypatch.chdir(run.folder)
     return main(["doctor", *arguments, "--json", "found.json"])
@@ -34,7 +34,7 @@ def test_a_healthy_machine_and_configuration_have_no_finding(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status = here(run, monkeypatch, *QUICK, *TINY, *AUTO)
+    status = run_in_process(run, monkeypatch, *QUICK, *TINY, *AUTO)
     out = capsys.readouterr().out
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
@@ -71,7 +71,9 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     monkeypatch.setattr("pytest_llmperf.doctor.bench._MAX_PAIRS", 3)
     usable = usable_cpus()
     asked = usable + 1
-    status = here(run, monkeypatch, *QUICK, *TINY, *AUTO, "--set", f"llm.n_threads={asked}")
+    status = run_in_process(
+        run, monkeypatch, *QUICK, *TINY, *AUTO, "--set", f"llm.n_threads={asked}"
+    )
     out = " ".join(capsys.readouterr().out.split())
     found = run.found
     every = [*found["findings"], *found["without_gain"]]
@@ -90,7 +92,7 @@ def test_what_is_worth_trying_is_no_finding_where_nothing_may_be_tried(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status = here(run, monkeypatch, *QUICK, "--set", "llm.n_ubatch=4", "--no-try")
+    status = run_in_process(run, monkeypatch, *QUICK, "--set", "llm.n_ubatch=4", "--no-try")
     out = " ".join(capsys.readouterr().out.split())
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
@@ -193,7 +195,7 @@ def test_an_application_is_measured_and_its_settings_are_left_alone(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert here(run, monkeypatch, "--max-tokens", "5", "--budget", "20s") == 0
+    assert run_in_process(run, monkeypatch, "--max-tokens", "5", "--budget", "20s") == 0
     out = capsys.readouterr().out
     assert "engine   application toy:answer" in out
     assert run.found["metrics"]["tokens_per_sec"] > 0

@@ -53,6 +53,6 @@ def names(report: HostReport, need: HostNeeds | None = None) -> list[tuple[str, 
     return [(finding.name, finding.severity) for finding in judge_host(report, need or NEED)]
 
 
-def only(report: HostReport, need: HostNeeds | None = None) -> FitnessFinding:
+def only_finding(report: HostReport, need: HostNeeds | None = None) -> FitnessFinding:
     (finding,) = judge_host(report, need or NEED)
     return finding

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from host_tree import CPUS, Tree, names, only
+from host_tree import CPUS, Tree, names, only_finding
 
 from pytest_llmperf.engine.kinds import LLAMA_CPP
 from pytest_llmperf.machine.fitness import HostNeeds
@@ -62,7 +62,7 @@ def _clocks(tree: Tree, *megahertz: int) -> HostReport:
 
 
 def test_a_clock_that_falls_from_first_to_last_is_reported(tree: Tree) -> None:
-    finding = only(_clocks(tree, 4900, 4900, 4800, 4200, 4000, 3900, 3900))
+    finding = only_finding(_clocks(tree, 4900, 4900, 4800, 4200, 4000, 3900, 3900))
     assert (finding.name, finding.severity) == ("cpu_clock", "warn")
     assert "fell from 4.90 to 3.90 GHz" in finding.text
 

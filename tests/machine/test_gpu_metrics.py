@@ -14,7 +14,7 @@ from pytest_llmperf.machine.gpu.windows import Span, spans_of
 from pytest_llmperf.timeline import Timeline
 
 GIB = 1 << 30
-WHO = {
+PROCESSES = {
     7: GpuProcess(7, "python", visible=True, engine=True, session=True),
     8: GpuProcess(8, "worker", visible=True, engine=True, session=True),
     9: GpuProcess(9, "train", visible=True),
@@ -53,7 +53,7 @@ def test_energy_and_power_come_from_the_energy_counter(card: Card) -> None:
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.13])
 def test_a_counter_that_steps_slowly_is_read_at_its_steps(step: float) -> None:
     readings = stepping(200.0, step, 10.0)
-    assert energy_per_token([track(readings)], WHO, generation(10.0)).value == pytest.approx(
+    assert energy_per_token([track(readings)], PROCESSES, generation(10.0)).value == pytest.approx(
         200.0 * 10.0 / 100, rel=0.02
     )
 
@@ -72,7 +72,9 @@ def test_a_counter_that_steps_slowly_is_read_at_its_steps(step: float) -> None:
 def test_a_window_too_short_for_the_counter_has_no_energy(
     seconds: float, step: float, words: str
 ) -> None:
-    result = energy_per_token([track(stepping(200.0, step, seconds))], WHO, generation(seconds))
+    result = energy_per_token(
+        [track(stepping(200.0, step, seconds))], PROCESSES, generation(seconds)
+    )
     assert result.value is None
     assert words in result.why
     assert result.why.endswith("ask for more output tokens in the test, or raise perf.iterations")
@@ -84,7 +86,7 @@ def test_energy_of_several_cards_is_summed_over_those_the_engine_is_on() -> None
         for reading in stepping(100.0, 0.05, 5.0)
     ]
     tracks = [track(stepping(100.0, 0.05, 5.0)), track(stepping(50.0, 0.05, 5.0)), track(others)]
-    assert power(tracks, WHO, generation(5.0)).value == pytest.approx(150.0, rel=0.02)
+    assert power(tracks, PROCESSES, generation(5.0)).value == pytest.approx(150.0, rel=0.02)
 
 
 def test_without_an_energy_counter_power_is_integrated_over_a_long_window() -> None:
@@ -92,20 +94,22 @@ def test_without_an_energy_counter_power_is_integrated_over_a_long_window() -> N
         CounterReading(n / 10, power_w=100.0 if n < 60 else 300.0, processes={7: GIB})
         for n in range(121)
     ]
-    assert power([track(readings)], WHO, generation(12.0)).value == pytest.approx(200.0, rel=0.02)
-    short = power([track(readings[:91])], WHO, generation(9.0))
+    assert power([track(readings)], PROCESSES, generation(12.0)).value == pytest.approx(
+        200.0, rel=0.02
+    )
+    short = power([track(readings[:91])], PROCESSES, generation(9.0))
     assert "at least 10 s" in short.why
 
 
 def test_the_power_of_a_slice_is_nobodys() -> None:
-    result = power([track(stepping(100.0, 0.05, 5.0), mig="1g.10gb")], WHO, generation(5.0))
+    result = power([track(stepping(100.0, 0.05, 5.0), mig="1g.10gb")], PROCESSES, generation(5.0))
     assert "partitioned (MIG)" in result.why
 
 
 def test_memory_is_the_engines_and_its_childrens_peak() -> None:
     lists = [{7: GIB, 9: 9 * GIB}, {7: GIB, 8: 2 * GIB}, {7: GIB}]
     readings = [CounterReading(float(n), processes=held) for n, held in enumerate(lists)]
-    assert memory([track(readings)], WHO, [Span(0.0, 0.5, 2.0, 9)]).value == 3 * GIB
+    assert memory([track(readings)], PROCESSES, [Span(0.0, 0.5, 2.0, 9)]).value == 3 * GIB
 
 
 def test_memory_of_an_iteration_between_two_samples_is_that_before() -> None:
@@ -113,7 +117,7 @@ def test_memory_of_an_iteration_between_two_samples_is_that_before() -> None:
         CounterReading(0.0, processes={7: GIB}),
         CounterReading(5.0, processes={7: 4 * GIB}),
     ]
-    assert memory([track(readings)], WHO, [Span(1.0, 1.01, 1.02, 4)]).value == GIB
+    assert memory([track(readings)], PROCESSES, [Span(1.0, 1.01, 1.02, 4)]).value == GIB
 
 
 @pytest.mark.parametrize("processes", [{4000: 2 * GIB}, {7: None}, None])
@@ -121,17 +125,17 @@ def test_untold_memory_is_what_came_since_the_engine_started(
     processes: dict[int, int | None] | None,
 ) -> None:
     readings = [CounterReading(0.5, memory_used=6 * GIB, processes=processes)]
-    result = memory([track(readings, before=4 * GIB)], WHO, [Span(0.0, 0.1, 1.0, 9)])
+    result = memory([track(readings, before=4 * GIB)], PROCESSES, [Span(0.0, 0.1, 1.0, 9)])
     assert result.value == 2 * GIB
     assert "does not report the engine's memory on the card (GPU 0)" in result.remark
-    unknown = memory([track(readings, before=None)], WHO, [Span(0.0, 0.1, 1.0, 9)])
+    unknown = memory([track(readings, before=None)], PROCESSES, [Span(0.0, 0.1, 1.0, 9)])
     assert unknown.value is None
     assert unknown.why == "the driver does not report the memory in use on the card (GPU 0)"
 
 
 def test_an_engine_on_no_card_has_no_memory_there() -> None:
     readings = [CounterReading(0.5, memory_used=6 * GIB, processes={9: GIB})]
-    result = memory([track(readings)], WHO, [Span(0.0, 0.1, 1.0, 9)])
+    result = memory([track(readings)], PROCESSES, [Span(0.0, 0.1, 1.0, 9)])
     assert result.why == "the engine's process used none of the GPUs that NVML reports"
 
 
@@ -150,9 +154,9 @@ def test_utilization_counts_only_while_decoding() -> None:
         for n in range(60)
     ]
     spans = [Span(0.0, 1.0, 2.0, 50)]
-    assert utilization([track(readings)], WHO, spans).value == 0.5
-    assert utilization([track(readings)], WHO, [Span(0.0, 1.0, 1.0, 1)]).value is None
-    short = utilization([track(readings)], WHO, [Span(0.0, 1.001, 1.04, 3)])
+    assert utilization([track(readings)], PROCESSES, spans).value == 0.5
+    assert utilization([track(readings)], PROCESSES, [Span(0.0, 1.0, 1.0, 1)]).value is None
+    short = utilization([track(readings)], PROCESSES, [Span(0.0, 1.001, 1.04, 3)])
     assert short.why.startswith("fewer than 2 samples were taken while decoding, which lasted")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_tree import NEED, WINDOW, Tree, names, only
+from host_tree import NEED, WINDOW, Tree, names, only_finding
 
 from pytest_llmperf.machine.fitness import HostNeeds, judge_host
 from pytest_llmperf.machine.host import HostReport, HostWatch
@@ -64,7 +64,7 @@ def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
         lambda: tree.write(group, "some avg10=0 total=400000\nfull avg10=0 total=400000"),
         wait=WINDOW,
     )
-    finding = only(report)
+    finding = only_finding(report)
     assert finding.severity == "invalid"
     assert finding.evidence["full_share"] == pytest.approx(0.4 / report.seconds, rel=0.01)
 
@@ -72,7 +72,7 @@ def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
 def test_less_memory_than_a_mapped_model_needs_is_reported(tree: Tree) -> None:
     tree.write("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 400000 kB")
     report = tree.watched(lambda: None)
-    finding = only(report, HostNeeds(mapped_bytes=4 << 30))
+    finding = only_finding(report, HostNeeds(mapped_bytes=4 << 30))
     assert (finding.name, finding.severity) == ("memory_pressure", "warn")
     assert "only 391 MiB of memory was available" in finding.text
     assert "4.0 GiB of the model" in finding.text
@@ -88,7 +88,7 @@ def test_what_a_container_leaves_of_the_memory_is_what_is_available(tree: Tree) 
     tree.write("sys/fs/cgroup/app/memory.stat", f"anon 1\ninactive_file {512 << 20}")
     report = tree.watched(lambda: None)
     assert report.available_bytes == 1 << 30
-    assert only(report, HostNeeds(mapped_bytes=4 << 30)).name == "memory_pressure"
+    assert only_finding(report, HostNeeds(mapped_bytes=4 << 30)).name == "memory_pressure"
 
 
 @linux
@@ -234,7 +234,7 @@ def _quota(tree: Tree, version: int, stops: int, seconds: float) -> None:
 def test_time_lost_to_a_quota_is_read_from_either_kind_of_cgroup(tree: Tree, version: int) -> None:
     _quota(tree, version, 5, 1.0)
     report = tree.watched(lambda: _quota(tree, version, 9, 1.5), wait=0.1)
-    finding = only(report)
+    finding = only_finding(report)
     assert (finding.name, finding.severity) == ("cpu_quota", "invalid")
     assert (finding.evidence["stops"], finding.evidence["stopped_seconds"]) == (4, 0.5)
 
@@ -259,14 +259,14 @@ def test_a_quota_above_the_own_group_counts(tree: Tree) -> None:
 def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree: Tree) -> None:
     _quota(tree, 2, 0, 0.0)
     report = tree.watched(lambda: _quota(tree, 2, 9, 1.0), wait=0.1)
-    finding = only(report, HostNeeds(threads=8, cores=2))
+    finding = only_finding(report, HostNeeds(threads=8, cores=2))
     assert finding.severity == "warn"
     assert finding.text.endswith("8 engine threads on 2 usable cores")
 
 
 def test_one_stop_one_thread_and_one_core_are_counted_as_one(tree: Tree) -> None:
     _quota(tree, 2, 0, 0.0)
-    finding = only(
+    finding = only_finding(
         tree.watched(lambda: _quota(tree, 2, 1, 1.0), wait=0.1), HostNeeds(threads=1, cores=1)
     )
     assert "this session's processes 1 time, for" in finding.text
