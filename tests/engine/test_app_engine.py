@@ -178,22 +178,6 @@ def test_an_exception_names_the_line_it_came_from(app: App) -> None:
     assert str(caught.value).endswith("application.py:4)")
 
 
-def test_an_exception_leaves_the_worker_running(app: App) -> None:
-    engine = app("""
-        def answer(prompt):
-            if prompt == "bad":
-                raise ValueError("bad")
-            return prompt
-    """)
-    engine.start()
-    pid = engine.worker_pid
-    with pytest.raises(EngineError, match="ValueError"):
-        engine.generate("bad")
-
-    assert engine.generate("good").text == "good"
-    assert engine.worker_pid == pid
-
-
 def test_running_out_of_memory_is_an_error_of_the_request(app: App) -> None:
     engine = app("def answer(prompt): return bytes(1 << 62)")
 

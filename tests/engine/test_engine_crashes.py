@@ -136,13 +136,6 @@ def test_a_crash_while_loading_is_named(
     assert ends(spawned[0])
 
 
-def test_an_application_that_exits_takes_its_worker_along(app: App) -> None:
-    engine = app("import sys\ndef answer(prompt): sys.exit(7)")
-
-    with pytest.raises(EngineGoneError, match="ended with exit status 7 while generating"):
-        engine.generate("hi")
-
-
 def test_a_hang_is_killed_and_the_report_says_where_it_hung(app: App, ends: Ends) -> None:
     engine = app(
         """

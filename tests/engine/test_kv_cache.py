@@ -13,42 +13,8 @@ def test_a_repeated_prompt_is_evaluated_whole_again(engine: LlmEngine) -> None:
     timeline = engine.generate(PROMPT).timeline
 
     assert timeline.prompt_tokens_evaluated == timeline.prompt_tokens
-
-
-def test_keeping_the_cache_evaluates_only_what_is_new(engine: LlmEngine) -> None:
-    engine.generate(PROMPT)
-
-    timeline = engine.generate(PROMPT, cache="keep").timeline
-
-    # At least one token, to have logits to sample from.
-    assert timeline.prompt_tokens_evaluated == 1
     assert timeline.prompt_tokens is not None
     assert timeline.prompt_tokens > 1
-
-
-def test_what_is_kept_is_the_common_beginning(engine: LlmEngine) -> None:
-    first = engine.generate(PROMPT)
-    ids = list(first.prompt_token_ids)
-
-    timeline = engine.generate([*ids[:6], 20, 21, 22], cache="keep").timeline
-
-    assert timeline.prompt_tokens_evaluated == 3
-
-
-def test_a_kept_cache_changes_no_token(engine: LlmEngine) -> None:
-    clear = engine.generate(PROMPT)
-
-    assert engine.generate(PROMPT, cache="keep").token_ids == clear.token_ids
-
-
-def test_a_conversation_continues_after_the_answer(engine: LlmEngine) -> None:
-    first = engine.generate(PROMPT, max_tokens=4)
-    talk = [*first.prompt_token_ids, *first.token_ids, 20, 21]
-
-    timeline = engine.generate(talk, max_tokens=2, cache="keep").timeline
-
-    # The last token of the answer was sampled and never evaluated.
-    assert timeline.prompt_tokens_evaluated == 3
 
 
 def test_as_much_is_kept_after_end_of_sequence_as_after_a_fixed_number_of_tokens(

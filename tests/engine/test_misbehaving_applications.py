@@ -69,6 +69,10 @@ HARMLESS = {
 
 #: Each is refused with these words, and the process lives on.
 REFUSED = {
+    "an error": (
+        "def answer(_): raise ValueError('bad')",
+        r"^application:answer raised ValueError: bad \(.*application.py:1\)$",
+    ),
     "an error without words": (
         "class Mute(Exception):\n    def __str__(self): raise RuntimeError('no')\n"
         "def answer(_): raise Mute",
