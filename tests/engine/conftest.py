@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from embedded_model import model_file, small_settings
+from embedded_model import model_file
+from small_specs import small_settings, small_spec
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
@@ -77,6 +78,12 @@ def clients() -> Iterator[Callable[[LaunchSpec], EngineClient]]:
     yield start
     for client in started:
         client.kill()
+
+
+@pytest.fixture
+def tiny_client(clients: Callable[[LaunchSpec], EngineClient]) -> Callable[..., EngineClient]:
+    """Return a function that starts llama.cpp with a tiny model's file and changed settings."""
+    return lambda file, **changes: clients(small_spec(file, **changes))
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 
+from small_specs import small_spec
 from tiny_models import tiny_llama
-
-from pytest_llmperf.config.llm_section import LlamaCppConfig
 
 #: Closes an engine, reuses its memory, and loads the model again, which llama.cpp logs.
 PROGRAM = """
@@ -29,7 +28,7 @@ print("loaded")
 
 
 def test_llama_cpp_calls_nothing_of_an_engine_that_was_closed() -> None:
-    config = LlamaCppConfig(n_ctx=64, max_tokens=8, n_threads=1, n_threads_batch=1)
-    command = [sys.executable, "-c", PROGRAM, json.dumps(config.resolved(tiny_llama()))]
+    config = small_spec(tiny_llama(), n_ctx=64).config
+    command = [sys.executable, "-c", PROGRAM, json.dumps(config)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (0, "loaded\n"), ended.stderr[-500:]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_specs import small_spec
 from tiny_architectures import WINDOW, tiny_gemma, tiny_jamba, tiny_lfm2, tiny_mamba
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import CacheMode, Request
 
@@ -35,9 +35,8 @@ class Talk:
 
     def __init__(self, kind: str) -> None:
         make, self.goes_back, extra = KINDS[kind]
-        few = {"n_ctx": 1024, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
-        config = LlamaCppConfig(**few, extra=extra).resolved(make())
-        self.client = EngineClient.start(LaunchSpec("llama_cpp", config))
+        spec = small_spec(make(), n_ctx=1024, n_batch=64, n_ubatch=64, extra=extra)
+        self.client = EngineClient.start(spec)
 
     def ask(
         self, prompt: Sequence[int], cache: CacheMode = "keep", tokens: int = 12, **more: Any

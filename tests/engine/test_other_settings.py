@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from small_specs import small_spec
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.handle import LlmEngine
@@ -23,11 +23,8 @@ ASK = Request(prompt="once upon a time", max_tokens=6)
 
 def spec_of(**changes: Any) -> LaunchSpec:
     """Return the settings of a tiny model, with these changes."""
-    small = {"n_ctx": 256, "n_batch": 32, "n_ubatch": 32, "max_tokens": 8}
-    threads = {"n_threads": 1, "n_threads_batch": 1}
     model = tiny_llama(layers=64, name="deep-llama")
-    config = LlamaCppConfig(**{**small, **threads, **changes}).resolved(model)
-    return LaunchSpec("llama_cpp", config)
+    return small_spec(model, **{"n_ctx": 256, "n_batch": 32, "n_ubatch": 32, **changes})
 
 
 @pytest.fixture

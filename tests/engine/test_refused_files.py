@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from tiny_models import VOCABULARY, tiny_llama, tiny_lora
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.request import Request
 
-Start = Callable[[LaunchSpec], EngineClient]
 Load = Callable[..., EngineClient]
 
 MESSAGE = {"role": "user", "content": "Hi"}
@@ -27,24 +25,15 @@ OUTPUT = b"output.weight" + struct.pack("<IQQ", 2, 64, VOCABULARY)
 LLAMA = struct.pack("<Q", 5) + b"llama"
 
 
-@pytest.fixture
-def load(clients: Start) -> Load:
-    def start(file: Path, **changes: Any) -> EngineClient:
-        few = {"n_ctx": 256, "max_tokens": 8, "n_threads": 1, "n_threads_batch": 1}
-        return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
-
-    return start
-
-
-def refusal(load: Load, file: Path, **changes: Any) -> str:
+def refusal(tiny_client: Load, file: Path, **changes: Any) -> str:
     """Return the message of a load that fails."""
     with pytest.raises(EngineLoadError) as caught:
-        load(file, **changes)
+        tiny_client(file, **changes)
     return str(caught.value)
 
 
-def hint_of(load: Load, file: Path, **changes: Any) -> str:
-    return refusal(load, file, **changes).rpartition("\nhint: ")[2]
+def hint_of(tiny_client: Load, file: Path, **changes: Any) -> str:
+    return refusal(tiny_client, file, **changes).rpartition("\nhint: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -61,20 +50,22 @@ def hint_of(load: Load, file: Path, **changes: Any) -> str:
     ids=["version", "byte order", "architecture", "type", "tensor", "end", "header"],
 )
 def test_a_file_is_refused_with_what_is_wrong_with_it(
-    load: Load, tmp_path: Path, change: Callable[[bytes], bytes], hint: str
+    tiny_client: Load, tmp_path: Path, change: Callable[[bytes], bytes], hint: str
 ) -> None:
     data = tiny_llama().read_bytes()
     file = tmp_path / "broken.gguf"
     file.write_bytes(change(data))
     assert file.read_bytes() != data
-    message = hint_of(load, file)
+    message = hint_of(tiny_client, file)
     assert re.search(hint, message), message
     assert "memory" not in message
 
 
-def test_a_renamed_part_of_a_split_model_needs_its_name_back(load: Load, tmp_path: Path) -> None:
+def test_a_renamed_part_of_a_split_model_needs_its_name_back(
+    tiny_client: Load, tmp_path: Path
+) -> None:
     file = Path(shutil.copy(tiny_llama(shards=3), tmp_path / "renamed.gguf"))
-    assert "must keep the names that gguf-split gave them" in hint_of(load, file)
+    assert "must keep the names that gguf-split gave them" in hint_of(tiny_client, file)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +77,9 @@ def test_a_renamed_part_of_a_split_model_needs_its_name_back(load: Load, tmp_pat
     ids=["missing", "of another model"],
 )
 def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
-    load: Load, adapter: Callable[[], Path], why: str
+    tiny_client: Load, adapter: Callable[[], Path], why: str
 ) -> None:
-    hint = hint_of(load, tiny_llama(), extra={"lora_path": str(adapter())})
+    hint = hint_of(tiny_client, tiny_llama(), extra={"lora_path": str(adapter())})
     assert hint.startswith(f"llm.extra.lora_path: llama.cpp failed to {why}")
 
 
@@ -101,14 +92,16 @@ def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
     ids=["argument", "tokenizer"],
 )
 def test_a_setting_is_not_taken_for_a_damaged_file(
-    load: Load, changes: dict[str, Any], hint: str
+    tiny_client: Load, changes: dict[str, Any], hint: str
 ) -> None:
-    message = hint_of(load, tiny_llama(), **changes)
+    message = hint_of(tiny_client, tiny_llama(), **changes)
     assert re.search(hint, message), message
     assert "SHA-256" not in message
 
 
-def test_a_cache_type_that_does_not_fit_the_heads_is_named(load: Load, tmp_path: Path) -> None:
+def test_a_cache_type_that_does_not_fit_the_heads_is_named(
+    tiny_client: Load, tmp_path: Path
+) -> None:
     # A model with heads of 16, half a block of q8_0.
     file = tmp_path / "small.gguf"
     data = bytearray(tiny_llama().read_bytes())
@@ -118,14 +111,14 @@ def test_a_cache_type_that_does_not_fit_the_heads_is_named(load: Load, tmp_path:
         at = data.index(head) + len(head)
         data[at : at + 4] = struct.pack("<I", count)
     file.write_bytes(data)
-    assert "set llm.type_k to null" in hint_of(load, file, type_k="q8_0", flash_attn=True)
+    assert "set llm.type_k to null" in hint_of(tiny_client, file, type_k="q8_0", flash_attn=True)
 
 
 BROKEN = "{% for message in messages %}{{ message.content "
 
 
-def test_a_chat_template_that_does_not_parse_stops_chats_alone(load: Load) -> None:
-    client = load(tiny_llama(chat_template=BROKEN))
+def test_a_chat_template_that_does_not_parse_stops_chats_alone(tiny_client: Load) -> None:
+    client = tiny_client(tiny_llama(chat_template=BROKEN))
     assert client.request(Request(prompt="Hi", max_tokens=2)).output_tokens == 2
     with pytest.raises(EngineError) as caught:
         client.request(Request(messages=(MESSAGE,), max_tokens=2))
@@ -136,19 +129,19 @@ def test_a_chat_template_that_does_not_parse_stops_chats_alone(load: Load) -> No
     )
 
 
-def test_a_named_chat_format_replaces_a_broken_template(load: Load) -> None:
-    client = load(tiny_llama(chat_template=BROKEN), chat_format="chatml")
+def test_a_named_chat_format_replaces_a_broken_template(tiny_client: Load) -> None:
+    client = tiny_client(tiny_llama(chat_template=BROKEN), chat_format="chatml")
     assert client.request(Request(messages=(MESSAGE,), max_tokens=2)).output_tokens == 2
 
 
-def test_a_template_with_an_unknown_filter_is_named(load: Load) -> None:
-    client = load(tiny_llama(chat_template="{{ messages | shorter }}"))
+def test_a_template_with_an_unknown_filter_is_named(tiny_client: Load) -> None:
+    client = tiny_client(tiny_llama(chat_template="{{ messages | shorter }}"))
     with pytest.raises(EngineError, match="does not parse: No filter named 'shorter'"):
         client.request(Request(messages=(MESSAGE,), max_tokens=2))
 
 
-def test_an_unknown_chat_format_is_named_with_the_nearest(load: Load) -> None:
-    client = load(tiny_llama(), chat_format="chatmll")
+def test_an_unknown_chat_format_is_named_with_the_nearest(tiny_client: Load) -> None:
+    client = tiny_client(tiny_llama(), chat_format="chatmll")
     with pytest.raises(EngineError) as caught:
         client.request(Request(messages=(MESSAGE,), max_tokens=2))
     assert str(caught.value).startswith(
@@ -157,8 +150,8 @@ def test_an_unknown_chat_format_is_named_with_the_nearest(load: Load) -> None:
     )
 
 
-def test_a_prompt_without_room_is_told_the_configured_context(load: Load) -> None:
-    client = load(tiny_llama(), n_ctx=300)
+def test_a_prompt_without_room_is_told_the_configured_context(tiny_client: Load) -> None:
+    client = tiny_client(tiny_llama(), n_ctx=300)
     with pytest.raises(EngineError) as caught:
         client.request(Request(prompt="h" * 400, max_tokens=300))
     assert str(caught.value) == (

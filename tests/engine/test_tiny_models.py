@@ -12,17 +12,11 @@ from typing import Any
 import pytest
 from tiny_models import VOCABULARY, prompt_tokens, tiny_llama
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
 
-Start = Callable[[LaunchSpec], EngineClient]
-
-
-def start(clients: Start, file: Path, **changes: Any) -> EngineClient:
-    few = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "n_threads": 1, "n_threads_batch": 1}
-    return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
+Start = Callable[..., EngineClient]
 
 
 def generate(client: EngineClient, prompt: str = "Hello world") -> Generation:
@@ -30,9 +24,9 @@ def generate(client: EngineClient, prompt: str = "Hello world") -> Generation:
 
 
 @pytest.mark.parametrize("quantization", ["F32", "F16", "Q8_0"])
-def test_a_tiny_model_generates_the_same_every_time(clients: Start, quantization: Any) -> None:
+def test_a_tiny_model_generates_the_same_every_time(tiny_client: Start, quantization: Any) -> None:
     file = tiny_llama(quantization=quantization)
-    client = start(clients, file)
+    client = tiny_client(file)
     generation = generate(client)
     assert file.stat().st_size < 600_000
     assert client.info.architecture == "llama"
@@ -43,13 +37,13 @@ def test_a_tiny_model_generates_the_same_every_time(clients: Start, quantization
     assert generate(client, "Hello moon!").token_ids != generation.token_ids
 
 
-def test_another_seed_is_another_model(clients: Start) -> None:
-    answers = {generate(start(clients, tiny_llama(seed=seed))).token_ids for seed in range(3)}
+def test_another_seed_is_another_model(tiny_client: Start) -> None:
+    answers = {generate(tiny_client(tiny_llama(seed=seed))).token_ids for seed in range(3)}
     assert len(answers) == 3
 
 
-def test_a_tiny_model_has_a_chat_template(clients: Start) -> None:
-    client = start(clients, tiny_llama())
+def test_a_tiny_model_has_a_chat_template(tiny_client: Start) -> None:
+    client = tiny_client(tiny_llama())
     message = {"role": "user", "content": "Hi"}
     generation = client.request(Request(messages=(message,), max_tokens=4))
     # The marks, two that begin and one that ends a message, are one token each.

@@ -16,24 +16,14 @@ from tiny_architectures import (
 )
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.request import Request
 
-Start = Callable[[LaunchSpec], EngineClient]
+Start = Callable[..., EngineClient]
 
 #: Greedy, and by llama.cpp's own sampler chain.
 SAMPLED = [{}, {"temperature": 0.8}, {"repeat_penalty": 1.1}]
-
-
-@pytest.fixture
-def start(clients: Start) -> Callable[..., EngineClient]:
-    def load(file: Path, **changes: Any) -> EngineClient:
-        few = {"n_ctx": 256, "max_tokens": 8, "n_threads": 1, "n_threads_batch": 1}
-        return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
-
-    return load
 
 
 @pytest.mark.parametrize(
@@ -47,11 +37,11 @@ def start(clients: Start) -> Callable[..., EngineClient]:
     ],
 )
 def test_a_model_that_generates_nothing_is_refused(
-    start: Callable[..., EngineClient], make: Callable[[], Path], why: str
+    tiny_client: Start, make: Callable[[], Path], why: str
 ) -> None:
     file = make()
     with pytest.raises(EngineLoadError) as caught:
-        start(file)
+        tiny_client(file)
     message = str(caught.value)
     assert message.startswith(f"{file} can't generate text: ")
     assert why in message
@@ -67,10 +57,10 @@ def test_a_model_that_generates_nothing_is_refused(
     ],
 )
 def test_a_setting_that_leaves_nothing_to_generate_with_is_refused(
-    start: Callable[..., EngineClient], extra: dict[str, Any], why: str
+    tiny_client: Start, extra: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(EngineLoadError) as caught:
-        start(tiny_llama(), extra=extra)
+        tiny_client(tiny_llama(), extra=extra)
     assert why in str(caught.value)
 
 
@@ -82,10 +72,8 @@ def asked(client: EngineClient, sampling: dict[str, float]) -> str:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_no_numbers_are_an_error(
-    start: Callable[..., EngineClient], value: float
-) -> None:
-    client = start(tiny_damaged(value=value))
+def test_logits_that_are_no_numbers_are_an_error(tiny_client: Start, value: float) -> None:
+    client = tiny_client(tiny_damaged(value=value))
     for sampling in SAMPLED:
         message = asked(client, sampling)
         assert message.startswith("the model's output is not a number (a logit is nan)")
@@ -94,16 +82,16 @@ def test_logits_that_are_no_numbers_are_an_error(
 
 
 def test_one_logit_that_is_no_number_is_an_error_even_where_it_is_not_chosen(
-    start: Callable[..., EngineClient],
+    tiny_client: Start,
 ) -> None:
-    client = start(tiny_damaged(row=100))
+    client = tiny_client(tiny_damaged(row=100))
     for sampling in SAMPLED:
         assert "is not a number (a logit is nan)" in asked(client, sampling)
 
 
-def test_banned_tokens_are_no_damage(start: Callable[..., EngineClient]) -> None:
+def test_banned_tokens_are_no_damage(tiny_client: Start) -> None:
     # Their logits are minus infinity, which is a number that is never chosen.
-    client = start(tiny_llama())
+    client = tiny_client(tiny_llama())
     for sampling in SAMPLED:
         request = Request(prompt="Hello", max_tokens=30, sampling=sampling)
         assert client.request(request).output_tokens == 30

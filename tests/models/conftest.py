@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_outputs import Output, run_command
+from small_specs import small_spec
 
 from pytest_llmperf.cli import main
-from pytest_llmperf.config.llm_section import LlamaCppConfig
-from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 
 
@@ -34,16 +32,8 @@ def load() -> Iterator[Callable[[Path], LlmEngine]]:
     started: list[LlmEngine] = []
 
     def start(path: Path) -> LlmEngine:
-        small: dict[str, Any] = {
-            "n_ctx": 256,
-            "max_tokens": 8,
-            "n_batch": 64,
-            "n_ubatch": 64,
-            "n_threads": 1,
-            "n_threads_batch": 1,
-        }
-        config = LlamaCppConfig(**small, extra={"check_tensors": True}).resolved(path)
-        started.append(LlmEngine(LaunchSpec("llama_cpp", config), max_tokens=8))
+        spec = small_spec(path, n_ctx=256, n_batch=64, n_ubatch=64, extra={"check_tensors": True})
+        started.append(LlmEngine(spec, max_tokens=8))
         return started[-1]
 
     yield start

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_model import model_file, small_settings
+from embedded_model import model_file
 from gguf_files import Load, Write, write_gguf
+from small_specs import small_settings
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_specs import small_spec
 from tiny_architectures import tiny_jamba, tiny_mamba
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.generation import Generation
@@ -30,9 +30,8 @@ TOKENS = 12
 DECODE = ["tokens_per_sec"]
 
 
-def config_of(model: Path) -> dict[str, Any]:
-    few = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
-    return LlamaCppConfig(**few).resolved(model)
+def spec_of(model: Path) -> LaunchSpec:
+    return small_spec(model, n_batch=64, n_ubatch=64)
 
 
 def recorded(request: Request, *, evaluated: int | None = len(PROMPT)) -> RecordedRequest:
@@ -46,7 +45,7 @@ def asked(**changes: Any) -> Request:
 def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
     import llama_cpp
 
-    engine = LlamaCppEngine(config_of(tiny_llama()))
+    engine = LlamaCppEngine(spec_of(tiny_llama()).config)
     memory = llama_cpp.llama_get_memory(engine._ctx)
 
     def held() -> tuple[int, ...]:
@@ -130,7 +129,7 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
     """Measure one pair alone and one in turns, while the given metrics are undecided."""
 
     def run(model: Path, metrics: list[str] = DECODE) -> TestSamples:
-        start = starter_of(LaunchSpec("llama_cpp", config_of(model)))
+        start = starter_of(spec_of(model))
         perf = PerfConfig(processes=1, max_pairs=2, iterations=3, warmup_max=1)
         plan = Plan({"one": Workload((recorded(asked()),))}, {}, 0.0, perf, 1, 60.0, paired=True)
 
@@ -243,7 +242,7 @@ def test_the_plan_counts_no_prompt_that_is_restored() -> None:
 
 
 def test_a_prompt_that_was_not_kept_is_other_work() -> None:
-    client = EngineClient.start(LaunchSpec("llama_cpp", config_of(tiny_llama())))
+    client = EngineClient.start(spec_of(tiny_llama()))
     request = recorded(asked())
     kept = request.with_kept_prompt()
     client.reset()

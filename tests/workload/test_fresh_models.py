@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_specs import small_spec
 from tiny_models import tiny_llama
 
 import pytest_llmperf as perf
 from pytest_llmperf.config.gguf import model_files
-from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.kinds import LLAMA_CPP
@@ -34,10 +34,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, ...]]:
 
 
 def spec(model: Path, **settings: Any) -> LaunchSpec:
-    few = {"n_ctx": 64, "max_tokens": 8, "n_threads": 1, "n_threads_batch": 1}
-    return LaunchSpec(
-        "llama_cpp", LlamaCppConfig.model_validate({**few, **settings}).resolved(model)
-    )
+    return small_spec(model, n_ctx=64, **settings)
 
 
 def test_each_model_is_read_once(tmp_path: Path, read: list[tuple[Path, ...]]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from small_specs import small_spec
 
-from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
 
@@ -18,10 +17,7 @@ CHAT = [{"role": "user", "content": "Reply with the single word: yes"}]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LlmEngine]:
-    config = LlamaCppConfig(
-        n_ctx=512, n_batch=256, n_ubatch=256, max_tokens=8, n_threads=1, n_threads_batch=1
-    ).resolved(resolve_model("smollm2-135m", Path()))
-    engine = LlmEngine(LaunchSpec("llama_cpp", config), max_tokens=8)
+    engine = LlmEngine(small_spec(resolve_model("smollm2-135m", Path())), max_tokens=8)
     yield engine
     engine.close()
 
