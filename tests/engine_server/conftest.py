@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
 import pytest
-from running_servers import real_server, simulated_servers
+from running_servers import real_server, running_server, simulated_servers
 
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
-from pytest_llmperf.engine.server.about import status_of
-from pytest_llmperf.engine.server.process import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +20,10 @@ def llama_command() -> str:
 
 
 @pytest.fixture
-def llama_url(llama_command: str) -> Iterator[str]:
+def llama_url() -> Iterator[str]:
     """Address of a running llama.cpp server."""
-    process = ServerProcess(llama_command)
-    try:
-        while asyncio.run(status_of(f"{process.url}/health")) != 200:
-            assert not process.describe_end_if_ended()
-            time.sleep(0.02)
-        yield process.url
-    finally:
-        process.stop()
+    with running_server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
@@ -77,18 +67,3 @@ def simulator() -> Iterator[Callable[..., str]]:
 def children() -> Callable[[int], list[psutil.Process]]:
     """Return a function that lists a process's descendants."""
     return lambda pid: psutil.Process(pid).children(recursive=True)
-
-
-@pytest.fixture
-def gone() -> Callable[[psutil.Process], bool]:
-    """Wait until a process has ended; False if it won't."""
-
-    def wait(process: psutil.Process) -> bool:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                return True
-            time.sleep(0.02)
-        return False
-
-    return wait

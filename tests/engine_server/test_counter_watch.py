@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from running_servers import running_server
 from server_simulator import CACHED_TOKENS, PROMPT_TOKENS, ServerSimulator
 from simulated_answers import Plan
 from simulated_metrics import DIALECTS
-from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.engine.server.generator import LoadGenerator
-from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.schedule import closed
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.engine.server.settings import ServerSettings
 from pytest_llmperf.stored_json import dump, read
-
-SUPPORT = Path(__file__).parent.parent / "support"
 
 
 async def under_load(
@@ -160,33 +153,11 @@ def test_a_summary_is_plain_json() -> None:
     assert read(ServerSide, json.loads(json.dumps(dump(side)))) == side
 
 
-@pytest.fixture
-def llama_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Llama.cpp's own server with two slots and the options of the test."""
-    command = [sys.executable, SUPPORT / "llama_server.py", "--port", "{port}", "--parallel", "2"]
-    command += ["--model", tiny_llama(), *request.param]
-    server = ServerProcess(subprocess.list2cmdline(map(str, command)))
-    yield server.url
-    server.stop()
-
-
-async def until_up(url: str) -> None:
-    from pytest_llmperf.engine.server.about import status_of
-
-    while await status_of(f"{url}/health") != 200:
-        await asyncio.sleep(0.05)
-
-
-@pytest.mark.parametrize("llama_server", [["--metrics"]], indirect=True)
-def test_llama_cpps_own_server_counts_a_load(llama_server: str) -> None:
-    async def watched() -> ServerSide | None:
-        await until_up(llama_server)
-        side, _ = await under_load(
-            llama_server, tokens=64, requests=40, body={"ignore_eos": True, "cache_prompt": False}
-        )
-        return side
-
-    side = asyncio.run(asyncio.wait_for(watched(), 120))
+def test_llama_cpps_own_server_counts_a_load() -> None:
+    with running_server("--parallel", "2", "--metrics") as server:
+        body = {"ignore_eos": True, "cache_prompt": False}
+        watched = under_load(server.url, tokens=64, requests=40, body=body)
+        side, _ = asyncio.run(asyncio.wait_for(watched, 120))
     assert side is not None
     assert (side.server, side.went_back) == ("llama.cpp", False)
     assert side.generated_tokens == 40 * 64
@@ -196,12 +167,8 @@ def test_llama_cpps_own_server_counts_a_load(llama_server: str) -> None:
     assert side.running.peak <= 2
 
 
-@pytest.mark.parametrize("llama_server", [[]], indirect=True)
-def test_llama_cpps_own_server_publishes_nothing_unasked(llama_server: str) -> None:
-    async def watched() -> tuple[ServerSide | None, CounterWatch]:
-        await until_up(llama_server)
-        return await under_load(llama_server)
-
-    side, watch = asyncio.run(asyncio.wait_for(watched(), 120))
+def test_llama_cpps_own_server_publishes_nothing_unasked() -> None:
+    with running_server("--parallel", "2") as server:
+        side, watch = asyncio.run(asyncio.wait_for(under_load(server.url), 120))
     assert side is None
     assert watch.problem.startswith("the server does not publish /metrics")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.request
 from collections.abc import Callable
 
 import pytest
+from running_servers import running_server
 
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.kinds import ATTACHED_SERVER
 from pytest_llmperf.engine.request import build_request
-from pytest_llmperf.engine.server.about import ServerDescription, status_of
-from pytest_llmperf.engine.server.process import ServerProcess
+from pytest_llmperf.engine.server.about import ServerDescription
 from pytest_llmperf.engine.server.replicas import replica_difference, unreachable
 from pytest_llmperf.engine.server.schedule import closed
 from pytest_llmperf.engine.server.settings import ServerSettings
@@ -100,18 +99,13 @@ def test_replicas_behind_a_proxy_are_looked_for_through_it(
 
 
 def test_a_replica_that_is_gone_after_a_load_is_named_though_no_request_failed(
-    clients: Clients, llama_url: str, llama_command: str
+    clients: Clients, llama_url: str
 ) -> None:
-    doomed = ServerProcess(llama_command)
-    try:
-        while asyncio.run(status_of(f"{doomed.url}/health")) != 200:
-            time.sleep(0.02)
+    with running_server() as doomed:
         replicas = [llama_url, doomed.url]
         client = clients(url=f"{llama_url}/v1", api="completions", replicas=replicas)
         load = [build_request(prompt="Hello", max_tokens=4)], closed(1, requests=2)
         assert len(client.load(*load).answered) == 2
-    finally:
-        doomed.end()
     text = (
         f"no server answers at {doomed.url} any more, so the load did not run on 2 replicas; start"
     )

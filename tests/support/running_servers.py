@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tiny_models import tiny_llama
+
+from pytest_llmperf.engine.server.about import status_of
+from pytest_llmperf.engine.server.process import ServerProcess
 
 SUPPORT = Path(__file__).parent
 #: Programs that run llama.cpp's server: the package xllamacpp, and llama-server if installed.
@@ -38,6 +43,19 @@ def real_server(*arguments: str, program: str = "xllamacpp") -> str:
     words += ["--model", str(tiny_llama()), *arguments]
     quoted = " ".join(f"'{word}'" for word in words)
     return f"{quoted} --port {{port}}"
+
+
+@contextmanager
+def running_server(*arguments: str) -> Iterator[ServerProcess]:
+    """Run llama.cpp's server with a tiny model and these arguments; it answers from now on."""
+    server = ServerProcess(real_server(*arguments))
+    try:
+        while asyncio.run(status_of(f"{server.url}/health")) != 200:
+            assert not server.describe_end_if_ended()
+            time.sleep(0.02)
+        yield server
+    finally:
+        server.stop()
 
 
 def serve_script(gap: float) -> str:
