@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from embedded_model import model_file
 from small_specs import small_settings, small_spec
@@ -99,21 +97,3 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(WorkerProcess, "_spawn", noting)
     return pids
-
-
-@pytest.fixture
-def ends() -> Callable[[int], bool]:
-    """Wait until a process has ended; False if it won't."""
-
-    def wait(pid: int) -> bool:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                    return True
-            except psutil.NoSuchProcess:
-                return True
-            time.sleep(0.05)
-        return False
-
-    return wait

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ended_processes import wait_until_ended
 
 import pytest_llmperf
 from pytest_llmperf import process_groups
@@ -30,7 +31,6 @@ print(child.pid, flush=True)
 time.sleep(float(sys.argv[1]))
 sys.exit(7)
 """
-Ends = Callable[[int], bool]
 
 
 def lead(seconds: float) -> tuple[subprocess.Popen[str], int]:
@@ -72,7 +72,7 @@ def reaped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return groups
 
 
-def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int], ends: Ends) -> None:
+def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int]) -> None:
     leader, child = lead(0)
     assert process_groups.wait_until_ended(leader)
     assert process_groups.wait_until_ended(leader, 0)
@@ -80,17 +80,17 @@ def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int], e
     assert leader.returncode is None
     assert psutil.Process(child).status() != psutil.STATUS_ZOMBIE
     assert process_groups.end_group(leader) == 7
-    assert ends(child)
+    assert wait_until_ended(child)
     assert reaped == []
 
 
-def test_a_living_group_is_ended_after_a_limited_wait(reaped: list[int], ends: Ends) -> None:
+def test_a_living_group_is_ended_after_a_limited_wait(reaped: list[int]) -> None:
     leader, child = lead(600)
     assert not process_groups.wait_until_ended(leader, 0.05)
     assert process_groups.end_group(leader) == -signal.SIGKILL
     assert process_groups.has_ended(leader)
     assert process_groups.wait_until_ended(leader)
-    assert ends(child)
+    assert wait_until_ended(child)
     assert reaped == []
 
 
@@ -119,7 +119,7 @@ def test_the_id_of_a_leader_that_others_reaped_is_a_strangers(
 
 
 def test_an_engine_that_died_is_ended_with_what_it_left(
-    app_spec: Callable[..., LaunchSpec], reaped: list[int], ends: Ends, tmp_path: Path
+    app_spec: Callable[..., LaunchSpec], reaped: list[int], tmp_path: Path
 ) -> None:
     spec = app_spec(
         """
@@ -139,7 +139,7 @@ def test_an_engine_that_died_is_ended_with_what_it_left(
         client.request(build_request(prompt="die", max_tokens=None))
     assert not client.alive
     client.close()
-    assert ends(child)
+    assert wait_until_ended(child)
 
     # Without a request, the death of an engine shows only in its state.
     client = EngineClient.start(spec)
@@ -149,7 +149,7 @@ def test_an_engine_that_died_is_ended_with_what_it_left(
     assert process_groups.wait_until_ended(client._worker.process, 30.0)
     assert not client.alive
     client.close()
-    assert ends(child)
+    assert wait_until_ended(child)
     assert reaped == []
 
 
@@ -165,7 +165,7 @@ def test_an_engine_that_says_goodbye_is_reaped_last(
 
 
 def test_an_interrupted_installer_is_ended_with_its_group(
-    reaped: list[int], ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reaped: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
 
@@ -186,7 +186,7 @@ def test_an_interrupted_installer_is_ended_with_its_group(
             environ=dict(os.environ),
             say=lambda _line: None,
         )
-    assert ends(started[0])
+    assert wait_until_ended(started[0])
     assert reaped == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from ended_processes import wait_until_ended
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
@@ -18,7 +19,6 @@ from pytest_llmperf.engine.process_end import describe_end
 from pytest_llmperf.engine.request import build_request
 
 App = Callable[..., LlmEngine]
-Ends = Callable[[int], bool]
 
 
 def load(llama_config: Callable[..., dict[str, Any]], file: Path) -> None:
@@ -30,7 +30,6 @@ def test_a_truncated_model_is_a_load_error(
     model_file: Path,
     tmp_path: Path,
     spawned: list[int],
-    ends: Ends,
 ) -> None:
     file = tmp_path / "cut.gguf"
     with model_file.open("rb") as whole:
@@ -44,7 +43,7 @@ def test_a_truncated_model_is_a_load_error(
     assert "  | " in text
     assert "not within the file bounds" in text
     assert "hint: the file is truncated or damaged" in text
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])
 
 
 def test_a_corrupt_model_is_a_load_error(
@@ -52,7 +51,6 @@ def test_a_corrupt_model_is_a_load_error(
     model_file: Path,
     tmp_path: Path,
     spawned: list[int],
-    ends: Ends,
 ) -> None:
     file = tmp_path / "corrupt.gguf"
     with model_file.open("rb") as whole:
@@ -62,11 +60,11 @@ def test_a_corrupt_model_is_a_load_error(
     with pytest.raises(EngineLoadError, match=r"could not load .*\n.*\n  \| "):
         load(llama_config, file)
 
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])
 
 
 def test_a_file_that_is_no_model_is_a_load_error(
-    llama_config: Callable[..., dict[str, Any]], tmp_path: Path, spawned: list[int], ends: Ends
+    llama_config: Callable[..., dict[str, Any]], tmp_path: Path, spawned: list[int]
 ) -> None:
     file = tmp_path / "page.gguf"
     file.write_text("<html>404</html>")
@@ -74,16 +72,16 @@ def test_a_file_that_is_no_model_is_a_load_error(
     with pytest.raises(EngineLoadError, match="hint: the file is not a GGUF model"):
         load(llama_config, file)
 
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])
 
 
 def test_a_missing_model_is_a_load_error(
-    llama_config: Callable[..., dict[str, Any]], tmp_path: Path, spawned: list[int], ends: Ends
+    llama_config: Callable[..., dict[str, Any]], tmp_path: Path, spawned: list[int]
 ) -> None:
     with pytest.raises(EngineLoadError, match=r"hint: the file can't be read: .*nowhere.gguf"):
         load(llama_config, tmp_path / "nowhere.gguf")
 
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])
 
 
 def test_a_worker_killed_mid_generation_is_named_and_the_next_request_gets_a_new_one(
@@ -128,15 +126,15 @@ def test_a_segmentation_fault_is_named_with_the_line_it_happened_on(app: App) ->
 
 
 def test_a_crash_while_loading_is_named(
-    app_spec: Callable[..., LaunchSpec], spawned: list[int], ends: Ends
+    app_spec: Callable[..., LaunchSpec], spawned: list[int]
 ) -> None:
     with pytest.raises(EngineGoneError, match="ended by SIGABRT while loading the model"):
         EngineClient.start(app_spec("import os\nos.abort()"))
 
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])
 
 
-def test_a_hang_is_killed_and_the_report_says_where_it_hung(app: App, ends: Ends) -> None:
+def test_a_hang_is_killed_and_the_report_says_where_it_hung(app: App) -> None:
     engine = app(
         """
         import time
@@ -158,7 +156,7 @@ def test_a_hang_is_killed_and_the_report_says_where_it_hung(app: App, ends: Ends
     )
     assert 'application.py", line 4 in answer' in text
     assert text.endswith("hint: if this is not a hang, raise llm.generation_timeout")
-    assert ends(pid)
+    assert wait_until_ended(pid)
 
 
 def test_a_hang_deep_in_an_event_loop_is_located(app: App) -> None:
@@ -204,10 +202,7 @@ def test_a_slow_stream_is_no_answer_forever(app: App) -> None:
 
 @pytest.mark.parametrize("how", ["close", "kill"])
 def test_what_an_application_started_ends_with_the_worker(
-    app_spec: Callable[..., LaunchSpec],
-    clients: Callable[[LaunchSpec], EngineClient],
-    ends: Ends,
-    how: str,
+    app_spec: Callable[..., LaunchSpec], clients: Callable[[LaunchSpec], EngineClient], how: str
 ) -> None:
     client = clients(
         app_spec("""
@@ -221,7 +216,7 @@ def test_what_an_application_started_ends_with_the_worker(
 
     getattr(client, how)()
 
-    assert ends(child)
+    assert wait_until_ended(child)
 
 
 def test_a_process_that_nobody_finds_does_not_hold_the_session_up(
@@ -250,9 +245,7 @@ def test_a_process_that_nobody_finds_does_not_hold_the_session_up(
         os.kill(child, signal.SIGKILL)
 
 
-def test_an_interrupted_request_leaves_no_worker_at_work(
-    app: App, ends: Ends, tmp_path: Path
-) -> None:
+def test_an_interrupted_request_leaves_no_worker_at_work(app: App, tmp_path: Path) -> None:
     engine = app("""
         import pathlib, time
         def answer(prompt):
@@ -275,7 +268,7 @@ def test_an_interrupted_request_leaves_no_worker_at_work(
     with pytest.raises(KeyboardInterrupt):
         engine.generate("slow")
 
-    assert ends(pid)
+    assert wait_until_ended(pid)
     assert engine.generate("quick").text == "done"
 
 

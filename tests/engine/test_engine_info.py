@@ -7,6 +7,7 @@ from typing import Any
 
 import llama_cpp
 import pytest
+from ended_processes import wait_until_ended
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
@@ -105,11 +106,11 @@ def test_the_arguments_read_from_source_are_those_of_the_real_signature() -> Non
 
 
 def test_an_argument_llama_refuses_is_a_load_error(
-    llama_config: Callable[..., dict[str, Any]], spawned: list[int], ends: Callable[[int], bool]
+    llama_config: Callable[..., dict[str, Any]], spawned: list[int]
 ) -> None:
     config = llama_config(extra={"rope_freq_base": "x"})
 
     with pytest.raises(EngineLoadError, match=r"llama.cpp could not load"):
         EngineClient.start(LaunchSpec("llama_cpp", config))
 
-    assert ends(spawned[0])
+    assert wait_until_ended(spawned[0])

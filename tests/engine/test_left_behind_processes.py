@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ended_processes import wait_until_ended
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineGoneError
@@ -74,7 +75,6 @@ def test_what_an_application_left_behind_ends_with_its_engine(
     app_spec: Callable[..., LaunchSpec],
     clients: Callable[[LaunchSpec], EngineClient],
     left: list[int],
-    ends: Callable[[int], bool],
     how: str,
 ) -> None:
     client = clients(app_spec(LEAVER))
@@ -83,14 +83,13 @@ def test_what_an_application_left_behind_ends_with_its_engine(
     getattr(client, how)()
 
     assert len(left) == 4
-    assert all(map(ends, left))
+    assert all(map(wait_until_ended, left))
 
 
 def test_it_ends_too_where_the_engine_was_killed(
     app_spec: Callable[..., LaunchSpec],
     clients: Callable[[LaunchSpec], EngineClient],
     left: list[int],
-    ends: Callable[[int], bool],
 ) -> None:
     client, neighbour = clients(app_spec(LEAVER)), clients(app_spec(LEAVER))
     leave(client, "hi", left)
@@ -101,15 +100,13 @@ def test_it_ends_too_where_the_engine_was_killed(
     with pytest.raises(EngineGoneError, match="SIGKILL"):
         client.modules([])
 
-    assert all(map(ends, left))
+    assert all(map(wait_until_ended, left))
     assert all(map(lives, others))
     neighbour.kill()
-    assert all(map(ends, others))
+    assert all(map(wait_until_ended, others))
 
 
-def test_it_ends_too_where_the_session_was_killed(
-    tmp_path: Path, left: list[int], ends: Callable[[int], bool]
-) -> None:
+def test_it_ends_too_where_the_session_was_killed(tmp_path: Path, left: list[int]) -> None:
     (tmp_path / "application.py").write_text(textwrap.dedent(LEAVER))
     code = """
         import sys
@@ -129,4 +126,4 @@ def test_it_ends_too_where_the_session_was_killed(
         finally:
             session.kill()
 
-    assert all(map(ends, left))
+    assert all(map(wait_until_ended, left))

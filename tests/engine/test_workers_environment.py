@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ended_processes import wait_until_ended
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineLoadError
@@ -87,9 +88,7 @@ def test_variables_and_the_working_directory_are_the_specs(
     assert clients(spec).request(HI).text == f"blue {tmp_path.resolve()}"
 
 
-def test_a_session_that_is_killed_takes_worker_and_its_children_along(
-    tmp_path: Path, ends: Callable[[int], bool]
-) -> None:
+def test_a_session_that_is_killed_takes_worker_and_its_children_along(tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(
         textwrap.dedent("""
             import subprocess, time
@@ -109,8 +108,8 @@ def test_a_session_that_is_killed_takes_worker_and_its_children_along(
         session.wait()
         session.stdout.close()
 
-    assert ends(worker)
-    assert ends(child)
+    assert wait_until_ended(worker)
+    assert wait_until_ended(child)
 
 
 #: Uses 2 MB per token, and yields how many page faults that caused.

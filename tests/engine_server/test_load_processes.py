@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ended_processes import wait_until_ended
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
@@ -100,27 +101,21 @@ time.sleep(60)
 """
 
 
-def test_one_that_is_sending_ends_with_a_killed_parent(
-    simulator: Simulator, gone: Callable[[psutil.Process], bool]
-) -> None:
+def test_one_that_is_sending_ends_with_a_killed_parent(simulator: Simulator) -> None:
     command = [sys.executable, "-c", SENDING, simulator(first=50.0)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         sender = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    assert gone(sender)
+    assert wait_until_ended(sender)
 
 
 @pytest.mark.parametrize("how", ["close", "kill"])
 def test_they_end_with_the_engine(
-    clients: Clients,
-    simulator: Simulator,
-    children: Children,
-    gone: Callable[[psutil.Process], bool],
-    how: str,
+    clients: Clients, simulator: Simulator, children: Children, how: str
 ) -> None:
     client = clients(url=simulator(), client_processes=3)
     further = senders(client, children)
     assert len(further) == 2
     getattr(client, how)()
-    assert all(map(gone, further))
+    assert all(map(wait_until_ended, further))

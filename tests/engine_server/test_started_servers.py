@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from ended_processes import wait_until_ended
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
@@ -122,7 +123,7 @@ def test_a_kept_prompt_is_served_from_the_cache_where_that_is_asked(llama: Engin
 
 
 def test_a_closed_engine_leaves_no_server(
-    clients: Clients, llama_command: str, children: Any, gone: Any
+    clients: Clients, llama_command: str, children: Any
 ) -> None:
     asked, killed = clients(start=llama_command), clients(start=llama_command)
     servers = [*children(asked.pid), *children(killed.pid)]
@@ -131,18 +132,18 @@ def test_a_closed_engine_leaves_no_server(
     psutil.Process(killed.pid).kill()
     with pytest.raises(EngineGoneError):
         ask(killed)
-    assert all(map(gone, servers))
+    assert all(map(wait_until_ended, servers))
 
 
 def test_a_server_that_dies_costs_one_request(
-    server_spec: Callable[..., LaunchSpec], llama_command: str, children: Any, gone: Any
+    server_spec: Callable[..., LaunchSpec], llama_command: str, children: Any
 ) -> None:
     engine = LlmEngine(server_spec(start=llama_command), max_tokens=4)
     try:
         engine.generate("Hi")
         (server,) = children(engine.worker_pid)
         server.send_signal(signal.SIGKILL)
-        assert gone(server)
+        assert wait_until_ended(server)
         with pytest.raises(EngineGoneError, match=r"was ended by SIGKILL\nlast lines(.|\n)*slot"):
             engine.generate("Hi")
         assert engine.generate("Hi").output_tokens == 4

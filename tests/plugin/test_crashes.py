@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from ended_processes import wait_until_ended
 from plugin_projects import APP
 
 
@@ -172,16 +172,6 @@ def engine_pid(project) -> int:
     return int(file.read_text() or 0) if file.exists() else 0
 
 
-def gone(pid: int, seconds: float) -> bool:
-    """Return whether a process ends within a number of seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 #: An application that hangs in its seventh process, counting the one that ran the bodies.
 HANGS_LATER = """
 import os, pathlib, time
@@ -227,7 +217,7 @@ class TestSignals:
         output, _ = session.communicate(timeout=2 + 8)
         assert session.returncode == pytest.ExitCode.INTERRUPTED
         assert "KeyboardInterrupt" in output
-        assert gone(pid, 1)
+        assert wait_until_ended(pid, 1)
 
     def test_ctrl_c_while_measuring_says_what_was_not_measured(self, project):
         project.write(test_it=self.LATER)
@@ -280,4 +270,4 @@ class TestSignals:
         pid = engine_pid(project)
         session.kill()
         session.communicate(timeout=10)
-        assert gone(pid, 10)
+        assert wait_until_ended(pid, 10)
