@@ -56,7 +56,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def reaped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def signalled_after_reaping(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Leaders whose group was signalled after they had been reaped, which must never happen."""
     groups: list[int] = []
     killpg = os.killpg
@@ -72,7 +72,9 @@ def reaped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return groups
 
 
-def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int]) -> None:
+def test_a_leader_that_has_ended_still_stands_for_its_group(
+    signalled_after_reaping: list[int],
+) -> None:
     leader, child = lead(0)
     assert process_groups.wait_until_ended(leader)
     assert process_groups.wait_until_ended(leader, 0)
@@ -81,17 +83,17 @@ def test_a_leader_that_has_ended_still_stands_for_its_group(reaped: list[int]) -
     assert psutil.Process(child).status() != psutil.STATUS_ZOMBIE
     assert process_groups.end_group(leader) == 7
     assert wait_until_ended(child)
-    assert reaped == []
+    assert signalled_after_reaping == []
 
 
-def test_a_living_group_is_ended_after_a_limited_wait(reaped: list[int]) -> None:
+def test_a_living_group_is_ended_after_a_limited_wait(signalled_after_reaping: list[int]) -> None:
     leader, child = lead(600)
     assert not process_groups.wait_until_ended(leader, 0.05)
     assert process_groups.end_group(leader) == -signal.SIGKILL
     assert process_groups.has_ended(leader)
     assert process_groups.wait_until_ended(leader)
     assert wait_until_ended(child)
-    assert reaped == []
+    assert signalled_after_reaping == []
 
 
 def test_the_id_of_a_reaped_leader_is_a_strangers(stranger: subprocess.Popen[bytes]) -> None:
@@ -119,7 +121,7 @@ def test_the_id_of_a_leader_that_others_reaped_is_a_strangers(
 
 
 def test_an_engine_that_died_is_ended_with_what_it_left(
-    app_spec: Callable[..., LaunchSpec], reaped: list[int], tmp_path: Path
+    app_spec: Callable[..., LaunchSpec], signalled_after_reaping: list[int], tmp_path: Path
 ) -> None:
     spec = app_spec(
         """
@@ -150,22 +152,22 @@ def test_an_engine_that_died_is_ended_with_what_it_left(
     assert not client.alive
     client.close()
     assert wait_until_ended(child)
-    assert reaped == []
+    assert signalled_after_reaping == []
 
 
 def test_an_engine_that_says_goodbye_is_reaped_last(
-    app_spec: Callable[..., LaunchSpec], reaped: list[int]
+    app_spec: Callable[..., LaunchSpec], signalled_after_reaping: list[int]
 ) -> None:
     client = EngineClient.start(app_spec("def answer(prompt): return 'hi'"))
     client.close()
     client.close()
     client.kill()
     assert not client.alive
-    assert reaped == []
+    assert signalled_after_reaping == []
 
 
 def test_an_interrupted_installer_is_ended_with_its_group(
-    reaped: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signalled_after_reaping: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
 
@@ -187,7 +189,7 @@ def test_an_interrupted_installer_is_ended_with_its_group(
             say=lambda _line: None,
         )
     assert wait_until_ended(started[0])
-    assert reaped == []
+    assert signalled_after_reaping == []
 
 
 def test_nobody_else_signals_a_group() -> None:

@@ -17,7 +17,9 @@ CUDA = LoadContext("cuda", "0.3.36", platform="linux")
 ALL = GpuRequirement()
 
 
-def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED) -> GpuUtilization:
+def load_of_layers(
+    *layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED
+) -> GpuUtilization:
     """Return the load of a model of 31 layers, by layers per GPU; the rest is on the host."""
     cards = [
         DeviceLoad(f"CUDA{number}", "NVIDIA GeForce RTX 4090", count)
@@ -27,7 +29,7 @@ def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED
     return GpuUtilization(status, sum(layers), 31, asked, (*cards, host))
 
 
-def short(
+def shortfall_of(
     gpu: GpuUtilization, requirement: GpuRequirement = ALL, situation: LoadContext = CUDA
 ) -> Shortfall:
     shortfall = find_shortfall(gpu, requirement, situation)
@@ -38,14 +40,14 @@ def short(
 @pytest.mark.parametrize(
     ("gpu", "requirement"),
     [
-        (loaded(31), ALL),
-        (loaded(16, 15), ALL),
-        (loaded(31), GpuRequirement(layers=99)),
-        (loaded(12, asked=12), GpuRequirement(layers=12)),
-        (loaded(31), GpuRequirement(device="CUDA0")),
-        (loaded(31), GpuRequirement(device="rtx 4090")),
-        (loaded(16, 15), GpuRequirement(device="4090")),
-        (loaded(0, 12, asked=12), GpuRequirement(12, "cuda1")),
+        (load_of_layers(31), ALL),
+        (load_of_layers(16, 15), ALL),
+        (load_of_layers(31), GpuRequirement(layers=99)),
+        (load_of_layers(12, asked=12), GpuRequirement(layers=12)),
+        (load_of_layers(31), GpuRequirement(device="CUDA0")),
+        (load_of_layers(31), GpuRequirement(device="rtx 4090")),
+        (load_of_layers(16, 15), GpuRequirement(device="4090")),
+        (load_of_layers(0, 12, asked=12), GpuRequirement(12, "cuda1")),
     ],
 )
 def test_a_requirement_that_is_met_has_nothing_to_explain(gpu, requirement):
@@ -53,7 +55,7 @@ def test_a_requirement_that_is_met_has_nothing_to_explain(gpu, requirement):
 
 
 def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
-    shortfall = short(loaded(status=GpuStatus.CPU_ONLY_BUILD))
+    shortfall = shortfall_of(load_of_layers(status=GpuStatus.CPU_ONLY_BUILD))
 
     assert shortfall.cause is ShortfallCause.BUILD
     assert shortfall.reason == "0 of 31 layers are on a GPU, and all are required"
@@ -65,7 +67,7 @@ def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
 
 def test_on_a_mac_the_build_is_metal():
     mac = LoadContext("cpu", "0.3.36", platform="darwin")
-    shortfall = short(loaded(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
+    shortfall = shortfall_of(load_of_layers(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
 
     assert "-DGGML_METAL=on" in shortfall.remedy
     assert "CUDA" not in shortfall.remedy
@@ -82,7 +84,7 @@ def test_on_a_mac_the_build_is_metal():
 )
 def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name, value):
     hiding = LoadContext(backend, environ={name: value})
-    shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
+    shortfall = shortfall_of(load_of_layers(status=GpuStatus.NO_DEVICE), situation=hiding)
 
     assert shortfall.cause is ShortfallCause.NO_DEVICE
     assert f"the {backend} build sees no GPU, and {name} is {value!r}" in shortfall.explanation
@@ -94,7 +96,9 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name
     [("cuda", "nvidia-smi"), ("vulkan", "mesa-vulkan-drivers"), ("opencl", "the card's driver")],
 )
 def test_without_such_a_variable_it_is_the_driver(backend, says):
-    shortfall = short(loaded(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend))
+    shortfall = shortfall_of(
+        load_of_layers(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend)
+    )
 
     assert "VISIBLE_DEVICES is" not in shortfall.explanation
     assert says in shortfall.remedy
@@ -110,7 +114,7 @@ def test_without_such_a_variable_it_is_the_driver(backend, says):
 )
 def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy):
     where = LoadContext("cuda", set_by="config.yaml:8")
-    shortfall = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
+    shortfall = shortfall_of(load_of_layers(12, asked=12), GpuRequirement(layers=required), where)
 
     assert shortfall.cause is ShortfallCause.SETTING
     assert shortfall.explanation == "llm.n_gpu_layers is only 12 (config.yaml:8)"
@@ -118,7 +122,7 @@ def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy)
 
 
 def test_fewer_layers_than_asked_are_put_down_to_memory():
-    shortfall = short(loaded(12, status=GpuStatus.FEWER))
+    shortfall = shortfall_of(load_of_layers(12, status=GpuStatus.FEWER))
 
     assert shortfall.cause is ShortfallCause.MEMORY
     assert "all layers were asked for and fewer were placed" in shortfall.explanation
@@ -126,7 +130,7 @@ def test_fewer_layers_than_asked_are_put_down_to_memory():
 
 
 def test_layers_shared_with_another_card_are_told_which_setting_parts_them():
-    shortfall = short(loaded(16, 15), GpuRequirement(device="CUDA1"))
+    shortfall = shortfall_of(load_of_layers(16, 15), GpuRequirement(device="CUDA1"))
 
     assert shortfall.cause is ShortfallCause.DEVICE
     assert shortfall.reason == "15 of 31 layers are on 'CUDA1', and all are required"
@@ -134,7 +138,7 @@ def test_layers_shared_with_another_card_are_told_which_setting_parts_them():
 
 
 def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
-    shortfall = short(loaded(16, 15), GpuRequirement(10, "CUDA1"))
+    shortfall = shortfall_of(load_of_layers(16, 15), GpuRequirement(10, "CUDA1"))
 
     assert shortfall.cause is ShortfallCause.DEVICE
     assert shortfall.reason == "16 of 31 layers are on a GPU other than 'CUDA1'"
@@ -142,8 +146,8 @@ def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
 
 def test_a_card_that_is_not_there_is_answered_with_those_that_are():
     # Whatever n_gpu_layers asks for: more layers would go to another card.
-    for gpu in (loaded(31), loaded(12, asked=12)):
-        shortfall = short(gpu, GpuRequirement(device="A100"))
+    for gpu in (load_of_layers(31), load_of_layers(12, asked=12)):
+        shortfall = shortfall_of(gpu, GpuRequirement(device="A100"))
 
         assert shortfall.cause is ShortfallCause.DEVICE
         assert shortfall.explanation == (
@@ -152,14 +156,14 @@ def test_a_card_that_is_not_there_is_answered_with_those_that_are():
 
 
 def test_the_host_is_no_device_that_can_be_asked_for():
-    shortfall = short(loaded(12, asked=12), GpuRequirement(12, "CPU"))
+    shortfall = shortfall_of(load_of_layers(12, asked=12), GpuRequirement(12, "CPU"))
 
     assert shortfall.reason == "0 of 31 layers are on 'CPU', and 12 are required"
     assert shortfall.cause is ShortfallCause.DEVICE
 
 
 def test_the_whole_story_names_what_every_device_holds():
-    lines = str(short(loaded(12, asked=12))).splitlines()
+    lines = str(shortfall_of(load_of_layers(12, asked=12))).splitlines()
 
     assert [line.partition(":")[0].strip() for line in lines[1:3]] == ["cause", "remedy"]
     assert lines[3:] == [

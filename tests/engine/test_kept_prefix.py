@@ -30,7 +30,7 @@ PROMPT = [1, *range(70, 110)]
 LONG = [1, *(60 + 7 * n % 190 for n in range(420))]
 
 
-class Talk:
+class KeptConversation:
     """An engine of one of the kinds, asked with token ids."""
 
     def __init__(self, kind: str) -> None:
@@ -53,13 +53,13 @@ class Talk:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def talk(request: pytest.FixtureRequest) -> Iterator[Talk]:
-    made = Talk(request.param)
+def talk(request: pytest.FixtureRequest) -> Iterator[KeptConversation]:
+    made = KeptConversation(request.param)
     yield made
     made.client.close()
 
 
-def test_a_conversation_goes_on_after_the_answer(talk: Talk) -> None:
+def test_a_conversation_goes_on_after_the_answer(talk: KeptConversation) -> None:
     first = talk.ask(PROMPT, "clear", tokens=6)
     # The last token of the answer was sampled and not evaluated.
     second = [*PROMPT, *first.token_ids, 80, 81]
@@ -69,31 +69,33 @@ def test_a_conversation_goes_on_after_the_answer(talk: Talk) -> None:
     assert talk.evaluates(third) == 2
 
 
-def test_the_same_prompt_again_goes_back_by_a_token(talk: Talk) -> None:
+def test_the_same_prompt_again_goes_back_by_a_token(talk: KeptConversation) -> None:
     talk.ask(PROMPT, "clear", tokens=6)
     assert talk.evaluates(PROMPT) == (1 if talk.goes_back else len(PROMPT))
 
 
-def test_what_is_kept_is_the_common_beginning(talk: Talk) -> None:
+def test_what_is_kept_is_the_common_beginning(talk: KeptConversation) -> None:
     talk.ask(PROMPT, "clear", tokens=6)
     other = [*PROMPT[:30], 200, 201, 202]
     assert talk.evaluates(other) == (3 if talk.goes_back else len(other))
 
 
-def test_an_answer_that_ended_itself_is_gone_on_from(talk: Talk) -> None:
+def test_an_answer_that_ended_itself_is_gone_on_from(talk: KeptConversation) -> None:
     # Its last token was evaluated, to find out that it is the last.
     first = talk.ask(PROMPT, "clear", grammar='root ::= "abc"', ignore_eos=False)
     assert first.finish_reason == "eos"
     assert talk.evaluates([*PROMPT, *first.token_ids, 80]) == 2
 
 
-def test_another_prompt_keeps_nothing(talk: Talk) -> None:
+def test_another_prompt_keeps_nothing(talk: KeptConversation) -> None:
     talk.ask(PROMPT, "clear")
     assert talk.evaluates([90, 91, 92]) == 3
 
 
 @pytest.mark.parametrize("common", [100, 200, 400])
-def test_positions_that_a_window_has_dropped_are_evaluated(talk: Talk, common: int) -> None:
+def test_positions_that_a_window_has_dropped_are_evaluated(
+    talk: KeptConversation, common: int
+) -> None:
     first = talk.ask(LONG, "clear", tokens=4)
     assert talk.ask([*LONG, *first.token_ids, 80]).timeline.prompt_tokens_evaluated == 2
     talk.ask(LONG, "clear", tokens=4)
@@ -109,7 +111,7 @@ def test_positions_that_a_window_has_dropped_are_evaluated(talk: Talk, common: i
 
 
 def test_a_window_drops_what_is_far_behind() -> None:
-    talk = Talk("window")
+    talk = KeptConversation("window")
     talk.ask(LONG, "clear", tokens=4)
     other = [*LONG[:100], 200, 201]
     assert talk.evaluates(other) == len(other)

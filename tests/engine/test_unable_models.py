@@ -64,7 +64,7 @@ def test_a_setting_that_leaves_nothing_to_generate_with_is_refused(
     assert why in str(caught.value)
 
 
-def asked(client: EngineClient, sampling: dict[str, float]) -> str:
+def error_of(client: EngineClient, sampling: dict[str, float]) -> str:
     """Return the error message of a request."""
     with pytest.raises(EngineError) as caught:
         client.request(Request(prompt="Hello", max_tokens=8, sampling=sampling))
@@ -75,7 +75,7 @@ def asked(client: EngineClient, sampling: dict[str, float]) -> str:
 def test_logits_that_are_no_numbers_are_an_error(tiny_client: Start, value: float) -> None:
     client = tiny_client(tiny_damaged(value=value))
     for sampling in SAMPLED:
-        message = asked(client, sampling)
+        message = error_of(client, sampling)
         assert message.startswith("the model's output is not a number (a logit is nan)")
         assert "SHA-256" in message
     assert client.alive
@@ -86,7 +86,7 @@ def test_one_logit_that_is_no_number_is_an_error_even_where_it_is_not_chosen(
 ) -> None:
     client = tiny_client(tiny_damaged(row=100))
     for sampling in SAMPLED:
-        assert "is not a number (a logit is nan)" in asked(client, sampling)
+        assert "is not a number (a logit is nan)" in error_of(client, sampling)
 
 
 def test_banned_tokens_are_no_damage(tiny_client: Start) -> None:

@@ -119,7 +119,7 @@ def test_a_share_that_is_none_is_unknown() -> None:
         assert counters.kv_use == share
 
 
-def asked(respond: Callable[[asyncio.StreamWriter], Any], **settings: Any) -> list[str]:
+def failed_request(respond: Callable[[asyncio.StreamWriter], Any], **settings: Any) -> list[str]:
     """Return why asking a server for counters failed, and the requests that it received."""
     heard: list[str] = []
     served = asyncio.Event()
@@ -204,14 +204,14 @@ def test_an_answer_that_is_none_says_why(
     respond: Callable[[asyncio.StreamWriter], Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_llmperf.engine.server.counters._TIMEOUT_S", 0.3)
-    assert asked(respond)[0] == why
+    assert failed_request(respond)[0] == why
 
 
 def test_it_is_asked_with_the_servers_key_which_no_message_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret-1234")
-    why, sent, *_ = asked(no_http, key_variable="MY_KEY", headers={"X-Team": "7"})
+    why, sent, *_ = failed_request(no_http, key_variable="MY_KEY", headers={"X-Team": "7"})
     assert sent.startswith("GET /metrics HTTP/1.1\r\n")
     assert "Authorization: Bearer sk-secret-1234\r\n" in sent
     assert "X-Team: 7\r\n" in sent

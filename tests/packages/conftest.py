@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from package_projects import Here, make_here, write
+from package_projects import PackageEnvironment, make_package_environment, write
 
 
 @pytest.fixture(scope="session")
@@ -22,21 +22,25 @@ def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, support: Path) -> Here:
+def here(tmp_path: Path, support: Path) -> PackageEnvironment:
     """An environment for one test."""
-    return make_here(tmp_path, support)
+    return make_package_environment(tmp_path, support)
 
 
 @pytest.fixture(scope="module")
-def here_kept(tmp_path_factory: pytest.TempPathFactory, support: Path) -> Here:
+def shared_environment(
+    tmp_path_factory: pytest.TempPathFactory, support: Path
+) -> PackageEnvironment:
     """An environment shared by those tests of a module that leave it unchanged."""
-    return make_here(tmp_path_factory.mktemp("kept"), support)
+    return make_package_environment(tmp_path_factory.mktemp("kept"), support)
 
 
 @pytest.fixture(params=["uv", "pip"])
-def here_of_each(tmp_path: Path, support: Path, request: pytest.FixtureRequest) -> Here:
+def environment_per_installer(
+    tmp_path: Path, support: Path, request: pytest.FixtureRequest
+) -> PackageEnvironment:
     """An environment for one test, which runs once with uv and once with pip."""
-    return make_here(tmp_path, support, request.param)
+    return make_package_environment(tmp_path, support, request.param)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
 """
 
 
-class Here:
+class PackageEnvironment:
     """A test's environment, and the wheels that can be installed into it."""
 
     def __init__(self, folder: Path, wheels: Path, support: Path, installer: str = "uv") -> None:
@@ -223,10 +223,14 @@ def make_wheels(folder: Path) -> Path:
     return folder
 
 
-def make_here(folder: Path, support: Path, installer: str = "uv") -> Here:
+def make_package_environment(
+    folder: Path, support: Path, installer: str = "uv"
+) -> PackageEnvironment:
     """Create an environment with toy 2.0, dep 1.0, helper, and free, which no package requires."""
     wheels = make_wheels(folder / "wheels")
-    made = Here(make_environment(folder / "environment with space"), wheels, support, installer)
+    made = PackageEnvironment(
+        make_environment(folder / "environment with space"), wheels, support, installer
+    )
     made.unpack("toy-2.0", "dep-1.0", "helper-1.0", "free-1.0")
     return made
 

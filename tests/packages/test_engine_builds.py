@@ -55,8 +55,8 @@ def test_the_installed_engine_tells_its_flags():
 @pytest.fixture
 def trees(request, tmp_path):
     """Two trees that require different engines; this environment has one built for CUDA."""
-    both_installers = "here_of_each" in request.fixturenames
-    here = request.getfixturevalue("here_of_each" if both_installers else "here")
+    both_installers = "environment_per_installer" in request.fixturenames
+    here = request.getfixturevalue("environment_per_installer" if both_installers else "here")
     config = {"lib/cmake/ggml/ggml-config.cmake": CONFIG}
     make_wheel(here.wheels, ENGINE, "2.0", ["dep"], config)
     here.unpack("llama_cpp_python-2.0")
@@ -71,8 +71,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out
 
 
 @posix
-def test_another_engine_is_built_with_the_flags_of_this_one(here_of_each, trees, tmp_path):
-    outcome = here_of_each.ask(*trees, tmp_path / "cache")
+def test_another_engine_is_built_with_the_flags_of_this_one(
+    environment_per_installer, trees, tmp_path
+):
+    outcome = environment_per_installer.ask(*trees, tmp_path / "cache")
     flags = " ".join(flags_of(CONFIG))
     folder = Path(outcome["python"]).parents[1]
     log = folder.with_name(f"{folder.name.partition('-')[0]}.log")
@@ -128,10 +130,10 @@ def test_a_limit_on_the_engine_names_another_one(here, trees, tmp_path):
 
 
 @posix
-def test_an_engine_that_no_list_names_is_not_replaced(here_of_each, trees, tmp_path):
-    make_wheel(here_of_each.wheels, "wrapper", "1.0", [f"{ENGINE}==1.0"])
+def test_an_engine_that_no_list_names_is_not_replaced(environment_per_installer, trees, tmp_path):
+    make_wheel(environment_per_installer.wheels, "wrapper", "1.0", [f"{ENGINE}==1.0"])
     write(trees[1], {"requirements.txt": f"{ENGINE}\ntoy\nwrapper\n"})
-    error = here_of_each.ask(*trees, tmp_path / "cache")["error"]
+    error = environment_per_installer.ask(*trees, tmp_path / "cache")["error"]
     assert "installing wrapper with " in error
     assert f"{ENGINE}==2.0" in error
 

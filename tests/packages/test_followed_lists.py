@@ -13,11 +13,11 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs lai
 
 
 @pytest.fixture
-def toy_of(here_kept, trees, tmp_path):
+def toy_version(shared_environment, trees, tmp_path):
     """A function that returns the version of toy for the second tree; 2.0 is installed here."""
 
     def ask(here, there):
-        outcome = here_kept.ask(*trees(here, there), tmp_path / "cache")
+        outcome = shared_environment.ask(*trees(here, there), tmp_path / "cache")
         assert "error" not in outcome, outcome["error"]
         return "2.0" if outcome["shared"] else versions(outcome["python"]).get("toy")
 
@@ -57,8 +57,8 @@ def lists(text: str) -> list[dict[str, str]]:
         "a file that this environment drifted from",
     ],
 )
-def test_a_list_that_is_followed_here_is_followed_there(toy_of, trees_):
-    assert toy_of(*trees_) == "1.0"
+def test_a_list_that_is_followed_here_is_followed_there(toy_version, trees_):
+    assert toy_version(*trees_) == "1.0"
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,19 @@ def test_a_list_that_is_followed_here_is_followed_there(toy_of, trees_):
         *("Conda's file beside a list", "lock only there"),
     ],
 )
-def test_other_lists_are_not(toy_of, trees_):
-    assert toy_of(*trees_) == "2.0"
+def test_other_lists_are_not(toy_version, trees_):
+    assert toy_version(*trees_) == "2.0"
 
 
-def test_what_only_a_build_backend_knows_is_asked_of_it(here_of_each, tmp_path):
+def test_what_only_a_build_backend_knows_is_asked_of_it(environment_per_installer, tmp_path):
     make_source(tmp_path / "here", "project", "1", requires=["toy==2.0"])
     make_source(tmp_path / "there", "project", "1", requires=["toy==1.0"])
     write(tmp_path / "there", {"setup.py": "# what this reads decides"})
     broken = "raise SystemExit('a build in the tree of the user')"
     write(tmp_path / "here", {"backend.py": broken, "requirements.txt": "-e .\nfree"})
-    outcome = here_of_each.ask(tmp_path / "here", tmp_path / "there", tmp_path / "cache")
+    outcome = environment_per_installer.ask(
+        tmp_path / "here", tmp_path / "there", tmp_path / "cache"
+    )
     assert versions(outcome["python"]).get("toy") == "1.0"
     assert "project" not in versions(outcome["python"])
 
@@ -112,17 +114,17 @@ def lock(folder: Path, wheels: Path, environ: dict[str, str], version: str) -> N
     )
 
 
-def test_a_uv_lock_pins_what_both_trees_install(here_kept, tmp_path):
-    environ = here_kept.environ | {"PATH": uv_path()}
+def test_a_uv_lock_pins_what_both_trees_install(shared_environment, tmp_path):
+    environ = shared_environment.environ | {"PATH": uv_path()}
     for name, version in (("here", "2.0"), ("there", "1.0")):
-        lock(tmp_path / name, here_kept.wheels, environ, version)
+        lock(tmp_path / name, shared_environment.wheels, environ, version)
     trees = tmp_path / "here", tmp_path / "there"
     before = sorted(path.name for path in trees[0].iterdir())
-    outcome = here_kept.ask(*trees, tmp_path / "cache")
+    outcome = shared_environment.ask(*trees, tmp_path / "cache")
     assert outcome["note"].startswith("own environment: ")
     assert versions(outcome["python"])["toy"] == "1.0"
     assert sorted(path.name for path in trees[0].iterdir()) == before
-    error = here_kept.ask(*trees, tmp_path / "another", PATH=os.defpath)["error"]
+    error = shared_environment.ask(*trees, tmp_path / "another", PATH=os.defpath)["error"]
     assert error.startswith("uv.lock differs between the two commits, and uv is not on PATH")
 
 
@@ -137,24 +139,26 @@ def test_a_uv_lock_pins_what_both_trees_install(here_kept, tmp_path):
     ids=["Poetry", "Pipenv", "Conda", "broken"],
 )
 def test_what_no_installer_understands_is_refused_with_the_way_out(
-    here_kept, trees, tmp_path, files, said
+    shared_environment, trees, tmp_path, files, said
 ):
-    error = here_kept.ask(*trees({"README": ""}, files), tmp_path / "cache")["error"]
+    error = shared_environment.ask(*trees({"README": ""}, files), tmp_path / "cache")["error"]
     assert said in error
     way_out = "perf: {base_install: "
     assert way_out in error or "correct the file" in error
 
 
-def test_what_no_installer_understands_is_no_trouble_where_it_is_equal(toy_of):
+def test_what_no_installer_understands_is_no_trouble_where_it_is_equal(toy_version):
     files = {"poetry.lock": "x", "Pipfile": "y"}
-    assert toy_of(files, files | {"requirements.txt": "toy==1.0"}) == "1.0"
+    assert toy_version(files, files | {"requirements.txt": "toy==1.0"}) == "1.0"
 
 
-def test_options_of_requirements_files_reach_the_installer(here_of_each, trees, tmp_path):
+def test_options_of_requirements_files_reach_the_installer(
+    environment_per_installer, trees, tmp_path
+):
     there = {"requirements.txt": "--find-links ./more\ntoy==1.0"}
     trees_ = trees({"requirements.txt": "toy==2.0"}, there)
     (trees_[1] / "more").mkdir()
-    wheel = here_of_each.wheels / "toy-1.0-py3-none-any.whl"
+    wheel = environment_per_installer.wheels / "toy-1.0-py3-none-any.whl"
     wheel.rename(trees_[1] / "more" / wheel.name)
-    outcome = here_of_each.ask(*trees_, tmp_path / "cache")
+    outcome = environment_per_installer.ask(*trees_, tmp_path / "cache")
     assert versions(outcome["python"])["toy"] == "1.0"

@@ -33,16 +33,16 @@ F.map_module('pkg', {init!r})
 
 
 @pytest.fixture
-def roots(here_kept, tmp_path):
+def roots(shared_environment, tmp_path):
     """A function that returns the import roots of tree "there" for project "here"."""
 
     def ask(project="here", tree="there"):
         paths = [str(tmp_path / project), str(tmp_path / tree)]
-        return json.loads(here_kept.run(_ROOTS.format(paths=paths)))
+        return json.loads(shared_environment.run(_ROOTS.format(paths=paths)))
 
-    kept = set(here_kept.site.iterdir())
+    kept = set(shared_environment.site.iterdir())
     yield ask
-    for path in set(here_kept.site.iterdir()) - kept:
+    for path in set(shared_environment.site.iterdir()) - kept:
         path.unlink()
 
 
@@ -70,34 +70,38 @@ def test_a_tree_has_its_roots_where_the_editable_project_has_them(here, tmp_path
         ("pkg.pth", "{root}\n# a comment\nimport os\n"),
     ],
 )
-def test_every_way_of_pointing_at_a_project_is_followed(here_kept, roots, tmp_path, file, text):
+def test_every_way_of_pointing_at_a_project_is_followed(
+    shared_environment, roots, tmp_path, file, text
+):
     for name in ("here", "there"):
         package(tmp_path / name, "lib")
     lib = tmp_path / "here" / "lib"
     paths = {"root": lib, "pkg": str(lib / "pkg"), "init": str(lib / "pkg" / "__init__.py")}
-    (here_kept.site / file).write_text(text.format(part=str(lib / "space" / "part"), **paths))
+    (shared_environment.site / file).write_text(
+        text.format(part=str(lib / "space" / "part"), **paths)
+    )
     assert roots() == ["there/lib"]
 
 
 @posix
-def test_the_projects_own_roots_are_found_the_same_way(here_kept, roots, tmp_path):
+def test_the_projects_own_roots_are_found_the_same_way(shared_environment, roots, tmp_path):
     package(tmp_path / "here", "src")
-    (here_kept.site / "pkg.pth").write_text(str(tmp_path / "here" / "src"))
+    (shared_environment.site / "pkg.pth").write_text(str(tmp_path / "here" / "src"))
     assert roots("here", "here") == ["here/src"]
 
 
 @posix
-def test_roots_that_the_tree_lacks_are_left_out(here_kept, roots, tmp_path):
+def test_roots_that_the_tree_lacks_are_left_out(shared_environment, roots, tmp_path):
     package(tmp_path / "here", "src")
     write(tmp_path / "there", {"README": ""})
-    (here_kept.site / "pkg.pth").write_text(str(tmp_path / "here" / "src"))
+    (shared_environment.site / "pkg.pth").write_text(str(tmp_path / "here" / "src"))
     assert roots() == []
 
 
 @posix
-def test_what_points_elsewhere_gives_no_root(here_kept, roots, tmp_path):
+def test_what_points_elsewhere_gives_no_root(shared_environment, roots, tmp_path):
     write(tmp_path, {"here/README": "", "there/README": "", "here too/pkg/__init__.py": ""})
-    (here_kept.site / "pkg.pth").write_text(str(tmp_path / "here too"))
+    (shared_environment.site / "pkg.pth").write_text(str(tmp_path / "here too"))
     assert roots() == []
 
 
@@ -111,12 +115,12 @@ def test_a_project_that_moved_its_package_is_found(here, tmp_path):
 
 
 @posix
-def test_siblings_in_the_repository_are_roots_too(here_kept, roots, tmp_path):
+def test_siblings_in_the_repository_are_roots_too(shared_environment, roots, tmp_path):
     for name in ("one", "two"):
         write(tmp_path / name, {".git/HEAD": "", "app/x": "", "core/pkg/__init__.py": ""})
-    (here_kept.site / "core.pth").write_text(str(tmp_path / "one" / "core"))
+    (shared_environment.site / "core.pth").write_text(str(tmp_path / "one" / "core"))
     code = _ROOTS.format(paths=[str(tmp_path / "one" / "app"), str(tmp_path / "two" / "app")])
-    found = here_kept.run(code.replace("tree.parent", f"Path({str(tmp_path)!r})"))
+    found = shared_environment.run(code.replace("tree.parent", f"Path({str(tmp_path)!r})"))
     assert json.loads(found) == ["two/core"]
 
 
