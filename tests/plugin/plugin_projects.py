@@ -201,6 +201,11 @@ class Project:
         return self.path.joinpath("loaded").exists()
 
 
+def all_output(result: pytest.RunResult) -> str:
+    """Return all output, with white space as single spaces because lines wrap anywhere."""
+    return " ".join(f"{result.stdout.str()} {result.stderr.str()}".split())
+
+
 def times(factor: float, *metrics: str) -> Callable[[dict[str, Any]], None]:
     """Return an edit that multiplies a baseline's samples of these metrics (default: all)."""
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from plugin_projects import APP, app
+from plugin_projects import APP, all_output, app
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -94,10 +94,6 @@ def recorded_tolerances(project) -> dict[str, Any]:
     }
 
 
-def said(result: pytest.RunResult) -> str:
-    return " ".join(" ".join(result.outlines).split())
-
-
 def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_the_default(two):
     result = two.perf("--llmperf-record")
     fixed = {"test_own end_to_end": (0.3, None), "test_marked stall_rate": (0.2, None)}
@@ -106,7 +102,7 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
         "test_marked first_token": (0.05, None),
         **fixed,
     }
-    assert NONE in said(result)
+    assert NONE in all_output(result)
     assert recorded_tolerances(two) == {}
     file = calibrate(two, 0.015)
 
@@ -117,8 +113,8 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
         **fixed,
     }
     why = f"tolerance auto: 2%, from {file} (2026-11-01): sessions of 5 min can hold 1.5%"
-    assert f"{why}; it is at least 2%" in said(result)
-    assert NONE not in said(result)
+    assert f"{why}; it is at least 2%" in all_output(result)
+    assert NONE not in all_output(result)
     expected = {
         "tolerance": 0.02,
         "holds": 0.015,
@@ -133,12 +129,12 @@ def test_pairs_take_what_the_calibration_holds_and_stored_sessions_no_less_than_
 
     result = two.perf("-k", "test_x")
     assert tolerances(two) == {"test_x end_to_end": (0.05, 0.015)}
-    assert "holds 1.5% in 5 min; against stored sessions it is at least 5%" in said(result)
+    assert "holds 1.5% in 5 min; against stored sessions it is at least 5%" in all_output(result)
 
     # A session with a budget of a minute, and a tolerance that stored sessions hold too.
     result = two.perf("-k", "test_x", "--llmperf-set", "perf.budget=1m")
     assert tolerances(two) == {"test_x end_to_end": (0.115, 0.115)}
-    assert "tolerance auto: 11.5%, from" in said(result)
+    assert "tolerance auto: 11.5%, from" in all_output(result)
 
 
 def test_a_calibration_of_other_settings_gives_no_tolerance(two):
@@ -146,7 +142,7 @@ def test_a_calibration_of_other_settings_gives_no_tolerance(two):
     calibrate(two, 0.1, config={})
     result = two.perf("-k", "test_x", *AGAINST)
     assert tolerances(two) == {"test_x end_to_end": (0.05, None)}
-    assert NONE in said(result)
+    assert NONE in all_output(result)
 
 
 SLOWER = """

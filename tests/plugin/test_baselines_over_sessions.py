@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from plugin_projects import APP, times
+from plugin_projects import APP, all_output, times
 
 #: Tolerant enough for a busy machine; edits of the baseline are far beyond it.
 TOLERANT = """
@@ -79,7 +79,7 @@ def test_the_accept_command_of_a_failure_works(recorded):
     assert match
     accepting = recorded.here("-m", "perf", match.group(1), "--llmperf-accept", "a better prompt")
     assert accepting.ret == 0
-    said = " ".join(" ".join(accepting.outlines).split())
+    said = all_output(accepting)
     assert "accepted: later sessions are compared with this session's level, except for" in said
     assert "(a better prompt)" in said
     assert recorded.perf().ret == 0
@@ -205,7 +205,7 @@ def test_a_baseline_of_another_model_is_refused_with_both_values(recorded):
     recorded.edit_baseline(lambda record: record["model"].update(name="toy:other"))
     result = recorded.here("-m", "perf")
     assert result.ret == 0
-    text = " ".join(" ".join(result.outlines).split())
+    text = all_output(result)
     assert "toy:other" in text
     assert "toy:answer" in text
     assert "refused" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin_projects import all_output
 
 
 def refused(project, *args: str) -> pytest.LineMatcher:
@@ -125,7 +126,7 @@ def test_a_read_only_folder_of_a_machine_that_only_the_engine_knows_is_named_in_
     )
     result = one_test.here("-m", "perf", "--llmperf-record")
     result.assert_outcomes(failed=1)
-    said = " ".join(result.stdout.str().split())
+    said = all_output(result)
     assert "could not be measured: perf.baselines: nothing can be written in" in said
     assert f"written in {machine_folder};" in said
     result.stdout.no_fnmatch_line("llmperf: measuring*")

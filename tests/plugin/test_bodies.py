@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from plugin_projects import all_output
 
 
 def test_a_body_runs_exactly_once(project):
@@ -328,7 +329,7 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
     result = project.perf()
     result.assert_outcomes(failed=4)
     fix = "yield each token as it comes, or remove the marker"
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     for text in (
         "tokens_per_sec is undefined for this workload: the application's answer came as 1 item "
         "(it was returned whole, or ended after one), and tokens/s is measured between items, "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from plugin_projects import all_output
 from running_servers import real_server, simulated_servers
 
 pytestmark = pytest.mark.usefixtures("quick_blocks")
@@ -126,7 +127,7 @@ def test_a_server_that_says_nothing_of_its_cache_is_said_to(project, quiet_machi
     project.configure(config(url=simulator(cached_told=False)))
     result = project.perf()
     result.assert_outcomes(passed=1)
-    text = " ".join(" ".join(result.outlines).split())
+    text = all_output(result)
     assert "how much of the prompts the server took from its cache is unknown: neither" in text
 
 

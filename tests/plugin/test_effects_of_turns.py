@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 import pytest
-from plugin_projects import Project
+from plugin_projects import Project, all_output
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.planted import Plant
@@ -64,6 +64,6 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
     assert len(alone) >= MIN_CONTRADICTING_PAIRS
     assert fmean(in_turns) < min(alone) / 2
     assert project.verdicts() == {"test_x": "inconclusive"}
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert f"slower in {len(alone)} pairs whose processes ran one after the other" in said
     assert "the sides affect each other (a shared cache, heat, clocks)" in said

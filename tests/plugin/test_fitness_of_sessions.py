@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plugin_projects import APP, times
+from plugin_projects import APP, all_output, times
 
 from pytest_llmperf.cpus import usable_cpus
 
@@ -85,10 +85,6 @@ def fitness(project: Any, nodeid: str = "test_answer") -> dict[str, dict[str, An
     return {entry["name"]: entry for entry in test["fitness"]}
 
 
-def said(result: pytest.RunResult) -> str:
-    return " ".join(" ".join(result.outlines).split())
-
-
 TWO = """
 @pytest.mark.perf
 def test_answer(llm_engine):
@@ -116,9 +112,9 @@ def test_a_busy_machine_makes_a_test_invalid_and_the_check_is_named(one_test):
     explained = [m["explanation"] for t in one_test.session()["tests"] for m in t["metrics"]]
     assert [text for text in explained if text and "(busy_cores)" not in text] == []
     # The culprit is named once for all tests, whose failures name the check.
-    assert said(result).count("what the machine did while measuring:") == 1
-    assert said(result).count("used") == 1
-    assert said(result).count("the machine was disturbed (busy_cores): the table below") == 2
+    assert all_output(result).count("what the machine did while measuring:") == 1
+    assert all_output(result).count("used") == 1
+    assert all_output(result).count("the machine was disturbed (busy_cores): the table below") == 2
     session = one_test.session()["session"]
     (named,) = [entry for entry in session["fitness"] if entry["name"] == "busy_cores"]
     assert named["tests"] == ["test_it.py::test_answer", "test_it.py::test_other"]
@@ -135,7 +131,7 @@ def test_a_severity_of_the_configuration_decides_before_samples_are_voided(one_t
     result.assert_outcomes(passed=1)
     assert one_test.verdicts() == {"test_answer": "no baseline"}
     assert fitness(one_test)["busy_cores"]["severity"] == "warn"
-    assert "(busy_cores)" in said(result)
+    assert "(busy_cores)" in all_output(result)
 
 
 @linux
@@ -169,7 +165,8 @@ def test_a_shorter_answer_counts_where_the_configuration_says_so(one_test):
     result = one_test.perf()
     result.assert_outcomes(passed=1)
     assert fitness(one_test)["cut_short"]["severity"] == "warn"
-    assert "in 1 process: generation cut short: 2 of 4 output tokens (cut_short)" in said(result)
+    text = all_output(result)
+    assert "in 1 process: generation cut short: 2 of 4 output tokens (cut_short)" in text
 
 
 #: An application that is slow when traced, as all Python is; a file "traced" turns tracing on.
@@ -202,13 +199,14 @@ def test_a_tracer_in_the_engine_is_never_a_regression(one_test):
     assert one_test.verdicts() == {"test_answer": "invalid"}
     what = "the engine's process was traced or profiled: toy (sys.settrace), turned on later by"
     assert fitness(one_test)["traced"]["text"].startswith(what)
-    assert what in said(result)
-    assert "without the tool or debug mode that was active in the engine's process" in said(result)
-    assert "--llmperf-accept" not in said(result)
+    text = all_output(result)
+    assert what in text
+    assert "without the tool or debug mode that was active in the engine's process" in text
+    assert "--llmperf-accept" not in text
 
     # With the severity warn the test is judged, and the finding is still reported.
     one_test.configure(APP + "  fitness: {traced: warn}\n")
-    told = said(one_test.perf())
+    told = all_output(one_test.perf())
     assert "invalid" not in one_test.verdicts().values()
     assert f"in 1 process: {what}" in told
 
@@ -254,10 +252,10 @@ def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, mon
     cause = f"n_threads 4096 on {usable} usable core{'s' if usable > 1 else ''}: threads that wait"
     (test,) = project.session()["tests"]
     assert [text.startswith(cause) for text in test["causes"]] == [True]
-    assert f"likely caused by the configuration or the build: - {cause}" in said(result)
-    assert f"; likely cause: {cause}" in said(result)
-    assert "explained above, in its failure" in said(result)
-    assert f"- likely cause: {cause}" in said(project.perf("--tb=no"))
+    assert f"likely caused by the configuration or the build: - {cause}" in all_output(result)
+    assert f"; likely cause: {cause}" in all_output(result)
+    assert "explained above, in its failure" in all_output(result)
+    assert f"- likely cause: {cause}" in all_output(project.perf("--tb=no"))
 
 
 @pytest.mark.usefixtures("quiet_machine")
@@ -266,7 +264,7 @@ def test_a_target_that_is_missed_without_a_cause_names_none(project):
     project.configure(APP.replace("processes: 1", "processes: 3"))
     result = project.perf()
     assert project.verdicts() == {"test_answer": "missed"}
-    assert "caused by" not in said(result)
+    assert "caused by" not in all_output(result)
     assert project.session()["tests"][0]["causes"] == []
 
 
@@ -297,7 +295,7 @@ def test_other_thread_counts_than_the_baselines_are_the_cause_of_a_regression(re
     assert test["causes"] == ["llm.n_threads 7 → 1"]
     assert test["differences"][0] == "llm.n_threads 7 → 1"
     assert sum("n_threads" in text for text in test["differences"]) == 1
-    assert "caused by the configuration or the build: - llm.n_threads 7 → 1" in said(result)
+    assert "caused by the configuration or the build: - llm.n_threads 7 → 1" in all_output(result)
 
 
 def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):
@@ -330,7 +328,7 @@ def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
         result = one_test.run(
             *("-m", "perf", "--llmperf-json", "out.json", "--llmperf-wait-fit", "1s")
         )
-    text = said(result)
+    text = all_output(result)
     assert text.count("waiting up to 1 s for the machine to become quiet: ") == 1
     assert "still busy or hot, measuring anyway: " in text
     assert "(busy_cores)" in text.partition("waiting up to 1 s")[2].partition("llmperf:")[0]

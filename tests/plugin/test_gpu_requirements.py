@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from plugin_projects import all_output
 from test_real_model import REAL
 
 from pytest_llmperf.engine.gpu_shortfall import reinstall
@@ -16,10 +17,6 @@ def real(project):
     """A project whose engine is llama.cpp with the embedded model."""
     project.configure(REAL)
     return project
-
-
-def said(result: pytest.RunResult) -> str:
-    return " ".join(" ".join(result.outlines).split())
 
 
 def refused(project, decorator: str, arguments: str = "llm_engine") -> pytest.LineMatcher:
@@ -87,7 +84,7 @@ def test_a_wrong_marker_fails_its_tests_where_several_workers_run(project):
     )
     result = project.run("-n", "1")
     result.assert_outcomes(errors=1, passed=1)
-    assert "test_it.py::test_x: marker 'gpu' layers: expected 'all'" in said(result)
+    assert "test_it.py::test_x: marker 'gpu' layers: expected 'all'" in all_output(result)
 
 
 def test_an_engine_behind_another_fixture_is_used(project):
@@ -142,7 +139,8 @@ def test_an_application_that_cannot_tell_is_an_error_and_no_skip(project):
     project.write(test_it="@pytest.mark.gpu\ndef test_x(llm_engine): pass\n")
     result = project.here()
     result.assert_outcomes(errors=1)
-    assert "marker 'gpu': llm.engine: app does not report where its layers are" in said(result)
+    said = all_output(result)
+    assert "marker 'gpu': llm.engine: app does not report where its layers are" in said
     assert not project.was_loaded
 
 
@@ -191,7 +189,7 @@ def test_a_build_without_gpu_code_fails_every_perf_test_before_its_body(real):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert not real.path.joinpath("body").exists()
     assert not real.path.joinpath("out.json").exists()
-    text = said(result)
+    text = all_output(result)
     whole = "perf.require_gpu: 0 of 31 layers are on a GPU, and all are required cause: CPU-only"
     # Once for each test; pytest repeats it in its summary where CI is set.
     assert text.count(f"{whole} build") >= 2
@@ -236,4 +234,4 @@ def test_an_engine_that_cannot_be_loaded_is_tried_once(real):
     )
     result = real.here()
     result.assert_outcomes(errors=2)
-    assert said(result).count("llama.cpp could not load") >= 2
+    assert all_output(result).count("llama.cpp could not load") >= 2

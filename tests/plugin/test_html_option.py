@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from plugin_projects import all_output
 
 from pytest_llmperf.report.html import write_html
 
@@ -97,6 +98,6 @@ def test_a_page_that_could_not_be_written_fails_the_session_and_keeps_its_verdic
     result = project.here("-m", "perf", "--llmperf-html", "page.html")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1)
-    said = " ".join(result.stdout.str().split())
+    said = all_output(result)
     assert "can't write the HTML report to" in said
     assert "page.html: it is a folder; give --llmperf-html a file name" in said

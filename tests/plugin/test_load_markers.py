@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin_projects import all_output
 
 SERVER = json.dumps({"llm": {"engine": "server", "url": "http://127.0.0.1:9", "model": "m"}})
 LOAD = "@pytest.mark.load(concurrency=2, requests=8)\n"
@@ -16,7 +17,7 @@ def refusal(project, markers: str, config: str = SERVER) -> str:
     project.write(test_it=f"{markers}\ndef test_it(llm_engine):\n    llm_engine.generate('Hi')")
     result = project.here("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    return " ".join(" ".join([*result.outlines, *result.errlines]).split())
+    return all_output(result)
 
 
 @pytest.mark.parametrize(

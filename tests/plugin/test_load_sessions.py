@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from plugin_projects import all_output
 from running_servers import REAL_SERVERS, real_server, simulated_servers
 
 pytestmark = pytest.mark.usefixtures("quick_blocks")
@@ -66,7 +67,7 @@ def test_a_started_server_is_gated_under_load(project, quiet_machine, program):
     project.configure(config(start=real_server(*FOUR_SLOTS, "--metrics", program=program)))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
-    text = " ".join(" ".join(result.outlines).split())
+    text = all_output(result)
     assert re.search(
         "load: 36 requests in 3 loads, none failed; since sending: first token [^;]+ and request "
         "latency [^;]+; .*the client used [^;]+% of a core .ceiling: about [^;]+ such requests/s.",
@@ -189,7 +190,7 @@ def test_too_few_blocks_to_tell_whether_a_server_warms_up_are_named(
 ):
     write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
     project.configure(config(url=simulator()))
-    text = " ".join(" ".join(project.perf("-v").outlines).split())
+    text = all_output(project.perf("-v"))
     assert f"{UNCHECKED}: that needs 5 blocks" in text
     project.configure(config(url=simulator()), "other.yaml")
     # Both sides of a pair warm up alike.
@@ -237,7 +238,7 @@ def test_a_missed_limit_is_explained_by_the_servers_own_counters(project, quiet_
     project.configure(config(url=simulator("--slots", "2", "--metrics", "vllm", first=0.4)))
     result = project.perf("--llmperf-html", "page.html")
     result.assert_outcomes(failed=1)
-    text = " ".join(" ".join(result.outlines).split())
+    text = all_output(result)
     assert "vLLM's own counters: up to 2 requests running" in text
     seen = r"requests waited in the server's queue in [\d.]+% of"
     # Only the failing test says it.
@@ -296,7 +297,7 @@ def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
         ({"replicas": [busy, idle], "routing": "by cookie"}, f"{busy}/v1 (routing: by cookie)"),
     ):
         project.configure(config(url=f"{busy}/v1", **other))
-        text = " ".join(" ".join(project.perf().outlines).split())
+        text = all_output(project.perf())
         assert f"does not match: model: base simulated, 2 replicas behind {busy}/v1" in text
         assert now in text
         assert project.session()["tests"][0]["verdict"] == "no baseline"

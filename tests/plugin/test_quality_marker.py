@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin_projects import all_output
 from tiny_models import tiny_llama
 
 CONFIG = """
@@ -48,10 +49,6 @@ def tiny(project, quiet_machine, monkeypatch, tmp_path):
     return make
 
 
-def said(result) -> str:
-    return " ".join(" ".join([*result.outlines, *result.errlines]).split())
-
-
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
@@ -66,19 +63,19 @@ def said(result) -> str:
 def test_a_wrong_marker_is_refused_by_name(tiny, limits: str, problem: str) -> None:
     result = tiny(limits).perf()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"test_it.py::test_answer: marker 'quality' {problem}" in said(result)
+    assert f"test_it.py::test_answer: marker 'quality' {problem}" in all_output(result)
 
 
 def test_a_missing_reference_is_refused_before_anything_loads(tiny) -> None:
     result = tiny("max_kl=0.02", reference="{}").perf()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "marker 'quality': quality is compared with a reference, and the configuration" in (
-        said(result)
+        all_output(result)
     )
     result = tiny("max_kl=0.02", reference="{model_path: none.gguf}").perf()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "quality.reference.model_path: " in said(result)
-    assert "no such file" in said(result)
+    assert "quality.reference.model_path: " in all_output(result)
+    assert "no such file" in all_output(result)
 
 
 def test_kept_quality_passes_and_is_reported(tiny) -> None:
@@ -97,7 +94,7 @@ def test_kept_quality_passes_and_is_reported(tiny) -> None:
     assert "kl_divergence" not in {metric["name"] for metric in test["metrics"]}
     junit = (project.path / "junit.xml").read_text()
     assert 'name="llmperf.kl_divergence.verdict" value="pass"' in junit
-    text = said(result)
+    text = all_output(result)
     assert "KL divergence" in text
     assert "quality kept: " in text
     assert "greedy answers agree for" in text
@@ -107,18 +104,18 @@ def test_lost_quality_fails_and_an_undecided_one_warns(tiny) -> None:
     project = tiny("max_kl=0.000001")
     result = project.perf()
     result.assert_outcomes(failed=1)
-    assert "missed: KL divergence: quality lost: " in said(result)
+    assert "missed: KL divergence: quality lost: " in all_output(result)
     assert project.verdicts() == {"test_answer": "missed"}
     value = json.loads((project.path / "out.json").read_text())["tests"][0]["quality"]
     limit = value["checks"][0]["value"] * 1.001
     # The scores are stored: nothing is scored again.
     result = tiny(f"max_kl={limit!r}").perf()
-    assert "scoring" not in said(result)
+    assert "scoring" not in all_output(result)
     result.assert_outcomes(passed=1, warnings=1)
-    assert "inconclusive, KL divergence: " in said(result)
+    assert "inconclusive, KL divergence: " in all_output(result)
     result = tiny(f"max_kl={limit!r}").perf("--llmperf-strict")
     result.assert_outcomes(failed=1)
-    assert "another run gives the same quality" in said(result)
+    assert "another run gives the same quality" in all_output(result)
 
 
 def test_the_same_settings_lose_nothing(tiny) -> None:
@@ -165,7 +162,7 @@ def test_a_reference_that_cannot_be_compared_is_an_error(tiny) -> None:
     result = project.perf()
     result.assert_outcomes(failed=1)
     assert "error: KL divergence: quality could not be measured: llama.cpp could not load" in (
-        said(result)
+        all_output(result)
     )
 
 

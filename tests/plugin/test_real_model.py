@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_projects import CACHE, REAL, times
+from plugin_projects import CACHE, REAL, all_output, times
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 
@@ -77,7 +77,7 @@ def test_two_configurations_are_compared(real):
     )
     result = real.perf("--llmperf-against-config", "other.yaml")
     assert real.verdicts() == {"test_x": "pass"}
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "llm.n_ctx: base 512, candidate 256" in said
 
 
@@ -116,6 +116,6 @@ def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real,
     assert test["causes"][0] == "CPU-only build; the baseline ran on vulkan"
     assert test["causes"][1].startswith("0 of 31 layers on the GPU, the baseline had 31: CPU-only")
     assert {entry["name"] for entry in test["fitness"]} == {"other_backend", "other_layers"}
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "judged by the baseline of 1x-llvmpipe_vulkan: the same hardware with another" in said
     assert "likely caused by the configuration or the build: - CPU-only build;" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin_projects import all_output
 
 TESTS = """
 @pytest.mark.end_to_end(tolerance="99%")
@@ -43,9 +44,8 @@ def test_with_nothing_recorded_no_model_is_loaded(project):
     result = project.here(*REQUIRED, "--llmperf-exit-codes", "-k", "old or new or skipped")
     result.assert_outcomes(failed=2, skipped=1, deselected=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert f"end to end: nothing is recorded in {project.path / 'perf_baselines'} --llmperf" in (
-        " ".join(result.stdout.str().split())
-    )
+    folder = project.path / "perf_baselines"
+    assert f"end to end: nothing is recorded in {folder} --llmperf" in all_output(result)
     result.stdout.fnmatch_lines(
         [
             "no baseline: end to end: nothing is recorded in*",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, REAL
+from plugin_projects import APP, REAL, all_output
 
 #: Bytes in SmolLM2-135M Q4_1: tensors and an embedding row; keys and values of a position.
 WEIGHTS, POSITION = 96_576_768 + 612, 30 * 3 * 64 * 2 * 2
@@ -33,7 +33,7 @@ def test_a_new_machine_has_a_verdict_on_day_one(project, quiet_machine):
     bytes_per_second = [roof["bytes_per_token"] * rate for rate in rates]
     assert shares == pytest.approx([rate / cpu["bandwidth"] for rate in bytes_per_second])
     assert roof["share"] == metric["value"]
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert f"% of this machine's limit of {roof['limit_tokens_per_sec']:.3g} tok/s: 96.8 MB" in said
 
 

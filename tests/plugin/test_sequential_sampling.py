@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, app
+from plugin_projects import APP, all_output, app
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -139,7 +139,7 @@ def test_the_session_s_budget_ends_everything_and_says_what_would_decide(noisy):
     result = compare(noisy, "--llmperf-set", "perf.budget=8s", "--llmperf-set", "perf.max_pairs=99")
     assert "inconclusive" in noisy.verdicts().values()
     assert max(noisy.sampled().values()) < 99
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "budget" in said
     assert "would decide" in said
 

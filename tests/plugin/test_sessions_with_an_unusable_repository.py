@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from damaged_repositories import DAMAGES, git, hang, two_commits
-from plugin_projects import Project
+from plugin_projects import Project, all_output
 
 from pytest_llmperf.repository import command
 
@@ -58,22 +58,17 @@ def damage(repository: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return do
 
 
-def words(result: pytest.RunResult) -> str:
-    """Return all output, with white space as single spaces because lines wrap anywhere."""
-    return " ".join(f"{result.stdout.str()} {result.stderr.str()}".split())
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_session_is_recorded_without_a_commit_and_says_why_once(
     repository: Project, damage: Callable[[str], None], case: str
 ) -> None:
     damage(case)
     result = repository.perf("--llmperf-record")
-    assert result.ret == 0, words(result)
+    assert result.ret == 0, all_output(result)
     (note,) = [text for text in repository.session()["session"]["notes"] if "git" in text]
     assert note.startswith("no commit is recorded, because git can't be used: ")
     assert CASES[case] in note
-    assert "Traceback" not in words(result)
+    assert "Traceback" not in all_output(result)
     (baseline,) = repository.baselines()
     provenance = json.loads(baseline.read_text())["provenance"]
     assert (provenance["commit"], provenance["branch"]) == (None, None)
@@ -93,9 +88,9 @@ def test_what_needs_a_commit_is_refused_before_a_body_runs(
     damage(case)
     result = repository.perf(f"{option}=HEAD")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"llmperf: {option}: " in words(result)
-    assert CASES[case] in words(result)
-    assert "Traceback" not in words(result)
+    assert f"llmperf: {option}: " in all_output(result)
+    assert CASES[case] in all_output(result)
+    assert "Traceback" not in all_output(result)
     assert not (repository.path / "loaded").exists()
 
 
@@ -112,7 +107,7 @@ def test_baselines_that_git_can_not_read_are_refused_before_a_body_runs(
     (repository.path / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     result = repository.perf("--llmperf-baselines-from=HEAD")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"--llmperf-baselines-from: object {blob} of " in words(result)
+    assert f"--llmperf-baselines-from: object {blob} of " in all_output(result)
     assert not (repository.path / "loaded").exists()
 
 
@@ -130,9 +125,9 @@ def test_git_that_breaks_once_a_body_has_run_fails_no_test(repository: Project) 
     )
     git(repository.path, "commit", "--quiet", "--all", "-m", "breaks what it lies in")
     result = repository.perf("--llmperf-against=HEAD", "--llmperf-set=perf.max_pairs=1")
-    assert result.ret == 0, words(result)
-    assert "could not be measured" not in words(result)
-    assert "code: git diff-tree failed in" in words(result)
+    assert result.ret == 0, all_output(result)
+    assert "could not be measured" not in all_output(result)
+    assert "code: git diff-tree failed in" in all_output(result)
 
 
 def test_a_calibration_says_why_it_names_no_commit(
@@ -144,8 +139,8 @@ def test_a_calibration_says_why_it_names_no_commit(
     file.write_text(json.dumps(request))
     one_pair = "--llmperf-set=perf.max_pairs=1"
     result = repository.here("-m", "perf", f"--llmperf-calibrate={file}", one_pair)
-    assert result.ret == 0, words(result)
-    assert words(result).count("note: no commit is recorded, because git can't be used: ") == 1
+    assert result.ret == 0, all_output(result)
+    assert all_output(result).count("note: no commit is recorded, because git can't be used: ") == 1
 
 
 def test_a_repository_that_the_environment_names_is_not_asked(
@@ -155,6 +150,6 @@ def test_a_repository_that_the_environment_names_is_not_asked(
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
         monkeypatch.setenv(name, str(tmp_path / "nowhere"))
     result = repository.perf("--llmperf-record")
-    assert result.ret == 0, words(result)
+    assert result.ret == 0, all_output(result)
     (baseline,) = repository.baselines()
     assert json.loads(baseline.read_text())["provenance"]["commit"] == head

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_projects import APP, app
+from plugin_projects import APP, all_output, app
 
 TEST = """
 @pytest.mark.end_to_end(tolerance="30%")
@@ -51,14 +51,14 @@ def test_one_session_is_not_enough_for_a_small_tolerance_and_says_so(project):
     result = project.perf()
     result.assert_outcomes(passed=1, warnings=1)
     assert project.metric()["verdict"] == "inconclusive"
-    assert "1 stored session" in " ".join(" ".join(result.outlines).split())
+    assert "1 stored session" in all_output(result)
 
 
 def test_what_the_stored_sessions_can_decide_is_said_even_where_all_is_well(recorded):
     recorded.store_sessions([1.0] * 10)
     result = recorded.perf()
     assert recorded.metric()["verdict"] == "pass"
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "compared with 10 stored sessions of " in said
 
 
@@ -70,7 +70,7 @@ def test_creeping_is_regressed_and_named(recorded):
     metric = recorded.metric()
     assert metric["verdict"] == "regressed"
     assert metric["strategy"] == "anchor"
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "creeping" in said
     assert names[0] in said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from plugin_projects import all_output
 
 from pytest_llmperf.plugin.xdist_mode import report_to_controller
 
@@ -37,10 +38,6 @@ def pytest_runtestloop(session):
 """
 
 
-def said(result: pytest.RunResult) -> str:
-    return " ".join(f"{result.stdout.str()} {result.stderr.str()}".split())
-
-
 @pytest.mark.parametrize("workers", ["-n1 --dist=no", "--tx=2*popen --dist=load"])
 @pytest.mark.parametrize("expression", ["perf and not slow", "perf or smoke"])
 def test_workers_are_refused_before_any_body_runs(project, workers, expression):
@@ -56,7 +53,7 @@ def test_workers_are_refused_before_any_body_runs(project, workers, expression):
         ]
     )
     assert not project.was_loaded
-    assert ("created: " in said(result)) == (expression == "perf or smoke")
+    assert ("created: " in all_output(result)) == (expression == "perf or smoke")
 
 
 @pytest.mark.parametrize("where", ["settings", "PYTEST_ADDOPTS"])
@@ -70,7 +67,7 @@ def test_workers_of_the_settings_are_refused_and_n_0_measures(project, monkeypat
     monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
     result = project.run("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "measure in one process: pytest -m perf -n 0" in said(result)
+    assert "measure in one process: pytest -m perf -n 0" in all_output(result)
     assert not project.was_loaded
     project.perf("-n", "0").assert_outcomes(passed=2, deselected=1)
     assert project.verdicts() == {"test_one": "no baseline", "test_two": "no baseline"}
@@ -141,10 +138,10 @@ def test_tests_that_another_plugin_runs_elsewhere_are_not_green(project):
     project.write(test_it=TWO, conftest=IN_CHILDREN)
     result = project.run("-m", "perf", "-p", "no:xdist")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "2 perf tests not measured: another plugin ran the tests itself" in said(result)
+    assert "2 perf tests not measured: another plugin ran the tests itself" in all_output(result)
     allowed = project.run("-m", "perf", "-p", "no:xdist", "--llmperf-allow-unmeasured")
     assert allowed.ret == 0
-    assert "2 perf tests not measured" in said(allowed)
+    assert "2 perf tests not measured" in all_output(allowed)
 
 
 def test_several_workers_refuse_nothing_where_no_test_is_ours(project):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, app
+from plugin_projects import APP, all_output, app
 
 AGAINST = ("--llmperf-against-config", "other.yaml")
 
@@ -95,7 +95,7 @@ def test_a_percentile_of_too_few_values_is_refused_with_numbers(minority):
     result = minority.perf()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert minority.verdicts() == {"test_x": "error"}
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "needs at least 8 groups of 100 values" in said
     assert "a process of this workload has 5, and at most 12 processes are measured" in said
     assert "perf.max_processes" in said

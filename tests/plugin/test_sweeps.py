@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plugin_projects import Project
+from plugin_projects import Project, all_output
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.client import EngineClient
@@ -300,7 +300,7 @@ def test_both_sides_of_a_comparison_get_the_cells_settings(swept: Project) -> No
             lines = " ".join(test["differences"])
             assert "n_ctx" not in lines
             assert ("llm.n_ubatch: base 32, candidate 64" in lines) == (batch == 64)
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "base (other.yaml) can't have these settings: n_ubatch: n_ubatch (32) must not" in said
 
 
@@ -326,7 +326,7 @@ def test_stored_cells_of_other_settings_are_never_compared(swept: Project) -> No
     result = swept.perf()
     (test,) = reported(swept).values()
     assert test["verdict"] == "no baseline"
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "measured with other engine settings (n_batch=32, n_ubatch=16)" in said
 
 
@@ -340,5 +340,5 @@ def test_a_search_for_settings_refuses_tests_that_have_their_own(swept: Project)
     )
     result = swept.perf("--llmperf-tune=request.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = " ".join(" ".join([*result.outlines, *result.errlines]).split())
+    said = all_output(result)
     assert "llmperf tune: marker 'perf_sweep' gives test_it.py::test_x[n_batch=16] engine" in said

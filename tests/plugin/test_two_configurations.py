@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from plugin_projects import APP, REAL, app, times
+from plugin_projects import APP, REAL, all_output, app, times
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -52,7 +52,7 @@ def test_the_faster_side_is_improved(two):
 
 def test_too_few_pairs_to_call_anything_are_told_before_and_after(two):
     few = ("--llmperf-set", "perf.max_pairs=3")
-    said = " ".join(two.perf(*AGAINST, *few).stdout.str().split())
+    said = all_output(two.perf(*AGAINST, *few))
     note = (
         "perf.max_pairs is 3: at least 6 pairs are needed to report a slowdown, so this session "
         "can't report one"
@@ -89,7 +89,7 @@ def test_stored_baselines_are_not_asked(two):
 def test_what_differs_is_printed(two):
     two.configure(app("toy:slow"))
     result = two.here("-m", "perf", *AGAINST, *TWO_PAIRS)
-    said = " ".join(" ".join(result.outlines).split())
+    said = all_output(result)
     assert "other.yaml" in said
     assert "llm.target: base toy:answer, candidate toy:slow" in said
 
