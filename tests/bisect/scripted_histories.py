@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from commit_projects import repository_at
+from commit_projects import git, repository_at
 
 from pytest_llmperf.bisect.drive import BisectEvent, Bisection, Question
 from pytest_llmperf.bisect.evidence import BisectEvidence
@@ -31,12 +31,6 @@ LETTERS = {
     "u": {"decode": "pass", "prefill": "inconclusive"},
     "m": {"prefill": "pass"},
 }
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def add(root: Path, letter: str, message: str = "") -> str:

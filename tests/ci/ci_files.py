@@ -89,12 +89,3 @@ def bash(
         timeout=timeout,
         check=False,
     )
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    """Run git for the test itself, and return what it prints."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()

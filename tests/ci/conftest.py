@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ci_files import environment, git
+from ci_files import environment
+from commit_projects import git
 from filelock import FileLock
 
 from pytest_llmperf.cli import main

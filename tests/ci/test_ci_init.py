@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ci_files import ACTION, COMMENT, GITLAB, ROOT, WORKFLOW, git, read_yaml
+from ci_files import ACTION, COMMENT, GITLAB, ROOT, WORKFLOW, read_yaml
+from commit_projects import git
 
 Init = Callable[..., int]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from ci_files import ACTION, GITLAB, bash, environment, git, gitlab_script, read_yaml, step
+from ci_files import ACTION, GITLAB, bash, environment, gitlab_script, read_yaml, step
+from commit_projects import git
 
 #: A hook that pushes somebody else's commit just before the job's own push.
 RACE = """#!/bin/sh

@@ -10,8 +10,8 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from ci_files import ROOT, bash, git, gitlab_script, read_yaml, step
-from commit_projects import FILES, ONE_PAIR, REMARK, SLOW, CommitProject, toy
+from ci_files import ROOT, bash, gitlab_script, read_yaml, step
+from commit_projects import FILES, ONE_PAIR, REMARK, SLOW, CommitProject, git, toy
 
 ACTION = read_yaml(ROOT / "action.yml")
 MEASURE, REPORT = step(ACTION, "Measure"), step(ACTION, "Report")

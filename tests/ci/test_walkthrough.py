@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ci_files import ACTION, ROOT, bash, environment, git, read_yaml, step
+from ci_files import ACTION, ROOT, bash, environment, read_yaml, step
+from commit_projects import git
 from tiny_models import tiny_llama
 
 PAGE = ROOT / "docs" / "walkthrough.md"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 from baseline_folders import SHORT, Folder
+from commit_projects import git
 
 from pytest_llmperf.bisect.project import find_project
 from pytest_llmperf.cli import main
@@ -16,13 +15,6 @@ from pytest_llmperf.doctor.setup import set_up
 
 CONFIG = "llm: {engine: app, target: 'toy:answer'}\nperf: {baselines: stored, tolerance: 7%}\n"
 SUB = "tests/perf"
-
-
-def git(top: Path, *words: str) -> None:
-    """Run git without the user's settings."""
-    author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    subprocess.run(["git", *author, *words], cwd=top, env=environ, check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-
-def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout.decode(errors="surrogateescape").strip()
+from commit_projects import git
 
 
 def commit(root: Path, message: str = "a change", **files: str | bytes) -> str:

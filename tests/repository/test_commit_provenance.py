@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from git_projects import commit, git, make
+from commit_projects import git
+from git_projects import commit, make
 
 from pytest_llmperf.repository.state import read_provenance
 

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-_IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-#: Git without the user's settings; git() also drops what a hook that runs the tests has set.
-_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-
-
-def git(top: Path, *arguments: str) -> str:
-    """Run git for the test itself, and return what it prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", *_IDENTITY, *arguments],
-        cwd=top,
-        env=kept | _NO_SETTINGS,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+from commit_projects import git
 
 
 def two_commits(top: Path) -> None:
