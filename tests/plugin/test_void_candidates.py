@@ -18,37 +18,16 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def unfit(self: Any, nodeid: str, processes: Any, *rest: Any) -> Any:
         watch = self._watch
+
+        def disturbed(client: Any) -> Any:
+            found = FitnessFinding("busy_cores", "invalid", "a neighbour took the cores")
+            made = watch(client)
+            stop = made.stop
+            made.stop = lambda: [*stop(), found]
+            return made
+
         if processes[0].slot.side == "candidate":
-
-            class Unfit:
-                def __init__(self, client: Any) -> None:
-                    pass
-
-                def iteration_metrics(self, timelines: Any) -> dict[str, float]:
-                    return {}
-
-                def record_turn(self, timelines: Any) -> None:
-                    pass
-
-                def overall_metrics(self, iterations: Any) -> dict[str, float]:
-                    return {}
-
-                def missing_reasons(self) -> dict[str, str]:
-                    return {}
-
-                def telemetry(self) -> None:
-                    return None
-
-                def cpu_mhz(self) -> None:
-                    return None
-
-                def sample(self) -> None:
-                    return None
-
-                def stop(self) -> list[FitnessFinding]:
-                    return [FitnessFinding("busy_cores", "invalid", "a neighbour took the cores")]
-
-            self._watch = Unfit
+            self._watch = disturbed
         try:
             return original(self, nodeid, processes, *rest)
         finally:
