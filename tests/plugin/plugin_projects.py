@@ -130,6 +130,18 @@ class Project:
         """Run ``pytest -m perf *args`` inside this process, with a JSON report."""
         return self.here("-m", "perf", "--llmperf-json", "out.json", *args)
 
+    def check_refused(
+        self, *args: str, selected: Sequence[str] = ("-m", "perf")
+    ) -> pytest.LineMatcher:
+        """Check that tests are refused in plain words, and nothing is loaded; return stderr."""
+        result = self.here(*selected, *args)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        for stream in (result.stdout, result.stderr):
+            stream.no_fnmatch_line("*Traceback*")
+            stream.no_fnmatch_line("*INTERNALERROR*")
+        assert not self.was_loaded
+        return result.stderr
+
     def record_once(self, kept: Path) -> None:
         """Record a session and keep it in this folder, or restore the session kept there."""
         if kept.exists():

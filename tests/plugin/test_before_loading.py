@@ -8,57 +8,48 @@ import pytest
 from plugin_projects import all_output
 
 
-def refused(project, *args: str) -> pytest.LineMatcher:
-    """Check that the perf tests are refused in plain words and nothing is loaded; return stderr."""
-    result = project.here("-m", "perf", *args)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    for stream in (result.stdout, result.stderr):
-        stream.no_fnmatch_line("*Traceback*")
-        stream.no_fnmatch_line("*INTERNALERROR*")
-    assert not project.was_loaded
-    return result.stderr
-
-
 def test_an_unknown_key_is_named_with_file_line_and_nearest_key(one_test):
     one_test.configure("llm:\n  engine: app\n  target: toy:answer\n  n_thrads: 5\n")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:4: llm.n_thrads:*n_threads*"])
+    one_test.check_refused().fnmatch_lines(
+        ["ERROR: llmperf: config.yaml:4: llm.n_thrads:*n_threads*"]
+    )
 
 
 def test_a_wrong_value_is_named_with_file_line_and_key(one_test):
     one_test.configure("llm:\n  engine: app\n  target: toy:answer\nperf:\n  budget: 5 parsec\n")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:5: perf.budget:*"])
+    one_test.check_refused().fnmatch_lines(["ERROR: llmperf: config.yaml:5: perf.budget:*"])
 
 
 def test_a_broken_yaml_file_is_named_with_its_line(one_test):
     one_test.configure("llm:\n  engine: [app\n")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:*"])
+    one_test.check_refused().fnmatch_lines(["ERROR: llmperf: config.yaml:*"])
 
 
 def test_a_wrong_override_is_named(one_test):
-    refused(one_test, "--llmperf-set", "perf.proceses=1").fnmatch_lines(
+    one_test.check_refused("--llmperf-set", "perf.proceses=1").fnmatch_lines(
         ["ERROR: llmperf: --llmperf-set perf.proceses*processes*"]
     )
 
 
 def test_a_wrong_variable_is_named(one_test, monkeypatch):
     monkeypatch.setenv("LLMPERF_PERF__PROCESSES", "none")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: environment LLMPERF_PERF__PROCESSES*"])
+    one_test.check_refused().fnmatch_lines(["ERROR: llmperf: environment LLMPERF_PERF__PROCESSES*"])
 
 
 def test_a_missing_configuration_file_is_named(one_test):
-    refused(one_test, "--llmperf-config", "confg.yaml").fnmatch_lines(
+    one_test.check_refused("--llmperf-config", "confg.yaml").fnmatch_lines(
         ["ERROR: llmperf: confg.yaml: no such file; did you mean 'config.yaml'*"]
     )
 
 
 def test_a_missing_model_is_named(one_test):
     one_test.configure("llm:\n  model_path: models/none.gguf\n")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: *models/none.gguf*"])
+    one_test.check_refused().fnmatch_lines(["ERROR: llmperf: *models/none.gguf*"])
 
 
 def test_an_unknown_argument_of_the_engine_is_named(one_test):
     one_test.configure("llm:\n  extra: {rope_freq_bas: 1.0}\n")
-    refused(one_test).fnmatch_lines(
+    one_test.check_refused().fnmatch_lines(
         ["ERROR: llmperf: *llm.extra.rope_freq_bas:*did you mean 'rope_freq_base'*"]
     )
 
@@ -69,23 +60,23 @@ def test_a_baseline_file_that_cannot_be_used_is_named_and_left_alone(one_test, c
     folder.mkdir(parents=True)
     file = folder / "20260101T000000Z_abc.json"
     file.write_text(content)
-    refused(one_test).fnmatch_lines([f"ERROR: *{file.name}*"])
+    one_test.check_refused().fnmatch_lines([f"ERROR: *{file.name}*"])
     assert file.read_text() == content
 
 
 def test_a_report_that_has_no_folder_is_named(one_test):
-    refused(one_test, "--llmperf-json", "no/such/out.json").fnmatch_lines(
+    one_test.check_refused("--llmperf-json", "no/such/out.json").fnmatch_lines(
         ["ERROR: llmperf: --llmperf-json *out.json: there is no folder *no/such"]
     )
 
 
 def test_a_report_that_is_a_folder_is_named(one_test):
-    refused(one_test, "--llmperf-json", ".").fnmatch_lines(["*--llmperf-json *is a folder*"])
+    one_test.check_refused("--llmperf-json", ".").fnmatch_lines(["*--llmperf-json *is a folder*"])
 
 
 def test_a_baselines_folder_that_is_a_file_is_named(one_test):
     one_test.path.joinpath("perf_baselines").touch()
-    refused(one_test, "--llmperf-record").fnmatch_lines(["ERROR: *perf_baselines*file*"])
+    one_test.check_refused("--llmperf-record").fnmatch_lines(["ERROR: *perf_baselines*file*"])
 
 
 @pytest.fixture
@@ -105,7 +96,7 @@ def test_a_machines_folder_that_is_read_only_is_named(
         "pytest_llmperf.atomic_write.os.access", lambda path, _: path != machine_folder
     )
     says = f"ERROR: llmperf: perf.baselines: nothing can be written in {machine_folder}; *"
-    refused(one_test, option).fnmatch_lines([says])
+    one_test.check_refused(option).fnmatch_lines([says])
 
 
 def test_a_machines_folder_that_is_a_file_is_named(one_test, machine_folder):
@@ -114,7 +105,7 @@ def test_a_machines_folder_that_is_a_file_is_named(one_test, machine_folder):
     machine_folder.rmdir()
     machine_folder.touch()
     says = f"ERROR: llmperf: perf.baselines: {machine_folder} is a file, not a folder; *"
-    refused(one_test, "--llmperf-record").fnmatch_lines([says])
+    one_test.check_refused("--llmperf-record").fnmatch_lines([says])
 
 
 def test_a_read_only_folder_of_a_machine_that_only_the_engine_knows_is_named_in_time(
@@ -146,12 +137,12 @@ def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkey
 
 
 def test_an_accepted_level_needs_a_reason(one_test):
-    refused(one_test, "--llmperf-accept", " ").fnmatch_lines(["*--llmperf-accept: say why*"])
+    one_test.check_refused("--llmperf-accept", " ").fnmatch_lines(["*--llmperf-accept: say why*"])
 
 
 def test_everything_wrong_is_said_at_once(one_test):
     one_test.path.joinpath("perf_baselines").touch()
-    stderr = refused(one_test, "--llmperf-json", ".", "--llmperf-accept", "")
+    stderr = one_test.check_refused("--llmperf-json", ".", "--llmperf-accept", "")
     stderr.fnmatch_lines(["*perf_baselines*"])
     stderr.fnmatch_lines(["*--llmperf-accept*"])
     stderr.fnmatch_lines(["*--llmperf-json*"])
@@ -164,7 +155,7 @@ def test_reruns_are_refused_with_the_reason(project, how):
     if how == "ini":
         project.ini("reruns = 2")
     args = ("--reruns", "2") if how == "option" else ()
-    refused(project, *args).fnmatch_lines(
+    project.check_refused(*args).fnmatch_lines(
         ["ERROR: llmperf: test_it.py::test_x: pytest-rerunfailures would rerun*"]
     )
 
@@ -224,12 +215,14 @@ def test_an_application_is_imported_from_where_the_tests_import_it(project, one_
 )
 def test_a_report_replaces_no_other_file_of_the_session(one_test, arguments, named):
     before = one_test.path.joinpath("config.yaml").read_text()
-    refused(one_test, *arguments).fnmatch_lines([f"ERROR: llmperf: {named} name the same file*"])
+    one_test.check_refused(*arguments).fnmatch_lines(
+        [f"ERROR: llmperf: {named} name the same file*"]
+    )
     assert one_test.path.joinpath("config.yaml").read_text() == before
 
 
 def test_a_test_that_is_given_twice_is_refused(one_test):
     """Its samples would count twice."""
-    refused(one_test, "--keep-duplicates", "test_it.py", "test_it.py").fnmatch_lines(
+    one_test.check_refused("--keep-duplicates", "test_it.py", "test_it.py").fnmatch_lines(
         ["ERROR: llmperf: test_it.py::test_answer: this perf test is selected more than once, *"]
     )

@@ -154,7 +154,5 @@ def test_the_session_s_budget_ends_everything_and_says_what_would_decide(noisy):
 )
 def test_a_wrong_budget_is_refused(project, decorator, says):
     project.write(test_it=f"{decorator}\ndef test_x(llm_engine): pass\n")
-    result = project.here("-m", "perf")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: llmperf: test_it.py::test_x: marker {says[1:]}"])
-    assert not project.was_loaded
+    stderr = project.check_refused()
+    stderr.fnmatch_lines([f"ERROR: llmperf: test_it.py::test_x: marker {says[1:]}"])
