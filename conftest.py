@@ -4,6 +4,7 @@ import compileall
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         items[:] = longest_first(items, worker["workercount"])
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no other process on the machine void samples of sessions run inside this process.
+
+    For tests that count processes; sessions on a busy machine are tested elsewhere.
+    """
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
+
+
+@pytest.fixture
+def exact_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pairs in turns have no more replays than planned, however short they are."""
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
+        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
+
+
+@pytest.fixture
+def restored_metrics() -> Iterator[None]:
+    """Remove the metrics that a test, or a session inside this process, registered."""
+    from pytest_llmperf.metrics import METRICS
+
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)

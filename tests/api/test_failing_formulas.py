@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tiny_models import tiny_llama
 
 import pytest_llmperf as perf
-from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.timeline import Timeline
+
+pytestmark = pytest.mark.usefixtures("quiet_machine", "restored_metrics")
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def no_value(_: Sequence[Timeline]) -> float | None:

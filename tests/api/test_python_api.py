@@ -45,11 +45,9 @@ QUICK = {
 
 
 @pytest.fixture(autouse=True)
-def _project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quiet_machine: None) -> None:
     """Work in a temporary folder, on a machine that nobody else seems to use."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
 
 
 def tiny(perf_settings: dict[str, Any] | None = None, **llm: Any) -> EngineSetup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,10 @@ from pytest_llmperf.metrics import (
 from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
+pytestmark = pytest.mark.usefixtures("restored_metrics")
+
 ONE = [Timeline(0.0, (1.0, 1.5, 3.0))]
 BROKEN = "acme_sick:SLOWEST"
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    """Remove the metrics that a test registered."""
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def slowest_gap(timelines: Sequence[Timeline]) -> float | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin_projects import APP, CACHE, INI, TOY, Project
 
+from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replication import BLOCK
+from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.samples import TestSamples
 
 
 @pytest.fixture(autouse=True)
@@ -53,19 +57,23 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no other process on the machine void samples of sessions run inside this process.
-
-    For tests that count processes; sessions on a busy machine are tested elsewhere.
-    """
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
-
-
-@pytest.fixture
 def quick_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pause before each block of a server that already runs.
 
     A simulated server has nothing to recover from; the pause itself is tested elsewhere.
     """
     monkeypatch.setitem(vars(BLOCK), "pause_seconds", 0.02)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Plan, TestSamples]]:
+    """Return a list to which sessions add the samples of each test, with the plan."""
+    run, seen = Rounds.run, []
+
+    def watched(rounds: Rounds) -> Any:
+        measurement = run(rounds)
+        seen.extend((rounds._plan, samples) for samples in measurement.tests.values())
+        return measurement
+
+    monkeypatch.setattr(Rounds, "run", watched)
+    return seen

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from stored_sessions import store_daily
 
 # Sessions run inside this process forget the modules they imported, and some
 # of these (pydantic's core) can be imported only once per process.
@@ -83,6 +83,16 @@ perf:
 def app(target: str) -> str:
     """Return a configuration of the same engine with another callable."""
     return APP.replace("toy:answer", target)
+
+
+#: Severities for a busy machine, which makes this client late, too.
+LATE_CLIENT = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
+THREE_PAIRS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)
+
+
+def server_config(perf: Mapping[str, object], **llm: object) -> str:
+    """Return the configuration of a server, as JSON, which is YAML too."""
+    return json.dumps({"llm": {"engine": "server", "api": "completions", **llm}, "perf": perf})
 
 
 #: hypothesis imports all of itself at the end of every session, which takes a second.
@@ -189,23 +199,20 @@ class Project:
         path.write_text(json.dumps(record))
         return path
 
+    def move_baseline(self, machine: str) -> None:
+        """Make the only recorded file one of another machine."""
+        path = self.edit_baseline(lambda record: record["machine"].update(key=machine))
+        folder = path.parent.with_name(machine)
+        folder.mkdir()
+        path.rename(folder / path.name)
+
     def store_sessions(self, factors: Sequence[float]) -> list[str]:
         """Replace the only recorded session by one a day, its samples times a factor.
 
         Returns the names of their files.
         """
         (path,) = self.baselines()
-        text = path.read_text()
-        path.unlink()
-        names = []
-        for number, factor in enumerate(factors):
-            record = json.loads(text)
-            moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
-            record["recorded"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-            times(factor)(record)
-            names.append(f"{moment:%Y%m%dT%H%M%SZ}_{number}.json")
-            path.with_name(names[-1]).write_text(json.dumps(record))
-        return names
+        return store_daily(path, factors)
 
     @property
     def was_loaded(self) -> bool:
@@ -216,15 +223,3 @@ class Project:
 def all_output(result: pytest.RunResult) -> str:
     """Return all output, with white space as single spaces because lines wrap anywhere."""
     return " ".join(f"{result.stdout.str()} {result.stderr.str()}".split())
-
-
-def times(factor: float, *metrics: str) -> Callable[[dict[str, Any]], None]:
-    """Return an edit that multiplies a baseline's samples of these metrics (default: all)."""
-
-    def change(record: dict[str, Any]) -> None:
-        for test in record["tests"].values():
-            for name, metric in test["metrics"].items():
-                if not metrics or name in metrics:
-                    metric["samples"] = [[v * factor for v in row] for row in metric["samples"]]
-
-    return change

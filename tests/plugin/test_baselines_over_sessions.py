@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from plugin_projects import APP, all_output, times
+from plugin_projects import APP, all_output
+from stored_sessions import scale_samples
 
 #: Tolerant enough for a busy machine; edits of the baseline are far beyond it.
 TOLERANT = """
@@ -57,7 +58,7 @@ def test_a_second_run_is_compared(recorded):
 
 
 def test_a_slowdown_fails_and_says_metric_amount_baseline_and_remedy(recorded):
-    path = recorded.edit_baseline(times(0.01))
+    path = recorded.edit_baseline(scale_samples(0.01))
     result = recorded.here("-m", "perf")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
@@ -72,7 +73,7 @@ def test_a_slowdown_fails_and_says_metric_amount_baseline_and_remedy(recorded):
 
 
 def test_the_accept_command_of_a_failure_works(recorded):
-    recorded.edit_baseline(times(0.01))
+    recorded.edit_baseline(scale_samples(0.01))
     result = recorded.here("-m", "perf")
     (line,) = {line.strip() for line in result.outlines if "--llmperf-accept" in line}
     match = re.search(r"-m perf (\S+) --llmperf-accept", line)
@@ -89,7 +90,7 @@ def test_the_accept_command_of_a_failure_works(recorded):
 
 
 def test_an_improvement_says_that_the_baseline_is_stale(recorded):
-    recorded.edit_baseline(times(1000))
+    recorded.edit_baseline(scale_samples(1000))
     result = recorded.perf()
     assert result.ret == 0
     assert recorded.metric()["verdict"] == "improved"
@@ -105,7 +106,7 @@ def test_a_rate_is_judged_by_its_direction(project):
         """
     )
     project.perf("--llmperf-record")
-    project.edit_baseline(times(100))
+    project.edit_baseline(scale_samples(100))
     assert project.perf().ret == 1
     assert project.metric()["verdict"] == "regressed"
 
@@ -120,7 +121,7 @@ def test_a_regression_that_also_misses_its_target_says_both(project):
     )
     assert project.perf("--llmperf-record").ret == 1
     assert len(project.baselines()) == 1
-    project.edit_baseline(times(0.01))
+    project.edit_baseline(scale_samples(0.01))
     # A target takes at least three processes to decide, and more if other load disturbs one.
     result = project.here("-m", "perf", "--llmperf-set", "perf.processes=6")
     result.stdout.fnmatch_lines(["regressed: end to end:*", "*also missed: target missed*"])
@@ -128,7 +129,7 @@ def test_a_regression_that_also_misses_its_target_says_both(project):
 
 def test_other_work_is_never_compared(recorded):
     recorded.write(test_it=TOLERANT.format(tokens=5))
-    recorded.edit_baseline(times(0.01))
+    recorded.edit_baseline(scale_samples(0.01))
     assert recorded.perf().ret == 0
     assert recorded.metric()["verdict"] == "workload changed"
 
@@ -186,14 +187,8 @@ def test_a_baseline_can_be_required(project, tokens):
 
 
 def test_a_near_machine_is_named_with_what_differs(recorded):
-    (path,) = recorded.baselines()
-    record = json.loads(path.read_text())
-    record["machine"]["key"] = "another-machine_cpu"
-    record["machine"]["strict"]["usable cores"] = 96
-    path.unlink()
-    other = path.parent.with_name("another-machine_cpu")
-    other.mkdir()
-    (other / path.name).write_text(json.dumps(record))
+    recorded.edit_baseline(lambda record: record["machine"]["strict"].update({"usable cores": 96}))
+    recorded.move_baseline("another-machine_cpu")
     result = recorded.here("-m", "perf")
     assert result.ret == 0
     text = " ".join(result.outlines)
@@ -212,7 +207,7 @@ def test_a_baseline_of_another_model_is_refused_with_both_values(recorded):
 
 
 def test_a_changed_setting_is_shown_beside_the_change(recorded):
-    recorded.edit_baseline(times(0.01))
+    recorded.edit_baseline(scale_samples(0.01))
     result = recorded.here("-m", "perf", "--llmperf-set", "llm.seed=256")
     result.stdout.fnmatch_lines(["what differs from the baseline*", "*llm.seed: 42 * 256*"])
 
@@ -221,7 +216,7 @@ def test_an_invalid_session_does_not_judge_later_ones(recorded):
     def void(record):
         for test in record["tests"].values():
             test["invalid"] = ["a neighbour was busy"]
-        times(0.01)(record)
+        scale_samples(0.01)(record)
 
     recorded.edit_baseline(void)
     assert recorded.perf().ret == 0
@@ -245,7 +240,7 @@ def test_two_sessions_record_at_once(project):
 def test_accepting_a_level_does_not_accept_a_missed_target(project, quiet_machine):
     project.write(test_it=TOLERANT.format(tokens=4))
     assert project.perf("--llmperf-record").ret == 0
-    project.edit_baseline(times(0.001))
+    project.edit_baseline(scale_samples(0.001))
     project.write(test_it=TOLERANT.format(tokens=4).replace("tolerance=", 'max="1us", tolerance='))
     result = project.perf("--llmperf-accept", "why", "--llmperf-set", "perf.processes=6")
     assert result.ret == 1
@@ -265,7 +260,7 @@ def test_a_session_that_ran_out_of_time_takes_no_baseline_away(recorded):
 
 
 def test_the_accept_command_measures_what_failed_from_where_it_failed(recorded):
-    recorded.edit_baseline(times(0.001))
+    recorded.edit_baseline(scale_samples(0.001))
     below = recorded.path / "below"
     below.mkdir()
     recorded.pytester.chdir()

@@ -36,13 +36,8 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ProcessRun, "end", end)
 
 
-@pytest.mark.usefixtures("busy")
-def test_the_difference_passes_and_the_target_is_not_judged(
-    project: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
+@pytest.mark.usefixtures("busy", "exact_replays")
+def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> None:
     project.write(
         toy=STEADY,
         test_toy="""

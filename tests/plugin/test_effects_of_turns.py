@@ -10,7 +10,6 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.gate.without_turns import MIN_CONTRADICTING_PAIRS
-from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.setup import EngineSetup
 
@@ -36,20 +35,10 @@ def test_x(llm_engine):
 
 
 def test_what_turns_hide_is_found_by_pairs_that_run_alone(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch, exact_replays, measured
 ) -> None:
-    start, run, seen = EngineSetup.starter, Rounds.run, []
-
-    def watched(rounds):
-        measurement = run(rounds)
-        seen.extend(measurement.tests.values())
-        return measurement
-
+    start = EngineSetup.starter
     monkeypatch.setattr(EngineSetup, "starter", lambda setup: start(setup, TIDY))
-    monkeypatch.setattr(Rounds, "run", watched)
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     project.write(test_it=TEST)
     config = CONFIG.format(model=tiny_llama())
     project.configure(config)
@@ -57,7 +46,7 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
 
     result = project.perf("--llmperf-against-config", "other.yaml")
 
-    (samples,) = seen
+    ((_, samples),) = measured
     rate = get_metric("tokens_per_sec")
     in_turns, alone = samples.differences(rate), samples.differences_without_turns(rate)
     assert len(in_turns) >= 3

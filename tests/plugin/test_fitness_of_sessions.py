@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plugin_projects import APP, all_output, times
+from plugin_projects import APP, all_output
+from stored_sessions import scale_samples
 
 from pytest_llmperf.cpus import usable_cpus
 
@@ -286,7 +287,7 @@ def recorded(project, quiet_machine):
 def test_other_thread_counts_than_the_baselines_are_the_cause_of_a_regression(recorded):
     def two_threads(record):
         record["config"]["n_threads"] = 7
-        times(0.01)(record)
+        scale_samples(0.01)(record)
 
     recorded.edit_baseline(two_threads)
     result = recorded.perf()
@@ -301,7 +302,7 @@ def test_other_thread_counts_than_the_baselines_are_the_cause_of_a_regression(re
 def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):
     def two_threads(record):
         record["config"]["n_threads"] = 7
-        times(2.0)(record)
+        scale_samples(2.0)(record)
 
     recorded.edit_baseline(two_threads)
     recorded.perf().assert_outcomes(passed=1)

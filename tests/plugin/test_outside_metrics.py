@@ -7,10 +7,13 @@ import subprocess
 
 import outside_packages
 import pytest
-from plugin_projects import APP, times
+from plugin_projects import APP
+from stored_sessions import scale_samples
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.metrics import GROUP, METRICS
+
+pytestmark = pytest.mark.usefixtures("restored_metrics")
 
 #: A metric: the longest wait between two tokens.
 METRIC = """
@@ -31,15 +34,6 @@ TESTS = f"""
 def test_gated(llm_engine):
     llm_engine.generate("hello", max_tokens=4)
 """
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    """Remove the metrics that a session registered."""
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def forget():
@@ -80,7 +74,7 @@ def test_of_a_package_is_judged_stored_and_compared(project, monkeypatch, quiet_
     rows = record["tests"]["test_it.py::test_gated"]["metrics"]["slowest_gap"]
     rows["samples"] = [[0.002, 0.0021, 0.0022]] * 3
     base.write_text(json.dumps(record))
-    times(3.0, "slowest_gap")(record)
+    scale_samples(3.0, "slowest_gap")(record)
     record["recorded"] = "2030-01-01T00:00:00Z"
     slow = project.path / "slow.json"
     slow.write_text(json.dumps(record))

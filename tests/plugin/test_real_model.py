@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
-from plugin_projects import CACHE, REAL, all_output, times
+from plugin_projects import CACHE, REAL, all_output
+from stored_sessions import scale_samples
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 
@@ -81,8 +82,20 @@ def test_two_configurations_are_compared(real):
     assert "llm.n_ctx: base 512, candidate 256" in said
 
 
+def on_vulkan(record: dict[str, Any]) -> None:
+    """Let the record be of this machine's Vulkan device in software, and many times faster."""
+    assert record["loaded"]["layers_on_gpu"] == 0
+    strict = record["machine"]["strict"]
+    host = ("cpu family/model/stepping", "cpu instructions", "memory GiB")
+    record["machine"]["info"] |= {item: strict.pop(item) for item in host}
+    strict |= {"backend": "vulkan", "gpus": ["llvmpipe (LLVM 15.0.6, 256 bits)"]}
+    strict |= {"gpu memory GiB": [None], "gpu MIG profile": [None], "gpu power limit W": [None]}
+    record["provenance"]["backend"] = "vulkan"
+    record["loaded"]["layers_on_gpu"] = record["loaded"]["total_layers"]
+    scale_samples(0.01)(record)
+
+
 def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real, quiet_machine):
-    """The baseline claims this machine's Vulkan device in software, and is many times faster."""
     real.configure(REAL.replace("processes: 1", "processes: 3"))
     real.write(
         test_it="""
@@ -92,22 +105,8 @@ def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real,
         """
     )
     real.perf("--llmperf-record")
-    (path,) = real.baselines()
-    record = json.loads(path.read_text())
-    path.unlink()
-    assert record["loaded"]["layers_on_gpu"] == 0
-    strict = record["machine"]["strict"]
-    host = ("cpu family/model/stepping", "cpu instructions", "memory GiB")
-    record["machine"]["info"] |= {item: strict.pop(item) for item in host}
-    strict |= {"backend": "vulkan", "gpus": ["llvmpipe (LLVM 15.0.6, 256 bits)"]}
-    strict |= {"gpu memory GiB": [None], "gpu MIG profile": [None], "gpu power limit W": [None]}
-    record["machine"]["key"] = "1x-llvmpipe_vulkan"
-    record["provenance"]["backend"] = "vulkan"
-    record["loaded"]["layers_on_gpu"] = record["loaded"]["total_layers"]
-    times(0.01)(record)
-    moved = path.parent.with_name("1x-llvmpipe_vulkan") / path.name
-    moved.parent.mkdir()
-    moved.write_text(json.dumps(record))
+    real.edit_baseline(on_vulkan)
+    real.move_baseline("1x-llvmpipe_vulkan")
 
     result = real.perf()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from plugin_projects import all_output
 
@@ -69,14 +67,8 @@ def test_what_has_a_baseline_or_needs_none_is_measured(recorded):
 
 
 def test_another_machine_is_known_before_loading(recorded):
-    (path,) = recorded.baselines()
-    record = json.loads(path.read_text())
-    record["machine"]["key"] = "another-machine_cpu"
-    record["machine"]["strict"]["usable cores"] = 96
-    path.unlink()
-    other = path.parent.with_name("another-machine_cpu")
-    other.mkdir()
-    (other / path.name).write_text(json.dumps(record))
+    recorded.edit_baseline(lambda record: record["machine"]["strict"].update({"usable cores": 96}))
+    recorded.move_baseline("another-machine_cpu")
     result = recorded.here(*REQUIRED)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["no baseline: end to end: the nearest is another-machine_cpu: *"])

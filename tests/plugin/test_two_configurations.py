@@ -6,7 +6,8 @@ import json
 from itertools import pairwise
 
 import pytest
-from plugin_projects import APP, REAL, all_output, app, times
+from plugin_projects import APP, REAL, all_output, app
+from stored_sessions import scale_samples
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -80,7 +81,7 @@ def test_a_regression_and_a_missed_target_are_both_told(two):
 
 def test_stored_baselines_are_not_asked(two):
     assert two.perf("--llmperf-record").ret == 0
-    two.edit_baseline(times(0.01))
+    two.edit_baseline(scale_samples(0.01))
     two.perf(*AGAINST)
     assert two.verdicts() == {"test_x": "pass"}
     assert two.session()["session"]["baselines"] == []
@@ -206,11 +207,8 @@ def alternations(two) -> list[int]:
     [("iterations", {3, 4}), ("auto", {1}), ("processes", {1})],
 )
 def test_applications_take_turns_by_iterations_where_they_are_allowed_to(
-    two, monkeypatch, turns, changes
+    two, exact_replays, turns, changes
 ):
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     two.write(toy=NOTING)
     pairs = ("--llmperf-set", "perf.processes=3", "--llmperf-set", "perf.max_pairs=3")
     two.perf(*AGAINST, "--llmperf-set", f"perf.turns={turns}", *pairs)
@@ -220,29 +218,15 @@ def test_applications_take_turns_by_iterations_where_they_are_allowed_to(
     assert {min(count, 4) for count in others} <= changes
 
 
-def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
-    from pytest_llmperf.measure.rounds import Rounds
-
-    seen = []
-    run = Rounds.run
-
-    def watched(self):
-        measurement = run(self)
-        seen.extend(measurement.tests.values())
-        # The announced time is based on turns of tokens.
-        assert self._plan.turns == "tokens"
-        return measurement
-
-    monkeypatch.setattr(Rounds, "run", watched)
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
+def test_the_real_engine_takes_turns_on_a_cpu(two, exact_replays, measured):
     two.write(test_it=TEST.replace("50%", "90%"))
     two.configure(REAL)
     two.configure(REAL, "other.yaml")
     result = two.here("-m", "perf", *AGAINST, "--llmperf-set", "perf.processes=3")
     assert result.ret == 0
-    (samples,) = seen
+    ((plan, samples),) = measured
+    # The announced time is based on turns of tokens.
+    assert plan.turns == "tokens"
     ways = {process.pair: process.turns is not None for process in samples.processes}
     assert [ways[pair] for pair in range(3)] == [False, True, True]
     for process in samples.processes:

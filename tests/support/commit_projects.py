@@ -12,12 +12,12 @@ import sysconfig
 import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from stored_sessions import store_daily
 
 from pytest_llmperf.repository.checkout import FOLDER
 from pytest_llmperf.repository.git import Repository
@@ -298,21 +298,14 @@ class CommitProject:
         ``provenance`` overrides the stored provenance. Returns the file names.
         """
         first, *others = self.baselines()
-        text = first.read_text()
-        for path in (first, *others):
+        for path in others:
             path.unlink()
-        names = []
-        for number, factor in enumerate(factors):
-            record = json.loads(text)
-            moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
-            record["recorded"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-            record["provenance"] |= provenance
-            for test in record["tests"].values():
-                durations = test["metrics"]["end_to_end"]
-                durations["samples"] = [[v * factor for v in row] for row in durations["samples"]]
-            names.append(f"{moment:%Y%m%dT%H%M%SZ}_{number}.json")
-            first.with_name(names[-1]).write_text(json.dumps(record))
-        return names
+        return store_daily(
+            first,
+            factors,
+            "end_to_end",
+            change=lambda record: record["provenance"].update(provenance),
+        )
 
 
 def make_venv(folder: Path, *paths: str) -> Path:

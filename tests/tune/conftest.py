@@ -27,7 +27,7 @@ QUICK = {"processes": 2, "max_pairs": 8, "iterations": 3, "warmup_max": 2, "turn
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> Path:
     """Return an empty folder for searches, with the checks for other load switched off.
 
     Searches in this process use it, as pytester would unload parts of Optuna after the test.
@@ -35,8 +35,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
-    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
     return tmp_path
 
 

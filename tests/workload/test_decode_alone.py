@@ -76,11 +76,8 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
 
 
 @pytest.fixture
-def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
+def replayed(monkeypatch: pytest.MonkeyPatch, exact_replays: None) -> list[tuple[str, int | None]]:
     """Cache mode and number of evaluated prompt tokens of every replay in turns."""
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     seen: list[tuple[str, int | None]] = []
     in_turns = EngineClient.in_turns
 

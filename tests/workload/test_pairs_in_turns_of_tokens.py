@@ -33,10 +33,7 @@ LOGGED = """
 
 
 @pytest.fixture
-def stage(stage: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    # No more replays than planned, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
-        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
+def stage(stage: Any, exact_replays: None) -> Any:
     stage.turns = lambda client: "tokens"
     return stage
 
