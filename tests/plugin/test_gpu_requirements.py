@@ -146,7 +146,7 @@ def test_an_application_cannot_be_required_to_use_a_gpu(one_test):
     result = one_test.here("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["ERROR: llmperf: config.yaml:3: perf.require_gpu: llm.engine: app does not say*"]
+        ["ERROR: llmperf: config.yaml:3: perf.require_gpu: llm.engine: app does not report*"]
     )
 
 
