@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plugin_projects import server_config
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.server.about import status_of
@@ -106,11 +107,9 @@ def session(
     project, quiet_machine, balanced: str, replicas: list[Replica]
 ) -> Callable[[int], dict[str, object]]:
     """Return a function that runs a session with this many requests, and returns its test."""
-    llm = {"engine": "server", "api": "completions", "url": balanced}
     perf = {"processes": 3, "max_processes": 3, "budget": "60s", "fitness": FITNESS}
-    project.configure(
-        json.dumps({"llm": {**llm, "replicas": [server.url for server in replicas]}, "perf": perf})
-    )
+    urls = [server.url for server in replicas]
+    project.configure(server_config(perf, url=balanced, replicas=urls))
 
     def run(requests: int) -> dict[str, object]:
         project.write(test_it=TEST.format(requests=requests))

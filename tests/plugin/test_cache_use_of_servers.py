@@ -6,14 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from plugin_projects import all_output
+from plugin_projects import LATE_CLIENT, THREE_PAIRS, all_output, server_config
 from running_servers import real_server, simulated_servers
 
 pytestmark = pytest.mark.usefixtures("quick_blocks")
 
-#: A busy machine makes this client late, too.
-FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
-NUMBERS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)
 LOAD = "@pytest.mark.load(concurrency=1, requests=8)"
 TEST = """
 {load}
@@ -32,10 +29,9 @@ def simulator() -> Iterator[Callable[..., str]]:
 def config(
     fitness: dict[str, str] | None = None, perf: dict[str, str] | None = None, **llm: object
 ) -> str:
-    """Return the configuration of a server, as JSON, which is YAML too."""
-    section = {"engine": "server", "api": "completions", **llm}
-    numbers = {**NUMBERS, "budget": "60s", "fitness": {**FITNESS, **(fitness or {})}}
-    return json.dumps({"llm": section, "perf": {**numbers, **(perf or {})}})
+    severities = {**LATE_CLIENT, **(fitness or {})}
+    settings = {**THREE_PAIRS, "budget": "60s", "fitness": severities, **(perf or {})}
+    return server_config(settings, **llm)
 
 
 def write(project, load: str = LOAD, limit: str = "max='60s'") -> None:

@@ -7,17 +7,16 @@ import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
-from plugin_projects import all_output
+from plugin_projects import LATE_CLIENT, all_output, server_config
 from running_servers import REAL_SERVERS, real_server, simulated_servers
 
 pytestmark = pytest.mark.usefixtures("quick_blocks")
 
 FOUR_SLOTS = ("--ctx-size", "1024", "--parallel", "4")
-#: A busy machine makes this client late, too.
-FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
-PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
+PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": LATE_CLIENT}
 UNCHECKED = "whether the server was still warming up was not checked"
 TEST = """
 @pytest.mark.load({load})
@@ -32,9 +31,7 @@ def test_answer(llm_engine):
 """
 
 
-def config(**llm: object) -> str:
-    """Return the configuration of a server, as JSON, which is YAML too."""
-    return json.dumps({"llm": {"engine": "server", "api": "completions", **llm}, "perf": PERF})
+config = partial(server_config, PERF)
 
 
 @pytest.fixture

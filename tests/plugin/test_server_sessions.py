@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from plugin_projects import server_config
 from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.server.process import _free_port
@@ -25,13 +27,8 @@ TEST = """
 def test_answer(llm_engine):
     assert llm_engine.generate("Hello", max_tokens=16).output_tokens == 16
 """
-
-
-def config(**llm: object) -> str:
-    """Return the configuration of a server, as JSON, which is YAML too."""
-    section = {"engine": "server", "api": "completions", **llm}
-    perf = {"processes": 3, "max_processes": 4, "max_pairs": 3, "warmup_max": 2}
-    return json.dumps({"llm": section, "perf": perf})
+PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "warmup_max": 2}
+config = partial(server_config, PERF)
 
 
 def started(*arguments: str) -> str:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from plugin_projects import THREE_PAIRS, server_config
 from running_servers import simulated_servers
 
 from pytest_llmperf.fitness_checks import CHECKS
 
 pytestmark = pytest.mark.usefixtures("quick_blocks")
 
-NUMBERS = dict.fromkeys(("processes", "max_processes", "max_pairs"), 3)
 TEST = """
 @pytest.mark.load({load})
 @pytest.mark.first_token(max="60s")
@@ -30,8 +30,7 @@ def simulator() -> Iterator[Callable[..., str]]:
 def measure(project, url: str, load: str, tokens: int = 8, **llm: object) -> tuple[dict, set[str]]:
     """Run the session; return its test, and the names of what made its measurement invalid."""
     project.write(test_it=TEST.format(load=load, tokens=tokens))
-    section = {"engine": "server", "api": "completions", "url": url, **llm}
-    project.configure(json.dumps({"llm": section, "perf": {**NUMBERS, "budget": "60s"}}))
+    project.configure(server_config({**THREE_PAIRS, "budget": "60s"}, url=url, **llm))
     project.perf()
     (test,) = project.session()["tests"]
     names = {entry["name"] for entry in test["fitness"] if entry["severity"] == "invalid"}
