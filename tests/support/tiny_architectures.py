@@ -33,9 +33,9 @@ def tiny_mamba(*, layers: int = 2, seed: int = 0, ends: bool = False) -> Path:
             model.norm(f"blk.{layer}.attn_norm", _WIDTH)
             _ssm(model, layer)
         if ends:
-            model.spoil("output.weight", END, 0.3)
+            model.overwrite("output.weight", END, 0.3)
 
-    return _made("mamba", fill, seed, layers=layers, ends=ends)
+    return _tiny("mamba", fill, seed, layers=layers, ends=ends)
 
 
 def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
@@ -53,7 +53,7 @@ def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
                 _ssm(model, layer, norms=True)
             _feed_forward(model, f"blk.{layer}")
 
-    return _made("jamba", fill, seed, layers=layers)
+    return _tiny("jamba", fill, seed, layers=layers)
 
 
 def tiny_lfm2(*, layers: int = 4, seed: int = 0, window: bool = False) -> Path:
@@ -82,7 +82,7 @@ def tiny_lfm2(*, layers: int = 4, seed: int = 0, window: bool = False) -> Path:
                 model.matrix(f"{block}.shortconv.out_proj", _WIDTH, _WIDTH)
             _feed_forward(model, block)
 
-    return _made("lfm2", fill, seed, layers=layers, window=window)
+    return _tiny("lfm2", fill, seed, layers=layers, window=window)
 
 
 def tiny_gemma(*, layers: int = 4, seed: int = 0) -> Path:
@@ -105,7 +105,7 @@ def tiny_gemma(*, layers: int = 4, seed: int = 0) -> Path:
             _feed_forward(model, block)
             model.norm(f"{block}.post_ffw_norm", _WIDTH)
 
-    return _made("gemma3", fill, seed, layers=layers)
+    return _tiny("gemma3", fill, seed, layers=layers)
 
 
 def tiny_bert(*, seed: int = 0) -> Path:
@@ -127,7 +127,7 @@ def tiny_bert(*, seed: int = 0) -> Path:
         model.matrix("blk.0.ffn_up", _WIDTH, _INNER)
         model.matrix("blk.0.ffn_down", _INNER, _WIDTH)
 
-    return _made("bert", fill, seed)
+    return _tiny("bert", fill, seed)
 
 
 def tiny_t5(*, encoder_only: bool = False, seed: int = 0) -> Path:
@@ -152,7 +152,7 @@ def tiny_t5(*, encoder_only: bool = False, seed: int = 0) -> Path:
         if not encoder_only:
             writer.add_decoder_start_token_id(1)
 
-    return _made("t5encoder" if encoder_only else "t5", fill, seed)
+    return _tiny("t5encoder" if encoder_only else "t5", fill, seed)
 
 
 def tiny_two_way(*, seed: int = 0) -> Path:
@@ -163,7 +163,7 @@ def tiny_two_way(*, seed: int = 0) -> Path:
         model.transformer(2, _WIDTH)
         model.writer.add_causal_attention(False)
 
-    return _made("llama", fill, seed, causal=False)
+    return _tiny("llama", fill, seed, causal=False)
 
 
 def tiny_without_vocabulary(*, seed: int = 0) -> Path:
@@ -174,7 +174,7 @@ def tiny_without_vocabulary(*, seed: int = 0) -> Path:
         model.writer.add_vocab_size(VOCABULARY)
         model.transformer(2, _WIDTH)
 
-    return _made("llama", fill, seed, vocabulary=False)
+    return _tiny("llama", fill, seed, vocabulary=False)
 
 
 def tiny_damaged(*, value: float = float("nan"), row: int | None = None) -> Path:
@@ -183,12 +183,13 @@ def tiny_damaged(*, value: float = float("nan"), row: int | None = None) -> Path
     def fill(model: TinyModel) -> None:
         model.vocabulary(CHAT_TEMPLATE)
         model.transformer(2, _WIDTH)
-        model.spoil("blk.1.attn_norm.weight" if row is None else "output.weight", row or 0, value)
+        tensor = "blk.1.attn_norm.weight" if row is None else "output.weight"
+        model.overwrite(tensor, row or 0, value)
 
-    return _made("llama", fill, 0, damaged=[str(value), row])
+    return _tiny("llama", fill, 0, damaged=[str(value), row])
 
 
-def _made(
+def _tiny(
     architecture: str, fill: Callable[[TinyModel], None], seed: int, **recipe: object
 ) -> Path:
     made_of = {"architecture": architecture, "source": _SOURCE, **recipe}

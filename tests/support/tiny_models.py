@@ -220,7 +220,7 @@ class TinyModel:
         """Return normal random numbers with a standard deviation of 0.1."""
         return self._order.normal(0, 0.1, shape)
 
-    def spoil(self, name: str, place: int, value: float) -> None:
+    def overwrite(self, name: str, place: int, value: float) -> None:
         """Overwrite a row (of a vector: an element) of an added tensor with a value."""
         data = next(data for added, data, _ in self._tensors if added == name)
         data[place] = value
