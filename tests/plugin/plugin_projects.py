@@ -80,7 +80,7 @@ perf:
 """
 
 
-def app(target: str) -> str:
+def app_config(target: str) -> str:
     """Return a configuration of the same engine with another callable."""
     return APP.replace("toy:answer", target)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from plugin_projects import APP, all_output, app
+from plugin_projects import APP, all_output, app_config
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -160,7 +160,7 @@ def slower(prompt, max_tokens=4):
 
 def test_a_slowdown_within_what_the_machine_holds_passes(two):
     two.write(toy=SLOWER)
-    two.configure(f"{app('toy:slower')}  tolerance: auto\n")
+    two.configure(f"{app_config('toy:slower')}  tolerance: auto\n")
     two.perf("--llmperf-record", "-k", "test_x")
     calibrate(two, 0.7)
     two.perf("-k", "test_x", *AGAINST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, app
+from plugin_projects import APP, app_config
 
 #: Tolerances far below the differences between the stored sessions: nothing can be proven.
 UNPROVEN = """
@@ -72,7 +72,7 @@ def test_a_test_that_fails_for_another_metric_does_not_warn(undecided):
 
 
 def test_a_decided_test_does_not_warn(project, quiet_machine):
-    project.configure(app("toy:steady"))
+    project.configure(app_config("toy:steady"))
     project.write(test_it=UNPROVEN.replace("1%", "99%"))
     project.perf("--llmperf-record").assert_outcomes(passed=1, warnings=0)
     project.perf().assert_outcomes(passed=1, warnings=0)

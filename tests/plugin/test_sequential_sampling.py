@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, all_output, app
+from plugin_projects import APP, all_output, app_config
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -51,7 +51,7 @@ def noisy(project):
     project.pytester.makepyfile(toy=NOISY)
     project.write(test_it=TWO.format(marker=""))
     project.configure(APP + "  max_pairs: 6\n")
-    project.configure(app("toy:other"), "other.yaml")
+    project.configure(app_config("toy:other"), "other.yaml")
     return project
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_projects import APP, all_output, app
+from plugin_projects import APP, all_output, app_config
 
 TEST = """
 @pytest.mark.end_to_end(tolerance="30%")
@@ -45,7 +45,7 @@ def test_sessions_that_differ_do_not_call_what_lies_among_them(recorded):
 
 def test_one_session_is_not_enough_for_a_small_tolerance_and_says_so(project):
     project.write(test_it=TEST.replace("30%", "5%"))
-    project.configure(app("toy:steady").replace("processes: 1", "processes: 4"))
+    project.configure(app_config("toy:steady").replace("processes: 1", "processes: 4"))
     project.perf("--llmperf-record")
     project.store_sessions([0.94])
     result = project.perf()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP, all_output, app
+from plugin_projects import APP, all_output, app_config
 
 AGAINST = ("--llmperf-against-config", "other.yaml")
 
@@ -28,7 +28,7 @@ def slow(prompt, max_tokens=26):
 def minority(project, quiet_machine):
     """A project whose configuration slows down a fifth of the replays."""
     project.pytester.makepyfile(toy=MINORITY)
-    project.configure(app("toy:slow").replace("iterations: 3", "iterations: 5"))
+    project.configure(app_config("toy:slow").replace("iterations: 3", "iterations: 5"))
     project.configure(APP, "other.yaml")
     return project
 

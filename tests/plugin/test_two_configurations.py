@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from plugin_projects import APP, REAL, all_output, app
+from plugin_projects import APP, REAL, all_output, app_config
 from stored_sessions import scale_samples
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
@@ -31,7 +31,7 @@ def two(project):
 
 
 def test_the_slower_side_is_regressed(two):
-    two.configure(app("toy:slow"))
+    two.configure(app_config("toy:slow"))
     result = two.perf(*AGAINST)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert two.verdicts() == {"test_x": "regressed"}
@@ -45,7 +45,7 @@ def test_the_same_configuration_passes(two):
 
 
 def test_the_faster_side_is_improved(two):
-    two.configure(app("toy:slow"), "other.yaml")
+    two.configure(app_config("toy:slow"), "other.yaml")
     # Three pairs on a busy machine prove that it is no slower, and not always that it is faster.
     assert two.perf(*AGAINST, "--llmperf-set", "perf.processes=5").ret == 0
     assert two.verdicts() == {"test_x": "improved"}
@@ -72,7 +72,7 @@ def test_both_sides_are_measured_as_often(two):
 
 def test_a_regression_and_a_missed_target_are_both_told(two):
     two.write(test_it=TEST.replace("(tolerance", "(max='1us', tolerance"))
-    two.configure(app("toy:slow"))
+    two.configure(app_config("toy:slow"))
     two.perf(*AGAINST)
     metric = two.metric()
     assert metric["verdict"] == "regressed"
@@ -88,7 +88,7 @@ def test_stored_baselines_are_not_asked(two):
 
 
 def test_what_differs_is_printed(two):
-    two.configure(app("toy:slow"))
+    two.configure(app_config("toy:slow"))
     result = two.here("-m", "perf", *AGAINST, *TWO_PAIRS)
     said = all_output(result)
     assert "other.yaml" in said
@@ -102,14 +102,14 @@ def test_settings_of_the_command_line_hold_for_this_side_only(two):
 
 
 def test_settings_of_the_environment_hold_for_both_sides(two, monkeypatch):
-    two.configure(app("toy:slow"), "other.yaml")
+    two.configure(app_config("toy:slow"), "other.yaml")
     monkeypatch.setenv("LLMPERF_LLM__TARGET", "toy:answer")
     two.perf(*AGAINST)
     assert two.verdicts() == {"test_x": "pass"}
 
 
 def test_recording_stores_this_side(two):
-    two.configure(app("toy:slow"), "other.yaml")
+    two.configure(app_config("toy:slow"), "other.yaml")
     two.perf(*AGAINST, *TWO_PAIRS, "--llmperf-record")
     (path,) = two.baselines()
     record = json.loads(path.read_text())
@@ -138,7 +138,7 @@ def test_a_configuration_that_cannot_be_used_is_refused_before_loading(two, cont
 
 
 def test_an_engine_of_the_other_side_that_does_not_start_is_an_error_that_names_it(two):
-    two.configure(app("nowhere:answer"), "other.yaml")
+    two.configure(app_config("nowhere:answer"), "other.yaml")
     result = two.perf(*AGAINST)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert two.verdicts() == {"test_x": "error"}
@@ -155,7 +155,7 @@ def test_other_work_of_the_other_side_is_shown_and_not_compared(two):
             yield from "two"
         """
     )
-    two.configure(app("toy:slow"), "other.yaml")
+    two.configure(app_config("toy:slow"), "other.yaml")
     result = two.perf(*AGAINST)
     assert result.ret == pytest.ExitCode.OK
     assert two.verdicts() == {"test_x": "workload changed"}
@@ -167,7 +167,7 @@ def test_other_work_of_the_other_side_is_shown_and_not_compared(two):
 
 
 def test_the_command_to_run_again_compares_again(two):
-    two.configure(app("nowhere:answer"), "other.yaml")
+    two.configure(app_config("nowhere:answer"), "other.yaml")
     result = two.here("-m", "perf", *AGAINST)
     result.stdout.fnmatch_lines(["*-m perf --llmperf-against-config other.yaml test_it.py::test_x"])
 

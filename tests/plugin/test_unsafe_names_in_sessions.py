@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from plugin_projects import APP, Project, app
+from plugin_projects import APP, Project, app_config
 
 ESCAPE = "\x1b[2J"
 SHOWN = "\\x1b[2J"
@@ -46,7 +46,7 @@ def test_a_bad_record_and_a_wrong_marker_are_named_safely(one_test: Project) -> 
 def test_a_configuration_is_named_safely(project: Project, setting: str) -> None:
     name = f"other{ESCAPE}.yaml"
     project.write(test_it=TEST.format(arguments="tolerance='50%'"))
-    project.configure(app("toy:slow").replace("perf:", f"{setting}perf:"))
+    project.configure(app_config("toy:slow").replace("perf:", f"{setting}perf:"))
     project.configure(APP, name)
     result = project.perf("--llmperf-against-config", name)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
