@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ci_files import ROOT, bash, gitlab_script, read_yaml, step
-from commit_projects import FILES, ONE_PAIR, REMARK, SLOW, CommitProject, git, toy
+from commit_projects import FILES, HARMLESS_CHANGE, ONE_PAIR, SLOW, CommitProject, git, toy_source
 
 ACTION = read_yaml(ROOT / "action.yml")
 MEASURE, REPORT = step(ACTION, "Measure"), step(ACTION, "Report")
@@ -149,7 +149,7 @@ def test_the_main_branch_is_recorded(merged: Runner) -> None:
 
 
 def test_without_any_baseline_a_slower_branch_is_red(merged: Runner) -> None:
-    merged.branch("slower", {"toy.py": toy(SLOW)})
+    merged.branch("slower", {"toy.py": toy_source(SLOW)})
     done = merged.measure()
     assert done.returncode == 1, done.stdout
     assert "regressed" in done.stdout
@@ -180,7 +180,7 @@ def test_a_job_that_measured_nothing_says_so_once(runner: Runner) -> None:
 
 
 def test_without_any_baseline_an_unchanged_branch_is_green(merged: Runner) -> None:
-    merged.branch("remark", REMARK)
+    merged.branch("remark", HARMLESS_CHANGE)
     done = merged.measure(*ONE_PAIR)
     assert done.returncode == 0, done.stdout
 

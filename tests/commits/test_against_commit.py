@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from commit_projects import CONFIG, ONE_PAIR, SLOW, TEST, CommitProject, Session, toy
+from commit_projects import CONFIG, ONE_PAIR, SLOW, TEST, CommitProject, Session, toy_source
 
 
 @pytest.fixture(scope="module")
 def slower(shared: CommitProject) -> Session:
     """A session whose HEAD takes 12% longer per token; plugins load by their entry points."""
-    shared.commit("slower tokens", {"toy.py": toy(1.12)})
+    shared.commit("slower tokens", {"toy.py": toy_source(1.12)})
     return shared.against("HEAD~1", "-p", "no:hypothesispytest", installed=True)
 
 
@@ -23,7 +23,7 @@ def test_the_base_is_named_with_hash_and_subject(slower: Session, shared: Commit
     base = shared.git("rev-parse", "HEAD~1")[:12]
     assert slower.facts["against"] == f"HEAD~1 ({base})"
     assert f"base HEAD~1 ({base}): the first one" in slower.notes
-    assert "both run interleaved in this session" in slower.said
+    assert "both run interleaved in this session" in slower.all_output
 
 
 def test_files_that_differ_are_counted_with_how_to_see_them(
@@ -32,12 +32,12 @@ def test_files_that_differ_are_counted_with_how_to_see_them(
     base = shared.git("rev-parse", "HEAD~1")[:12]
     (line,) = slower.facts["side_differences"]
     assert line == f"code: 1 file differs (git diff --stat {base})"
-    assert line in slower.said
+    assert line in slower.all_output
 
 
 def test_a_failure_names_the_only_commit_in_between(slower: Session, shared: CommitProject) -> None:
     head = shared.git("rev-parse", "HEAD")[:12]
-    assert f"commit {head} (slower tokens) made it slower" in slower.said
+    assert f"commit {head} (slower tokens) made it slower" in slower.all_output
 
 
 def test_evidence_counts_both_arms(slower: Session) -> None:
@@ -49,7 +49,7 @@ def test_evidence_counts_both_arms(slower: Session) -> None:
 def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
     # Other load on the machine may make pairs differ by more than the test's own 5%.
     project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
-    project.commit("a remark", {"toy.py": toy(also="\n# the sleep stands for a model\n")})
+    project.commit("a remark", {"toy.py": toy_source(extra="\n# the sleep stands for a model\n")})
     session = project.against("HEAD~1")
     assert session.ret == 0
     assert session.verdicts == {"test_a": "pass"}
@@ -69,7 +69,7 @@ def test_files_that_git_does_not_track_are_counted_apart(project: CommitProject)
 
 def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
     changed = CONFIG.replace("toy:", "other:").replace("target:", "seed: 64\n  target:")
-    project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})
+    project.commit("another application", {"other.py": toy_source(SLOW), "config.yaml": changed})
     session = project.against("HEAD~1", *ONE_PAIR)
     assert session.change() > 0.5
     differences = session.facts["side_differences"]
@@ -83,4 +83,4 @@ def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:
     assert session.ret == 11
     assert session.verdicts == {"test_a": "inconclusive"}
     assert session.facts["side_differences"] == []
-    assert "both have the same settings: an A/A run" in session.said
+    assert "both have the same settings: an A/A run" in session.all_output

@@ -151,4 +151,4 @@ def test_a_file_that_cannot_be_collected_there_is_an_error_with_its_log(session:
 
 def test_the_session_fails_for_what_is_missed_or_broken_alone(session: Session) -> None:
     assert session.ret == pytest.ExitCode.TESTS_FAILED
-    assert "2 failed, 5 passed" in session.said
+    assert "2 failed, 5 passed" in session.all_output

@@ -89,8 +89,8 @@ def test_an_environment_is_made_once(compared: Session, packaged: CommitProject)
     """The second session runs no installer, which would find nothing to install."""
     nowhere = offline(packaged) | {"PIP_FIND_LINKS": "/nowhere", "UV_FIND_LINKS": "/nowhere"}
     session = packaged.against("HEAD~1", *ONE_PAIR, environ=nowhere)
-    assert "creating an environment for the other commit" in compared.said
-    assert "creating an environment for the other commit" not in session.said
+    assert "creating an environment for the other commit" in compared.all_output
+    assert "creating an environment for the other commit" not in session.all_output
     assert session.tests["test_a"]["pairs"] == 1
     assert session.change() > 0.5
 
@@ -101,10 +101,10 @@ def test_packages_that_cannot_be_installed_are_reported_with_the_log(
     session = packaged.against("HEAD~2", environ=offline(packaged))
     assert session.ret == pytest.ExitCode.USAGE_ERROR
     assert session.report is None
-    assert "HEAD~2 (" in session.said
-    assert "speed==0.5" in session.said
-    assert "likely cause: the package index cannot be reached" in session.said
-    assert "regressed" not in session.said
+    assert "HEAD~2 (" in session.all_output
+    assert "speed==0.5" in session.all_output
+    assert "likely cause: the package index cannot be reached" in session.all_output
+    assert "regressed" not in session.all_output
     assert packaged.checkouts() == []
 
 

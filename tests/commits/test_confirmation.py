@@ -17,15 +17,15 @@ from commit_projects import (
     FAR_SLOWER,
     FASTER,
     FILES,
+    HARMLESS_CHANGE,
     ONE_PAIR,
-    REMARK,
     SLOW,
     TEST,
     CommitProject,
     findings,
     git,
     lines_with,
-    toy,
+    toy_source,
 )
 
 from pytest_llmperf.gate.check import Check, Evidence
@@ -63,7 +63,7 @@ def test_a_slower_commit_is_regressed_against_the_commit_that_was_recorded(
     fast = stored.git("rev-parse", "fast")[:12]
     names = stored.store_sessions(ALIKE)
     stored.commit("baselines")
-    stored.commit("slower tokens", {"toy.py": toy(1.5)})
+    stored.commit("slower tokens", {"toy.py": toy_source(1.5)})
     session = stored.perf(ALONE)
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.verdicts == {"test_a": "regressed"}
@@ -75,18 +75,18 @@ def test_a_slower_commit_is_regressed_against_the_commit_that_was_recorded(
     (line,) = lines_with(findings(session), ["suspect by its baseline (end to end", "run against"])
     assert f"run against {fast}" in line
     assert any(f"the commit that {name} measured" in line for name in names)
-    assert f"llmperf bisect {fast}" in session.said
+    assert f"llmperf bisect {fast}" in session.all_output
     assert stored.checkouts() == []
 
 
 def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine", REMARK)
+    stored.commit("baselines of a faster machine", HARMLESS_CHANGE)
     session = stored.perf(ALONE)
     assert session.ret == 0
     assert session.verdicts == {"test_a": "pass"}
     announced = r"confirming 1 test against .*measuring 1 test, at least 1 pair of processes each, "
-    assert re.search(announced + r"[\d.]+ m?s to ", session.said)
+    assert re.search(announced + r"[\d.]+ m?s to ", session.all_output)
     reason = r"suspect by its baseline \(end to end \d\d(\.\d)?% slower\), so run against"
     assert re.search(reason, findings(session))
     assert session.tests["test_a"]["pairs"] >= 3
@@ -110,17 +110,17 @@ def test_a_negligible_slowdown_is_no_suspicion(change: float, why: str) -> None:
 
 def test_never_lets_stored_sessions_judge(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine", REMARK)
+    stored.commit("baselines of a faster machine", HARMLESS_CHANGE)
     session = stored.perf("--llmperf-confirm=never")
     assert session.tests["test_a"]["pairs"] == 0
     assert session.verdicts["test_a"] in ("regressed", "inconclusive")
-    assert "run against" not in session.said
-    assert "not confirmed" not in session.said
+    assert "run against" not in session.all_output
+    assert "not confirmed" not in session.all_output
 
 
 def test_always_runs_what_passes(stored: CommitProject) -> None:
     stored.store_sessions([1.1 * factor for factor in ALIKE])
-    stored.commit("baselines of a slower machine", REMARK)
+    stored.commit("baselines of a slower machine", HARMLESS_CHANGE)
     session = stored.perf("--llmperf-confirm=always", *ONE_PAIR)
     assert session.tests["test_a"]["pairs"] == 1
     assert "run against " in findings(session)
@@ -130,7 +130,7 @@ def test_uncommitted_changes_are_confirmed_against_their_own_commit(
     stored: CommitProject,
 ) -> None:
     stored.store_sessions(ALIKE)
-    stored.write({"toy.py": toy(SLOW)})
+    stored.write({"toy.py": toy_source(SLOW)})
     session = stored.perf(*ONE_PAIR)
     assert session.tests["test_a"]["pairs"] == 1
     assert session.change() > 0.5
@@ -141,7 +141,7 @@ def test_a_squashed_commit_gives_way_to_the_one_that_added_the_file(
 ) -> None:
     stored.store_sessions(FASTER, commit="f" * 40)
     added = stored.commit("baselines of a branch that was squashed")
-    stored.commit("a remark", REMARK)
+    stored.commit("a remark", HARMLESS_CHANGE)
     session = stored.perf(*ONE_PAIR)
     assert session.tests["test_a"]["pairs"] == 1
     (line,) = lines_with(findings(session), ["run against"])
@@ -178,11 +178,11 @@ def test_a_baseline_commit_that_is_broken_now_is_told_with_its_log(stored: Commi
 
 def test_what_is_left_of_the_budget_is_all_that_confirmation_takes(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine", REMARK)
+    stored.commit("baselines of a faster machine", HARMLESS_CHANGE)
     session = stored.perf(ALONE, "--llmperf-set=perf.budget=0.3s")
     assert session.verdicts["test_a"] in ("regressed", "inconclusive")
     assert session.tests["test_a"]["pairs"] < 6
-    assert "budget" in session.said
+    assert "budget" in session.all_output
 
 
 def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
@@ -191,7 +191,7 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     fast = stored.git("rev-parse", "fast")
     stored.store_sessions(FASTER)
     stored.commit("baselines of a faster machine")
-    stored.commit("a remark", REMARK)
+    stored.commit("a remark", HARMLESS_CHANGE)
     shallow = tmp_path / "shallow"
     git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{stored.top}", str(shallow))
     clone = CommitProject(shallow, stored.home)
@@ -209,7 +209,7 @@ def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
         record = json.loads(path.read_text())
         record["config"]["n_threads"] = 7
         path.write_text(json.dumps(record))
-    stored.commit("baselines of an engine with seven threads", REMARK)
+    stored.commit("baselines of an engine with seven threads", HARMLESS_CHANGE)
     session = stored.perf(*ONE_PAIR)
     (line,) = lines_with(findings(session), ["not confirmed, so judged by stored sessions alone"])
     assert (
@@ -226,7 +226,7 @@ def test_a_test_that_the_commit_cannot_confirm_keeps_what_its_stored_sessions_sa
     other_work = TEST_B.replace('"hello"', '"other words"')
     commit = stored.commit("other work", {"test_it.py": TEST + other_work})
     store_two(stored, (commit, commit), lambda _: None)
-    stored.commit("slower tokens", {"toy.py": toy(FAR_SLOWER), "test_it.py": TEST + TEST_B})
+    stored.commit("slower tokens", {"toy.py": toy_source(FAR_SLOWER), "test_it.py": TEST + TEST_B})
     session = stored.perf(*FEW)
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.verdicts["test_b"] == "regressed"
@@ -255,7 +255,7 @@ def test_a_device_taken_meanwhile_loses_no_verdict_and_no_record(
     breaks = FILES["conftest.py"] + dedent(taking)
     commits = (two_tests, stored.commit("takes the device", {"conftest.py": breaks}))
     store_two(stored, commits, lambda number: ("test_a", "test_b")[number % 2])
-    stored.commit("slower", {"toy.py": toy(FAR_SLOWER), "conftest.py": FILES["conftest.py"]})
+    stored.commit("slower", {"toy.py": toy_source(FAR_SLOWER), "conftest.py": FILES["conftest.py"]})
     before = len(stored.baselines())
     environ = {"LLMPERF_DEVICE_LOCK": str(tmp_path / "device.lock")}
     budget = "--llmperf-set=perf.budget=59s"
@@ -314,9 +314,11 @@ def test_a_session_reads_its_own_side_once_however_many_commits_confirm(
 ) -> None:
     """Stored sessions are read beforehand: later damage to their files changes no verdict."""
     damaging = {"test_it.py": TEST + TEST_B, "conftest.py": FILES["conftest.py"] + DAMAGES}
-    commits = (stored.commit("one", damaging), stored.commit("two", REMARK))
+    commits = (stored.commit("one", damaging), stored.commit("two", HARMLESS_CHANGE))
     store_two(stored, commits, lambda number: ("test_a", "test_b")[number % 2])
-    stored.commit("slower", {"toy.py": toy(FAR_SLOWER), "conftest.py": NOTES_READING + CONFTEST})
+    stored.commit(
+        "slower", {"toy.py": toy_source(FAR_SLOWER), "conftest.py": NOTES_READING + CONFTEST}
+    )
     readings = tmp_path / "readings"
     environ = {"STORED": str(stored.baselines()[-1]), "READINGS": str(readings)}
     session = stored.perf(*FEW[1:], environ=environ)

@@ -94,7 +94,7 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
     traps.set_in(project.top, without=("filter.trap.process",))
 
     session = project.against("HEAD~1", "--llmperf-record", *ONE_PAIR)
-    assert session.verdicts == {"test_a": "inconclusive"}, session.said
+    assert session.verdicts == {"test_a": "inconclusive"}, session.all_output
     (baseline,) = project.baselines()
     # No filter was asked, and the files are those of the commit.
     assert '"dirty": false' in baseline.read_text()
@@ -103,7 +103,7 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
         plain_git(project.top, "-c", "filter.trap.clean=cat", *words)
 
     confirmed = project.perf("--llmperf-confirm=always", "--llmperf-set=perf.max_pairs=1")
-    assert confirmed.ret == 0, confirmed.said
+    assert confirmed.ret == 0, confirmed.all_output
     for words in (
         ["history"],
         ["compare", "HEAD", "HEAD", "--any"],

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commit_projects import ALONE, SLOW, CommitProject, Session, make_venv, toy
+from commit_projects import ALONE, SLOW, CommitProject, Session, make_venv, toy_source
 
 ONE, TWO, THREE = (f"--llmperf-set=perf.max_pairs={number}" for number in (1, 2, 3))
 EARLIER = "measured the same comparison and count"
@@ -16,7 +16,7 @@ EARLIER = "measured the same comparison and count"
 @pytest.fixture(scope="module")
 def slower(shared: CommitProject) -> CommitProject:
     """A project whose HEAD is far slower than HEAD~1."""
-    shared.commit("slower tokens", {"toy.py": toy(SLOW)})
+    shared.commit("slower tokens", {"toy.py": toy_source(SLOW)})
     return shared
 
 
@@ -32,8 +32,8 @@ def kept(project: CommitProject) -> dict[Path, str]:
 
 def test_a_second_session_goes_on_where_the_first_ended(sessions: list[Session]) -> None:
     first, second, _ = sessions
-    assert EARLIER not in first.said
-    assert f"3 pairs of earlier sessions {EARLIER} (perf.accumulate)" in second.said
+    assert EARLIER not in first.all_output
+    assert f"3 pairs of earlier sessions {EARLIER} (perf.accumulate)" in second.all_output
     assert [session.tests["test_a"]["pairs"] for session in sessions[:2]] == [3, 6]
 
 
@@ -72,17 +72,17 @@ def test_without_accumulating_nothing_counts_or_is_kept(
 ) -> None:
     before = kept(slower)
     session = slower.against("HEAD~1", ONE, ALONE)
-    assert EARLIER not in session.said
+    assert EARLIER not in session.all_output
     assert session.tests["test_a"]["pairs"] == 1
     assert kept(slower) == before
 
 
 @pytest.mark.usefixtures("sessions")
 def test_a_changed_file_starts_anew(slower: CommitProject) -> None:
-    slower.write({"toy.py": toy(SLOW, also="# a remark\n")})
+    slower.write({"toy.py": toy_source(SLOW, extra="# a remark\n")})
     session = slower.against("HEAD~1", ONE)
     slower.git("checkout", "--quiet", "toy.py")
-    assert EARLIER not in session.said
+    assert EARLIER not in session.all_output
     assert session.tests["test_a"]["pairs"] == 1
 
 
@@ -90,7 +90,7 @@ def test_a_changed_file_starts_anew(slower: CommitProject) -> None:
 @pytest.mark.usefixtures("sessions")
 def test_a_changed_setting_starts_anew(slower: CommitProject, setting: str) -> None:
     session = slower.against("HEAD~1", ONE, f"--llmperf-set={setting}")
-    assert EARLIER not in session.said
+    assert EARLIER not in session.all_output
     assert session.tests["test_a"]["pairs"] == 1
 
 
@@ -98,7 +98,7 @@ def test_a_changed_setting_starts_anew(slower: CommitProject, setting: str) -> N
 def test_another_base_starts_anew(slower: CommitProject) -> None:
     other_base = slower.git("commit-tree", "HEAD~1^{tree}", "-m", "the same files, another commit")
     session = slower.against(other_base, ONE)
-    assert EARLIER not in session.said
+    assert EARLIER not in session.all_output
     assert session.tests["test_a"]["pairs"] == 1
 
 
@@ -107,7 +107,7 @@ def test_a_half_written_line_is_no_pair(project: CommitProject) -> None:
     ((path, text),) = kept(project).items()
     path.write_text(text.rstrip()[:-40])
     session = project.against("HEAD", ONE)
-    assert f"1 pair of earlier sessions {EARLIER}" in session.said
+    assert f"1 pair of earlier sessions {EARLIER}" in session.all_output
     assert session.tests["test_a"]["pairs"] == 2
     # The line that was written next is complete.
     json.loads(path.read_text().splitlines()[-1])

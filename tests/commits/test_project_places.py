@@ -16,7 +16,7 @@ from commit_projects import (
     TEST,
     CommitProject,
     make_venv,
-    toy,
+    toy_source,
 )
 
 HOSTILE = "a möst hostile 'name' $HOME;  ünd mehr"
@@ -32,9 +32,9 @@ def below_src(project: CommitProject, **files: str) -> None:
     project.git("rm", "--quiet", "toy.py")
     test = f"import toys.engine\n{TEST}"
     config = CONFIG.replace("toy:", "toys.engine:")
-    source = {"src/toys/__init__.py": "", "src/toys/engine.py": toy()}
+    source = {"src/toys/__init__.py": "", "src/toys/engine.py": toy_source()}
     project.commit("below src", {**source, "config.yaml": config, "test_it.py": test, **files})
-    project.commit("slower tokens", {"src/toys/engine.py": toy(SLOW)})
+    project.commit("slower tokens", {"src/toys/engine.py": toy_source(SLOW)})
 
 
 def test_modules_below_src_are_those_of_each_commit(project: CommitProject) -> None:
@@ -58,7 +58,7 @@ def test_a_commit_with_an_old_plugin_is_measured_with_this_one(project: CommitPr
     old = "raise RuntimeError('an old plugin')\n"
     project.commit("an old plugin", {"pytest_llmperf/__init__.py": old})
     project.git("rm", "--quiet", "-r", "pytest_llmperf")
-    project.commit("slower tokens", {"toy.py": toy(SLOW)})
+    project.commit("slower tokens", {"toy.py": toy_source(SLOW)})
     session = project.against("HEAD~1", *ONE_PAIR)
     assert session.change() > 0.5
 
@@ -147,7 +147,7 @@ def monorepo(tmp_path_factory: pytest.TempPathFactory) -> CommitProject:
     # toy.py and the configuration stay in the root folder.
     repo.commit("the first one", {**files, "tests/test_other.py": "def test_o():\n    pass\n"})
     more = TEST + TEST.replace("test_a", "test_b").replace("import pytest", "")
-    repo.commit("slower", {"toy.py": toy(SLOW), "tests/perf/test_it.py": more})
+    repo.commit("slower", {"toy.py": toy_source(SLOW), "tests/perf/test_it.py": more})
     repo.commit("a new folder", {"tests/new/test_new.py": TEST.replace("test_a", "test_new")})
     return repo
 
@@ -186,7 +186,7 @@ def test_only_paths_that_are_not_there(monorepo: CommitProject) -> None:
 
 
 def test_from_elsewhere_with_a_root_folder(project: CommitProject) -> None:
-    project.commit("slower tokens", {"toy.py": toy(SLOW)})
+    project.commit("slower tokens", {"toy.py": toy_source(SLOW)})
     arguments = (f"--rootdir={project.path}", f"--llmperf-config={project.path}/config.yaml")
     session = project.against("HEAD~1", *ONE_PAIR, *arguments, str(project.path), cwd=project.home)
     assert session.verdicts == {"test_a": "inconclusive"}
@@ -207,7 +207,7 @@ def test_each_commit_finds_its_configuration_by_the_same_rule_and_says_where_the
 
 
 def test_a_linked_work_tree_is_a_repository_too(project: CommitProject) -> None:
-    project.commit("slower tokens", {"toy.py": toy(SLOW)})
+    project.commit("slower tokens", {"toy.py": toy_source(SLOW)})
     linked = project.home / "linked"
     project.git("worktree", "add", "--quiet", str(linked), "HEAD")
     session = project.against("HEAD~1", *ONE_PAIR, cwd=linked)
@@ -218,8 +218,8 @@ def test_a_linked_work_tree_is_a_repository_too(project: CommitProject) -> None:
 
 def test_models_that_git_ignores_are_shared(project: CommitProject) -> None:
     """The application reads its model from an ignored file in its own folder."""
-    reading = toy(
-        also='\nwith open("models/tiny.gguf") as file:\n    assert file.read() == "model"\n'
+    reading = toy_source(
+        extra='\nwith open("models/tiny.gguf") as file:\n    assert file.read() == "model"\n'
     )
     project.write({"models/tiny.gguf": "model"})
     project.commit("reads its model", {"toy.py": reading})

@@ -55,8 +55,8 @@ def test_a_commit_can_be_named_whose_sessions_judge(review: CommitProject) -> No
 def test_a_commit_that_does_not_exist_is_told(review: CommitProject) -> None:
     session = review.perf(NEVER, "--llmperf-baselines-from=mian")
     assert session.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR)
-    assert "--llmperf-baselines-from: there is no commit 'mian'" in session.said
-    assert "did you mean main?" in session.said
+    assert "--llmperf-baselines-from: there is no commit 'mian'" in session.all_output
+    assert "did you mean main?" in session.all_output
 
 
 def test_a_shallow_clone_says_what_to_fetch_and_reads_the_work_tree(
@@ -83,7 +83,7 @@ def test_without_a_repository_the_work_tree_is_read(project: CommitProject) -> N
     assert session.ret == 0
     asked = project.perf(NEVER, "--llmperf-baselines-from=main")
     assert asked.ret != 0
-    assert "is not in a git repository" in asked.said
+    assert "is not in a git repository" in asked.all_output
 
 
 def test_a_damaged_baseline_of_that_commit_is_refused_before_a_body_runs(
@@ -97,8 +97,8 @@ def test_a_damaged_baseline_of_that_commit_is_refused_before_a_body_runs(
     review.commit("it is restored")
     session = review.perf(NEVER, "--llmperf-baselines-from=HEAD~1")
     assert session.ret == pytest.ExitCode.USAGE_ERROR
-    assert first.name in session.said
-    assert "measuring" not in session.said
+    assert first.name in session.all_output
+    assert "measuring" not in session.all_output
     review.git("reset", "--quiet", "--hard", "HEAD~2")
 
 
@@ -108,6 +108,6 @@ def test_baselines_outside_of_any_repository_have_no_other_commit(
     outside = f"--llmperf-set=perf.baselines={tmp_path / 'kept'}"
     session = review.perf(NEVER, "--llmperf-baselines-from=main", outside)
     assert session.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--llmperf-baselines-from: " in session.said
-    assert "is in no git repository" in session.said
-    assert "measuring" not in session.said
+    assert "--llmperf-baselines-from: " in session.all_output
+    assert "is in no git repository" in session.all_output
+    assert "measuring" not in session.all_output

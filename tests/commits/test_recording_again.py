@@ -14,8 +14,8 @@ from commit_projects import (
     FAR_SLOWER,
     FASTER,
     FILES,
+    HARMLESS_CHANGE,
     ONE_PAIR,
-    REMARK,
     CommitProject,
     findings,
 )
@@ -45,7 +45,7 @@ machine_watch.judge = lambda *_: list(found) if confirming else []
 
 def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
+    stored.commit("a remark", {**HARMLESS_CHANGE, "conftest.py": FINDS_LATER})
     result = stored.perf("--llmperf-record")
     assert result.tests["test_a"]["pairs"] == 0
     assert "confirming " not in result.out
@@ -66,7 +66,7 @@ def test_what_was_recorded_outlives_an_interrupted_confirmation(
     stored: CommitProject, end: signal.Signals
 ) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("a remark", REMARK)
+    stored.commit("a remark", HARMLESS_CHANGE)
     command = stored.command("--llmperf-record", "--llmperf-confirm=always")
     with subprocess.Popen(
         command, cwd=stored.path, env=stored.environ, stdout=subprocess.PIPE, text=True
@@ -96,8 +96,10 @@ def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
     assert (session.ret, session.verdicts) == (0, {"test_a": "inconclusive"})
     assert session.tests["test_a"]["pairs"] == 0
     assert "confirming " not in session.out
-    assert "the difference is the machine's: nothing else changed since 2026" in session.said
-    assert "it measured the same code, configuration, packages, engine and model" in session.said
+    assert "the difference is the machine's: nothing else changed since 2026" in session.all_output
+    assert (
+        "it measured the same code, configuration, packages, engine and model" in session.all_output
+    )
     # A finding about a busy machine may come first.
     assert "\nnothing was run against 2026" in f"\n{findings(session)}"
 
@@ -139,7 +141,7 @@ def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
     session = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=59s")
     assert session.tests["test_a"]["pairs"] == 1
     (left,) = re.findall(
-        r"within the (\d+) s left of perf.budget, including checkout", session.said
+        r"within the (\d+) s left of perf.budget, including checkout", session.all_output
     )
     budgets = re.findall(r"each, .* to (\S+) s\b", session.out)
     # The time left is printed in whole seconds.

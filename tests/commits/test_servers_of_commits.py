@@ -22,5 +22,5 @@ def test_the_server_of_each_commit_is_measured(project: CommitProject) -> None:
     project.git("tag", "fast")
     project.commit("slower", {"serve.py": serve_script(TOKEN_S * SLOW)})
     session = project.against("fast", *ONE_PAIR)
-    assert session.ret == 0, session.said
+    assert session.ret == 0, session.all_output
     assert session.change() > 1

@@ -42,4 +42,4 @@ def test_both_commits_run_with_the_cells_settings(project: CommitProject) -> Non
         "test_a[n_ctx=256-use_mmap=false]": 1,
         "test_a[n_ctx=512-use_mmap=false]": 0,
     }
-    assert "has no such test" in session.said
+    assert "has no such test" in session.all_output

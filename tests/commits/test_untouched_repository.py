@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commit_projects import ALONE, CONFTEST, ONE_PAIR, SLOW, CommitProject, snapshot, toy
+from commit_projects import ALONE, CONFTEST, ONE_PAIR, SLOW, CommitProject, snapshot, toy_source
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def busy(shared: CommitProject) -> CommitProject:
     shared.commit("many files", many)
     shutil.rmtree(shared.path / "many")
     shared.commit("no more of them")
-    shared.write({"toy.py": toy(3.0)})
+    shared.write({"toy.py": toy_source(3.0)})
     shared.git("stash", "push", "--quiet")
     shared.write({"staged.txt": "staged\n", "both.txt": "staged\n"})
     shared.git("add", "staged.txt", "both.txt")
@@ -48,7 +48,7 @@ def _the_same(busy: CommitProject) -> Iterator[None]:
 
 
 def test_uncommitted_changes_are_what_is_judged(busy: CommitProject) -> None:
-    slow = toy(SLOW)
+    slow = toy_source(SLOW)
     before = (busy.path / "toy.py").read_text()
     stat = (busy.path / "toy.py").stat()
     folder = busy.path.stat()
@@ -62,7 +62,7 @@ def test_uncommitted_changes_are_what_is_judged(busy: CommitProject) -> None:
         os.utime(busy.path, ns=(folder.st_atime_ns, folder.st_mtime_ns))
     assert session.verdicts == {"test_a": "regressed"}
     # The change is not committed, so there are no commits to bisect.
-    assert "llmperf bisect" not in session.said
+    assert "llmperf bisect" not in session.all_output
     assert session.facts["side_differences"][0].startswith("code: 3 files differ (git diff --stat ")
     assert ", and 1 file not tracked by git (untracked.txt)" in session.facts["side_differences"][0]
     assert busy.checkouts() == []
@@ -252,11 +252,13 @@ def test_a_killed_git_is_told_and_is_no_regression(
     wrapped = killing_git(tmp_path / "bin", words, random.Random(words).uniform(0.0005, 0.004))
     path = {"PATH": os.pathsep.join([str(wrapped), os.environ["PATH"]])}
     session = busy.against("HEAD~1", *ONE_PAIR, environ=path)
-    assert session.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED), session.said
+    assert session.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED), (
+        session.all_output
+    )
     assert session.report is None
-    assert "Traceback" not in session.said
-    assert "regressed" not in session.said
-    assert "is not in a git repository" not in session.said
+    assert "Traceback" not in session.all_output
+    assert "regressed" not in session.all_output
+    assert "is not in a git repository" not in session.all_output
     assert busy.checkouts() == []
 
 

@@ -35,7 +35,7 @@ def test_a_configuration_that_is_wrong_there_is_told_with_the_log(project: Commi
     assert "perf.itrations" in session.out
     assert not list(project.temporary.iterdir())
     (log,) = (project.cache / "logs").iterdir()
-    assert f"End of its output ({log}):" in session.said
+    assert f"End of its output ({log}):" in session.all_output
     assert "perf.itrations" in log.read_text()
     assert "regressed" not in session.out
 
@@ -67,8 +67,10 @@ def test_an_application_that_does_not_start_there_is_no_regression(project: Comm
     assert "No module named 'nowhere_to_be_found'" in session.explanation()
     # Both have the same engine; only the version of the base's is unknown.
     assert not [line for line in session.facts["side_differences"] if "engine" in line]
-    assert "what differs from HEAD~1 (" in session.said
-    assert "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in session.said
+    assert "what differs from HEAD~1 (" in session.all_output
+    assert (
+        "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in session.all_output
+    )
 
 
 ESCAPE = "\x1b[2J"
@@ -104,10 +106,10 @@ def test_a_commit_that_does_not_exist_is_a_usage_error(
     project.git("branch", "feature/cache")
     project.write({"test_it.py": "raise SystemExit('imported')\n"})
     session = project.against(rev)
-    assert "imported" not in session.said
+    assert "imported" not in session.all_output
     assert session.ret == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: llmperf: --llmperf-against: " in session.err
-    assert says in session.said
+    assert says in session.all_output
 
 
 def test_outside_of_a_repository_is_a_usage_error(project: CommitProject) -> None:
@@ -138,7 +140,7 @@ def test_a_cache_that_cannot_be_written_is_a_usage_error(project: CommitProject)
     file.write_text("in the way\n")
     session = project.against("HEAD", environ={"LLMPERF_CACHE_DIR": str(file / "cache")})
     assert session.ret == pytest.ExitCode.USAGE_ERROR
-    assert "set LLMPERF_CACHE_DIR to a folder" in session.said
+    assert "set LLMPERF_CACHE_DIR to a folder" in session.all_output
 
 
 def test_two_bases_at_once_are_a_usage_error(project: CommitProject) -> None:
@@ -166,9 +168,9 @@ def test_a_base_whose_tests_import_the_other_tree_stops_with_the_reason(
     session = project.against("HEAD", *ONE_PAIR)
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.report is None
-    assert "the base (HEAD (" in session.said
-    assert f"imported the project's module 'toy' from {project.path}/toy.py" in session.said
-    assert "both sides would run the same code" in session.said
+    assert "the base (HEAD (" in session.all_output
+    assert f"imported the project's module 'toy' from {project.path}/toy.py" in session.all_output
+    assert "both sides would run the same code" in session.all_output
 
 
 def test_a_base_whose_engine_imports_the_other_tree_stops_with_the_reason(
@@ -178,7 +180,7 @@ def test_a_base_whose_engine_imports_the_other_tree_stops_with_the_reason(
     session = project.against("HEAD", *ONE_PAIR)
     assert session.ret == pytest.ExitCode.TESTS_FAILED
     assert session.report is None
-    assert f"(in the engine's process)\" from {project.path}/toy.py" in session.said
+    assert f"(in the engine's process)\" from {project.path}/toy.py" in session.all_output
 
 
 def test_a_session_that_imports_from_elsewhere_stops_with_the_reason(
@@ -190,4 +192,7 @@ def test_a_session_that_imports_from_elsewhere_stops_with_the_reason(
     import_from(elsewhere, project)
     run = project.against("HEAD", *ONE_PAIR)
     assert run.ret == pytest.ExitCode.TESTS_FAILED
-    assert f"this session imported the project's module 'toy' from {elsewhere}/toy.py" in run.said
+    assert (
+        f"this session imported the project's module 'toy' from {elsewhere}/toy.py"
+        in run.all_output
+    )

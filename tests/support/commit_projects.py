@@ -99,13 +99,13 @@ FAR_SLOWER = 10.0
 FASTER = tuple(0.75 * factor for factor in ALIKE)
 
 
-def toy(factor: float = 1.0, also: str = "") -> str:
+def toy_source(factor: float = 1.0, extra: str = "") -> str:
     """Return the application's source, slowed down by a factor."""
-    return _TOY.format(seconds=TOKEN_S * factor) + also
+    return _TOY.format(seconds=TOKEN_S * factor) + extra
 
 
 #: A code change that costs nothing, so that no session has measured this code.
-REMARK = {"toy.py": toy(also="# a remark\n")}
+HARMLESS_CHANGE = {"toy.py": toy_source(extra="# a remark\n")}
 
 
 def git(cwd: Path, *arguments: str) -> str:
@@ -143,7 +143,7 @@ class Session:
     report: dict[str, Any] | None
 
     @property
-    def said(self) -> str:
+    def all_output(self) -> str:
         """All output, with white space as single spaces because lines wrap anywhere."""
         return " ".join(f"{self.out} {self.err}".split())
 
