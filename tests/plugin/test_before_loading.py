@@ -137,7 +137,9 @@ def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkey
 
 
 def test_an_accepted_level_needs_a_reason(one_test):
-    one_test.check_refused("--llmperf-accept", " ").fnmatch_lines(["*--llmperf-accept: say why*"])
+    one_test.check_refused("--llmperf-accept", " ").fnmatch_lines(
+        ["*--llmperf-accept: give the reason*"]
+    )
 
 
 def test_everything_wrong_is_said_at_once(one_test):
