@@ -163,7 +163,7 @@ def test_other_work_of_the_other_side_is_shown_and_not_compared(two):
     metric = test["metrics"][0]
     assert metric["baseline"]["value"] > 0
     assert metric["change"] is None
-    result.stdout.fnmatch_lines(["*other.yaml measured 1 request, 3 out: other work*"])
+    result.stdout.fnmatch_lines(["*other.yaml measured 1 request, 3 out: a different workload*"])
 
 
 def test_the_command_to_run_again_compares_again(two):
