@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import resource
 import zlib
 from html.parser import HTMLParser
 from itertools import islice
@@ -200,20 +199,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ReportError, match=r"can't write the HTML report to .*page\.html: .*--html"):
         write_html(whole_report(), tmp_path / "file" / "page.html", option="--html")
-
-
-def test_a_full_disk_leaves_the_old_page(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text("old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(ReportError, match="can't write the HTML report to"):
-            write_html(whole_report(), page)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert page.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def damaged(path: Path, **change: Any) -> Path:
