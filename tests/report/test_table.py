@@ -31,37 +31,6 @@ def joined(lines: list[str]) -> str:
     return "".join("".join(lines).split())
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_a_busy_machine_is_told_before_any_speed(width: int) -> None:
-    lines = full_table(session(short_answer(), busy=("process 4242 (stress)",)), width)
-    assert lines[:2] == ["what the machine did while measuring:", "  - process 4242 (stress)"]
-
-
-def test_the_verdict_comes_first_in_every_row() -> None:
-    lines = full_table(session(short_answer(1.3)), 120)
-    assert [line.split()[0] for line in lines if "[" in line and "over 10" in line] == [
-        "regressed",
-        "-",
-        "regressed",
-        "regressed",
-    ]
-
-
-def test_decode_and_prefill_have_rows_of_their_own() -> None:
-    lines = full_table(session(short_answer(1.3)), 120)
-    assert any("tokens/s " in line and "30.0% slower" in line for line in lines)
-    assert any("prefill " in line and "0.2% faster" in line for line in lines)
-
-
-def test_the_session_is_said_to_compare_two_configurations_and_what_differs() -> None:
-    view = session(
-        compared(), against="other.yaml", side_differences=("llm.n_ctx: base 1, candidate 2",)
-    )
-    lines = full_table(view, 80)
-    assert "compared with other.yaml, both run interleaved in this session" in lines
-    assert "  llm.n_ctx: base 1, candidate 2" in lines
-
-
 def test_two_equal_configurations_are_said_to_be_equal() -> None:
     shown = text(session(compared(), against="other.yaml"), 80)
     assert "both have the same settings: an A/A run" in shown
