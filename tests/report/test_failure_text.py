@@ -47,7 +47,7 @@ to accept the new level:
 STRICT = FailPolicy(strict=True)
 
 
-def one(**fields: object) -> TestResult:
+def single_metric_test(**fields: object) -> TestResult:
     """Return a test of one metric."""
     return TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0, **fields),))  # type: ignore[arg-type]
 
@@ -97,32 +97,37 @@ def test_a_missed_target_is_not_accepted_by_recording() -> None:
 
 
 def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
-    text = failure_text(one(invalid=("the machine swapped (swapping)",)))
+    text = failure_text(single_metric_test(invalid=("the machine swapped (swapping)",)))
     assert text.startswith("invalid: end to end: the machine swapped (swapping)")
     assert "run it again on a quiet machine:\n    pytest -m perf t.py::t" in text
     assert "--llmperf-record" not in text
 
 
 def test_what_the_session_lists_of_the_machine_an_invalid_test_names_only() -> None:
-    busy = one(invalid=("process 4242 (stress) used 2 cores (busy_cores) (and 1 more like it)",))
+    busy = single_metric_test(
+        invalid=("process 4242 (stress) used 2 cores (busy_cores) (and 1 more like it)",)
+    )
     text = failure_text(busy, disturbed=("stolen_cores", "busy_cores"))
     lead = "invalid: end to end: the machine was disturbed (busy_cores): the table below shows"
     assert text.startswith(lead)
     assert "stress" not in text
     assert "stolen_cores" not in text
     # A replay that is void for another reason states the reason itself.
-    short = one(invalid=("generation cut short: 2 of 4 output tokens (cut_short)",))
+    short = single_metric_test(invalid=("generation cut short: 2 of 4 output tokens (cut_short)",))
     assert "cut short: 2 of 4" in failure_text(short, disturbed=("busy_cores",))
 
 
 def test_what_is_inconclusive_fails_a_strict_session_only() -> None:
-    assert failure_text(one(baseline=[1.0])) == ""
-    assert failure_text(one(baseline=[1.0]), policy=STRICT).startswith("inconclusive: end to end: ")
+    assert failure_text(single_metric_test(baseline=[1.0])) == ""
+    assert failure_text(single_metric_test(baseline=[1.0]), policy=STRICT).startswith(
+        "inconclusive: end to end: "
+    )
 
 
 def test_an_inconclusive_test_asks_for_a_larger_budget() -> None:
     text = failure_text(
-        one(planned_processes=5, budget_reached=True, budget_seconds=90.0), policy=STRICT
+        single_metric_test(planned_processes=5, budget_reached=True, budget_seconds=90.0),
+        policy=STRICT,
     )
     assert "3 of at least 5 processes measured within the 1 min 30 s budget" in text
     assert "to decide it, raise perf.budget and run it again:\n    pytest -m perf t.py::t" in text
@@ -146,7 +151,7 @@ def test_a_budget_that_ended_it_is_named_and_left_to_the_user_to_raise() -> None
 
 
 def test_a_suspect_is_decided_by_more_sessions_or_by_a_second_arm() -> None:
-    text = failure_text(one(baseline=[1.0]), policy=STRICT)
+    text = failure_text(single_metric_test(baseline=[1.0]), policy=STRICT)
     assert "stored sessions alone don't decide it" in text
     assert "\n    pytest -m perf t.py::t --llmperf-against-config OTHER.yaml" in text
     assert "perf.budget" not in text
@@ -226,7 +231,9 @@ def test_without_causes_nothing_is_said_of_them() -> None:
 
 
 def test_an_error_keeps_all_its_lines() -> None:
-    text = failure_text(one(error="the engine died\n  llama_decode failed\n  out of memory"))
+    text = failure_text(
+        single_metric_test(error="the engine died\n  llama_decode failed\n  out of memory")
+    )
     assert "error: end to end: the engine died\n" in text
     assert "      llama_decode failed\n" in text
     assert "run it again" in text
@@ -234,7 +241,7 @@ def test_an_error_keeps_all_its_lines() -> None:
 
 def test_the_command_starts_as_the_user_started_pytest() -> None:
     assert '    python -m pytest -m perf t.py::t --llmperf-accept "why"' in failure_text(
-        one(baseline=[0.5] * 5), command="python -m pytest -m perf"
+        single_metric_test(baseline=[0.5] * 5), command="python -m pytest -m perf"
     )
 
 

@@ -27,7 +27,7 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "24")
 
 
-def drawn(*steps: Any, lines: tuple[str, ...] = (), **options: Any) -> tuple[list[str], str]:
+def shown_after(*steps: Any, lines: tuple[str, ...] = (), **options: Any) -> tuple[list[str], str]:
     """Return what the terminal shows after these steps, and everything that was written."""
     written: list[str] = []
     live = LiveProgress(written.append, **{"color": False, **options})
@@ -44,7 +44,7 @@ def drawn(*steps: Any, lines: tuple[str, ...] = (), **options: Any) -> tuple[lis
 
 
 def test_it_shows_the_round_the_time_the_replay_and_what_is_open() -> None:
-    shown, _ = drawn(step(open=OPEN, left=40.0))
+    shown, _ = shown_after(step(open=OPEN, left=40.0))
     bar, *rest = shown
     assert bar.endswith(" process 2 · 20 s, about 40 s left")
     assert rest == [
@@ -55,40 +55,40 @@ def test_it_shows_the_round_the_time_the_replay_and_what_is_open() -> None:
 
 
 def test_a_longer_block_leaves_nothing_behind() -> None:
-    shown, _ = drawn(step(open=OPEN), step(iteration=None))
+    shown, _ = shown_after(step(open=OPEN), step(iteration=None))
     assert [line for line in shown[1:] if line] == ["test_short_answer[gpu::12] · warming up"]
 
 
 def test_a_long_name_is_broken_and_not_cut() -> None:
     name = "test_" + "x" * 120 + "[n_ctx-4096]"
-    shown, _ = drawn(step(nodeid=f"t.py::{name}"), step(nodeid=f"t.py::{name}"))
+    shown, _ = shown_after(step(nodeid=f"t.py::{name}"), step(nodeid=f"t.py::{name}"))
     assert "".join(shown[1:]) == f"{name} · iteration 2/3"
 
 
 def test_a_line_stands_above_the_block_and_stays() -> None:
-    shown, _ = drawn(step(), lines=("llmperf: note: [b]a\x1b[2J",))
+    shown, _ = shown_after(step(), lines=("llmperf: note: [b]a\x1b[2J",))
     assert shown[0] == "llmperf: note: [b]a\\x1b[2J"
     assert shown[-1] == "test_short_answer[gpu::12] · iteration 2/3"
 
 
 def test_the_cursor_is_never_hidden() -> None:
     """A killed process could not show it again."""
-    assert "?25" not in drawn(step())[1]
+    assert "?25" not in shown_after(step())[1]
 
 
 def test_colours_only_where_they_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert COLOUR.search(drawn(step(left=9.0), color=True)[1])
-    assert not COLOUR.search(drawn(step(left=9.0), color=False)[1])
+    assert COLOUR.search(shown_after(step(left=9.0), color=True)[1])
+    assert not COLOUR.search(shown_after(step(left=9.0), color=False)[1])
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not re.search(r"\x1b\[(3|9|4)\d", drawn(step(left=9.0), color=True)[1])
+    assert not re.search(r"\x1b\[(3|9|4)\d", shown_after(step(left=9.0), color=True)[1])
 
 
 def test_an_ascii_terminal_gets_ascii() -> None:
-    assert drawn(step(open=OPEN, left=9.0), encoding="ascii")[1].isascii()
+    assert shown_after(step(open=OPEN, left=9.0), encoding="ascii")[1].isascii()
 
 
 def test_a_hostile_name_can_not_move_the_cursor() -> None:
-    shown, _ = drawn(step(nodeid=f"{NODEID}\x1b[2J\r\n"))
+    shown, _ = shown_after(step(nodeid=f"{NODEID}\x1b[2J\r\n"))
     assert any("\\x1b[2J" in line for line in shown)
 
 

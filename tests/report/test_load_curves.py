@@ -22,7 +22,9 @@ from pytest_llmperf.session.shown_load import ShownLoad
 NAME = "tests/perf/test_load.py::test_chat"
 
 
-def at(load: float, latency: float, *, closed: bool = False, work: str = "1 request") -> TestResult:
+def under_load(
+    load: float, latency: float, *, closed: bool = False, work: str = "1 request"
+) -> TestResult:
     """Return a test under this load, whose requests take ``latency`` seconds."""
     rows = (
         row("requests_per_sec", *(load * v for v in (0.99, 1.0, 0.98)), limit=0.5),
@@ -46,7 +48,13 @@ def at(load: float, latency: float, *, closed: bool = False, work: str = "1 requ
 @pytest.fixture
 def swept() -> SessionResult:
     """Return a session of unsorted rates; from the third on latency is more than doubled."""
-    return session(at(4, 2.5), at(1, 1.0), at(8, 9.0), at(2, 1.5), short_answer())
+    return session(
+        under_load(4, 2.5),
+        under_load(1, 1.0),
+        under_load(8, 9.0),
+        under_load(2, 1.5),
+        short_answer(),
+    )
 
 
 def test_loads_are_ordered_and_the_knee_is_the_last_before_latency_doubles(
@@ -56,20 +64,24 @@ def test_loads_are_ordered_and_the_knee_is_the_last_before_latency_doubles(
     assert (curve.name, curve.unit) == (NAME, "requests/s")
     assert [point.load for point in curve.points] == [1, 2, 4, 8]
     assert curve.knee is curve.points[1]
-    assert curves_of_session(session(at(1, 1.0), at(2, 1.9)))[0].knee is None
+    assert curves_of_session(session(under_load(1, 1.0), under_load(2, 1.9)))[0].knee is None
 
 
 def test_a_process_of_a_load_has_one_load(tmp_path: Path) -> None:
-    loads = session(at(1, 1.0), at(2, 1.5))
+    loads = session(under_load(1, 1.0), under_load(2, 1.5))
     assert "x 1 load of each test" in "\n".join(table_lines(loads, 120, color=False))
     write_html(session_json(loads), tmp_path / "page.html")
     assert "of 1 load a test" in (tmp_path / "page.html").read_text()
 
 
 def test_only_tests_of_the_same_requests_and_kind_of_load_share_a_curve() -> None:
-    assert curves_of_session(session(at(1, 1.0), at(2, 1.0, work="2 requests"))) == []
-    assert curves_of_session(session(at(1, 1.0), at(2, 1.0, closed=True))) == []
-    (curve,) = curves_of_session(session(at(2, 1.0, closed=True), at(4, 1.0, closed=True)))
+    assert (
+        curves_of_session(session(under_load(1, 1.0), under_load(2, 1.0, work="2 requests"))) == []
+    )
+    assert curves_of_session(session(under_load(1, 1.0), under_load(2, 1.0, closed=True))) == []
+    (curve,) = curves_of_session(
+        session(under_load(2, 1.0, closed=True), under_load(4, 1.0, closed=True))
+    )
     assert curve.unit == "in flight"
 
 
@@ -85,7 +97,7 @@ def test_the_terminal_shows_a_row_for_each_load(swept: SessionResult, width: int
 
 
 def test_intervals_are_explained_with_and_without_a_knee(swept: SessionResult) -> None:
-    flat = session(at(1, 1.0), at(2, 1.9))
+    flat = session(under_load(1, 1.0), under_load(2, 1.9))
     for loads, has_knee in ((swept, True), (flat, False)):
         lines = " ".join(load_curve_lines(loads, 80, color=False))
         page = load_curves(session_of(session_json(loads)))
@@ -145,7 +157,7 @@ def test_the_json_has_each_curve_with_its_knee(swept: SessionResult) -> None:
 
 
 def test_loads_that_have_no_room_below_the_axis_are_left_out() -> None:
-    many = session(*(at(rate, 1.0) for rate in (1, 2, 30, 31, 60)))
+    many = session(*(under_load(rate, 1.0) for rate in (1, 2, 30, 31, 60)))
     html = load_curves(session_of(session_json(many)))
     assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["60", "31", "2"] * 2
 

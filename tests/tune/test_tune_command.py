@@ -80,12 +80,12 @@ def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytes
             lines = _until(search, moment)
             time.sleep(0.3)  # the next step has begun
             os.kill(search.pid, signal.SIGKILL)
-        assert _known(lines) == len(finished)
+        assert points_before(lines) == len(finished)
         finished |= {line.split()[2] for line in lines if line.startswith("llmperf: point ")}
     assert len(finished) >= 2
     result = project.run(*command, "--json", "out.json", timeout=150)
     assert result.ret == 0
-    assert _known(result.errlines) == len(finished)
+    assert points_before(result.errlines) == len(finished)
     written = json.loads((project.path / "out.json").read_text())
     assert {str(point["number"]) for point in written["points"]} >= finished
     settings = [json.dumps(point["settings"], sort_keys=True) for point in written["points"]]
@@ -103,7 +103,7 @@ def _until(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError("".join(lines))
 
 
-def _known(lines: list[str]) -> int:
+def points_before(lines: list[str]) -> int:
     """Return the number of points that were in the study when the search started."""
     (line,) = (line for line in lines if "searching " in line)
     match = re.search(r"going on after (\d+) points", line)

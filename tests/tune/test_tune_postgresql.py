@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_tune_study import IDENTITY, SPACE, TODAY, measured, whole
+from test_tune_study import IDENTITY, SPACE, TODAY, measured, proposal
 from tiny_models import tiny_llama
 from tune_projects import configure
 
@@ -103,12 +103,12 @@ def opened(url: str, **identity: Any) -> Study:
 
 def test_two_workers_share_a_study_in_postgresql(url: str) -> None:
     first, second = opened(url), opened(url)
-    asked = first.ask(whole(n_batch=128), 1)
+    asked = first.ask(proposal(n_batch=128), 1)
     assert second.running() == [{**TODAY, "n_batch": 128}]
     first.finish(asked, measured(asked.number, {"n_batch": 128}))
     assert [point.settings for point in second.points()] == [{"n_batch": 128}]
     # A point that this process left unfinished is proposed again.
-    second.ask(whole(flash_attn=True), 1)
+    second.ask(proposal(flash_attn=True), 1)
     assert first.recover() == 1
     left = first.ask_left_behind(1)
     assert left is not None

@@ -41,7 +41,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def badly_configured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with an F16 model, its quantization, and a config.yaml of bad settings."""
     folder = tmp_path_factory.mktemp("story")
     args = ["--like", "smollm2-135m", "--layers", "3", "--quant", "F16", "--out", "model-F16.gguf"]
@@ -64,11 +64,11 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_doctor_names_everything_that_is_wrong(bad: Path) -> None:
+def test_the_doctor_names_everything_that_is_wrong(badly_configured: Path) -> None:
     sizes = ("--prompt-tokens", "100", "--max-tokens", "4", "--budget", "5s")
-    done = run(bad, "doctor", *sizes, "--no-try", "--json", "doctor.json")
+    done = run(badly_configured, "doctor", *sizes, "--no-try", "--json", "doctor.json")
     assert done.returncode == 1, done.stderr
-    report = json.loads((bad / "doctor.json").read_text())
+    report = json.loads((badly_configured / "doctor.json").read_text())
     # Findings that cost time come first, those that cost only memory last.
     names = ["threads_above_cores", "context_large", "not_mapped"]
     assert [finding["name"] for finding in report["findings"]] == names
@@ -80,22 +80,24 @@ def test_the_doctor_names_everything_that_is_wrong(bad: Path) -> None:
     assert open_.keys() == {"weights_not_quantized", "batch_small"}
     weights = open_["weights_not_quantized"]
     assert weights["evidence"].startswith("the weights have 16 bits: decoding reads 74.3 MiB")
-    assert weights["settings"] == {"model_path": str(bad / "model-Q4_K_M.gguf")}
+    assert weights["settings"] == {"model_path": str(badly_configured / "model-Q4_K_M.gguf")}
 
 
-def test_tune_mends_it_until_the_targets_are_met(bad: Path) -> None:
+def test_tune_mends_it_until_the_targets_are_met(badly_configured: Path) -> None:
     # Threads that wait for each other also depend on other load; a single thread does not.
     one_thread = ("--set", "llm.n_threads=1", "--set", "llm.n_threads_batch=1")
-    done = run(bad, *SEARCH, *one_thread, "--budget", "1s", "--json", "before.json")
+    done = run(badly_configured, *SEARCH, *one_thread, "--budget", "1s", "--json", "before.json")
     assert done.returncode == 0, done.stderr
-    levels = json.loads((bad / "before.json").read_text())["before"]["levels"]
+    levels = json.loads((badly_configured / "before.json").read_text())["before"]["levels"]
     now = {level["metric"]: level["value"] for level in levels}
     # Decoding is about as fast as before: one thread, the same weights.
     limits = {name: now[name] / 3 for name in ("first_token", "end_to_end")}
     targets = ("--set", f"perf.targets={json.dumps(limits)}")
-    done = run(bad, *SEARCH, *one_thread, *targets, "--summary", "--json", "after.json")
+    done = run(
+        badly_configured, *SEARCH, *one_thread, *targets, "--summary", "--json", "after.json"
+    )
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads((bad / "after.json").read_text())
+    result: dict[str, Any] = json.loads((badly_configured / "after.json").read_text())
     assert result["improved"], result["conclusion"]
     # The first point fixes everything that doctor names. Settings that only save memory may be
     # taken back, as they make nothing faster.
@@ -106,6 +108,6 @@ def test_tune_mends_it_until_the_targets_are_met(bad: Path) -> None:
         "first_token": ("missed", "met"),
         "end_to_end": ("missed", "met"),
     }
-    summary = (bad / "BENCHMARK_RESULTS_SUMMARY.md").read_text()
+    summary = (badly_configured / "BENCHMARK_RESULTS_SUMMARY.md").read_text()
     assert "**Improved: " in summary
     assert summary.count("missed → met") == 2

@@ -28,7 +28,7 @@ def opened(folder: Path, name: str = "s", **identity: Any) -> Study:
     return Study.open(name, None, folder, {**IDENTITY, **identity}, SPACE, 7)
 
 
-def whole(**changed: Any) -> Proposal:
+def proposal(**changed: Any) -> Proposal:
     return Proposal(SPACE.all_values(changed), "one at a time")
 
 
@@ -52,7 +52,7 @@ def stored(point: Point) -> dict[str, Any]:
 
 def test_a_finished_point_is_read_back_whole(tmp_path: Path) -> None:
     study = opened(tmp_path)
-    asked = study.ask(whole(n_batch=128), 1)
+    asked = study.ask(proposal(n_batch=128), 1)
     assert asked.values == {**TODAY, "n_batch": 128}
     point = measured(asked.number, {"n_batch": 128})
     study.finish(asked, point)
@@ -61,7 +61,7 @@ def test_a_finished_point_is_read_back_whole(tmp_path: Path) -> None:
 
 def test_a_point_that_does_not_fit_is_kept_with_its_reason(tmp_path: Path) -> None:
     study = opened(tmp_path)
-    asked = study.ask(whole(n_batch=512), 3)
+    asked = study.ask(proposal(n_batch=512), 3)
     point = Point(asked.number, 3, {"n_batch": 512}, "does not fit", "too large")
     study.finish(asked, point)
     assert opened(tmp_path).points() == [point]
@@ -86,10 +86,10 @@ from pathlib import Path
 sys.path[:0] = [{here!r}]
 import test_tune_study as t
 study = t.opened(Path(sys.argv[1]))
-first = study.ask(t.whole(n_batch=128), 1)
+first = study.ask(t.proposal(n_batch=128), 1)
 study.finish(first, t.measured(first.number, {{"n_batch": 128}}))
-second = study.ask(t.whole(flash_attn=True), 1)
-third = study.ask(t.whole(n_threads=2), 1)
+second = study.ask(t.proposal(flash_attn=True), 1)
+third = study.ask(t.proposal(n_threads=2), 1)
 third.trial.set_user_attr("point", t.stored(t.measured(third.number, {{"n_threads": 2}})))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -116,7 +116,7 @@ def test_a_killed_worker_loses_no_finished_point(tmp_path: Path) -> None:
 
 def test_a_worker_that_still_runs_keeps_its_trial(tmp_path: Path) -> None:
     study = opened(tmp_path)
-    asked = study.ask(whole(n_batch=128), 1)
+    asked = study.ask(proposal(n_batch=128), 1)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         started = psutil.Process(other.pid).create_time()
         worker = {**asked.trial.user_attrs["worker"], "pid": other.pid, "started": started}
@@ -128,7 +128,7 @@ def test_a_worker_that_still_runs_keeps_its_trial(tmp_path: Path) -> None:
 
 def test_two_workers_see_each_others_points(tmp_path: Path) -> None:
     first, second = opened(tmp_path), opened(tmp_path)
-    asked = first.ask(whole(n_batch=128), 1)
+    asked = first.ask(proposal(n_batch=128), 1)
     assert second.running() == [{**TODAY, "n_batch": 128}]
     first.finish(asked, measured(asked.number, {"n_batch": 128}))
     assert [point.settings for point in second.points()] == [{"n_batch": 128}]
