@@ -108,7 +108,7 @@ class Command:
         data = json.loads(report.read_text()) if report.exists() else {}
         return BisectOutput(process.returncode, out, err, data)
 
-    def left(self) -> list[Path]:
+    def leftover_checkouts(self) -> list[Path]:
         """Return the checkouts that were left behind."""
         return list((self.home / "cache" / "worktrees").glob("*/*"))
 

@@ -37,7 +37,7 @@ def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: 
     assert effect["test"] == "tests/perf/test_it.py::test_a"
     assert 0.5 < effect["low"] <= effect["effect"] <= effect["high"]
     assert [step["call"] for step in result.data["path"]] == ["good"]
-    assert command.left() == []
+    assert command.leftover_checkouts() == []
     assert git(command.root, "status", "--porcelain") == "M toy.py"
 
     # All sessions are kept, so the same search measures nothing again.
@@ -183,7 +183,7 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
         if number == signal.SIGINT
         else ""
     )
-    assert command.left() == []
+    assert command.leftover_checkouts() == []
     # An engine that was just starting ends when it finds that its parent is gone.
     wait_until(lambda: not alive(session))
     assert alive(session) == []
@@ -195,9 +195,9 @@ def test_killed_its_session_ends_and_the_next_run_cleans_up(command: Command) ->
     process.communicate()
     wait_until(lambda: not alive(session))
     assert alive(session) == []
-    assert command.left()
+    assert command.leftover_checkouts()
     command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
-    assert command.left() == []
+    assert command.leftover_checkouts() == []
 
 
 def _children(pid: int) -> list[int]:

@@ -37,7 +37,7 @@ def metric(**changes: Any) -> dict[str, Any]:
     }
 
 
-def one(**changes: Any) -> BisectFinding:
+def single_finding(**changes: Any) -> BisectFinding:
     (finding,) = findings_of(metric(**changes))
     return finding
 
@@ -48,7 +48,7 @@ def findings_of(*metrics: dict[str, Any]) -> tuple[BisectFinding, ...]:
 
 
 def test_a_finding_has_the_effect_and_its_interval() -> None:
-    found = one()
+    found = single_finding()
     assert found.check == CheckKey(TEST, "tokens_per_sec")
     assert (found.verdict, found.effect, found.low, found.high) == ("regressed", 0.1, 0.08, 0.12)
 
@@ -58,7 +58,7 @@ def test_a_missed_target_is_not_what_is_asked() -> None:
         {"verdict": "missed", "strategy": "target", "text": "below 60 tok/s"},
         {"verdict": "pass", "strategy": "interleaved", "text": "as fast"},
     ]
-    found = one(verdict="missed", strategy="target", reasons=reasons)
+    found = single_finding(verdict="missed", strategy="target", reasons=reasons)
     # The reported proof is that of the target, so the comparison has no interval.
     assert (found.verdict, found.text, found.effect, found.low) == ("pass", "as fast", 0.09, None)
 
@@ -68,7 +68,9 @@ def test_an_undecided_target_is_not_what_is_asked() -> None:
         {"verdict": "inconclusive", "strategy": "target", "text": "near the limit"},
         {"verdict": "pass", "strategy": "interleaved", "text": "as fast"},
     ]
-    assert one(verdict="inconclusive", strategy="target", reasons=reasons).verdict == "pass"
+    assert (
+        single_finding(verdict="inconclusive", strategy="target", reasons=reasons).verdict == "pass"
+    )
 
 
 @pytest.mark.parametrize("changes", [{"gated": False}, {"verdict": None}])
@@ -83,7 +85,9 @@ def test_what_is_no_report_raises(report: dict[str, Any]) -> None:
 
 
 def test_a_session_survives_json() -> None:
-    session = BisectSession("a" * 40, "b" * 40, (one(),), seconds=1.5, machine="m", fresh=True)
+    session = BisectSession(
+        "a" * 40, "b" * 40, (single_finding(),), seconds=1.5, machine="m", fresh=True
+    )
     assert read(BisectSession, dump(session)) == session
 
 

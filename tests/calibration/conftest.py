@@ -47,7 +47,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 
 
 @pytest.fixture
-def later(few_pairs: pytest.Pytester, calibrated: Calibrated) -> pytest.Pytester:
+def project_with_calibration(few_pairs: pytest.Pytester, calibrated: Calibrated) -> pytest.Pytester:
     """Return the project with the calibration of another session."""
     shutil.copytree(calibrated.folder / "perf_baselines", few_pairs.path / "perf_baselines")
     return few_pairs

@@ -71,8 +71,10 @@ def test_the_samples_of_every_pair_are_kept_in_a_file_of_which_no_part_is_left_b
     assert list(few_pairs.path.glob(".out.json*")) == []
 
 
-def test_a_later_session_records_the_calibration_it_was_judged_with(later: pytest.Pytester) -> None:
-    assert recorded(later)["calibration"]["file"].startswith("calibrations/")
+def test_a_later_session_records_the_calibration_it_was_judged_with(
+    project_with_calibration: pytest.Pytester,
+) -> None:
+    assert recorded(project_with_calibration)["calibration"]["file"].startswith("calibrations/")
 
 
 def test_a_planted_calibration_is_no_measure_of_the_noise(few_pairs: pytest.Pytester) -> None:
@@ -81,8 +83,13 @@ def test_a_planted_calibration_is_no_measure_of_the_noise(few_pairs: pytest.Pyte
     assert recorded(few_pairs).get("calibration") is None
 
 
-def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(later: pytest.Pytester) -> None:
-    assert recorded(later, "--llmperf-set", "llm.seed=256").get("calibration") is None
+def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(
+    project_with_calibration: pytest.Pytester,
+) -> None:
+    assert (
+        recorded(project_with_calibration, "--llmperf-set", "llm.seed=256").get("calibration")
+        is None
+    )
 
 
 def test_settings_tolerances_and_invalid_pairs_are_kept(calibrated: Calibrated) -> None:

@@ -119,14 +119,18 @@ def answer(prompt, max_tokens=4):
 
 
 def test_a_calibration_that_cannot_be_stored_is_refused_or_written_to_the_json_file(
-    later: pytest.Pytester,
+    project_with_calibration: pytest.Pytester,
 ) -> None:
     """It is refused if known before, and written to the JSON file if it happens meanwhile."""
-    later.makepyfile(toy=BREAKING)
-    result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    project_with_calibration.makepyfile(toy=BREAKING)
+    result = project_with_calibration.run(
+        *COMMAND, "--sessions", "1", "--json", "out.json", timeout=120
+    )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*written to*out.json*", "*the calibration could not be*"])
-    assert json.loads(later.path.joinpath("out.json").read_text())["checks"]
-    result = later.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    assert json.loads(project_with_calibration.path.joinpath("out.json").read_text())["checks"]
+    result = project_with_calibration.run(
+        *COMMAND, "--sessions", "1", "--json", "out.json", timeout=120
+    )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: */calibrations is a file, not*"])
