@@ -112,24 +112,25 @@ def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
     assert {question.tests for question in oracle.questions[1:]} == {("test_it.py::test_x",)}
 
 
-def test_what_was_fine_at_the_end_does_not_count_between(
-    root: Path, evidence: BisectEvidence
+@pytest.mark.parametrize(
+    ("letters", "first", "checks"),
+    [
+        # Prefill was slow for a while, but not at the end; the search is for decode.
+        pytest.param("FFpppsss", 5, 1, id="fine at the end"),
+        pytest.param("FFppbb", 2, 2, id="any metric that counts"),
+        pytest.param("ff?ff!fss!?ss", 7, 1, id="skipped elsewhere"),
+        pytest.param("F++bb", 3, 2, id="improved is good"),
+    ],
+)
+def test_the_first_commit_slower_in_what_is_slow_at_the_end_is_found(
+    root: Path, evidence: BisectEvidence, letters: str, first: int, checks: int
 ) -> None:
-    # Prefill was slow for a while, but not at the end; the search is for decode.
-    commits = history(root, "FFpppsss")
+    commits = history(root, letters)
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.kind == "found"
     assert outcome.first is not None
-    assert outcome.first.hash == commits[5]
-
-
-def test_a_commit_that_slows_any_metric_that_counts_is_bad(
-    root: Path, evidence: BisectEvidence
-) -> None:
-    commits = history(root, "FFppbb")
-    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
-    assert outcome.first is not None
-    assert outcome.first.hash == commits[2]
-    assert len(outcome.checks) == 2
+    assert outcome.first.hash == commits[first]
+    assert len(outcome.checks) == checks
 
 
 @pytest.mark.parametrize("letter", ["u", "m", "?", "!"])
@@ -143,23 +144,6 @@ def test_what_is_not_decided_for_all_that_counts_is_skipped(
     assert [commit.hash for commit in outcome.candidates] == [commits[2], commits[1]]
     assert [commit.hash for commit in outcome.skipped] == [commits[1]]
     assert outcome.path[0].judgement.reason
-
-
-def test_skipped_commits_elsewhere_do_not_hide_the_answer(
-    root: Path, evidence: BisectEvidence
-) -> None:
-    commits = history(root, "ff?ff!fss!?ss")
-    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
-    assert outcome.kind == "found"
-    assert outcome.first is not None
-    assert outcome.first.hash == commits[7]
-
-
-def test_an_improved_commit_is_good(root: Path, evidence: BisectEvidence) -> None:
-    commits = history(root, "F++bb")
-    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
-    assert outcome.first is not None
-    assert outcome.first.hash == commits[3]
 
 
 def test_where_only_skipped_commits_are_left_they_and_the_bad_one_are_named(
