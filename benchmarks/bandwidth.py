@@ -17,11 +17,12 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+
+from exit_status import exit_with
 
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.machine.cpu_bandwidth import (
@@ -156,8 +157,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, RuntimeError, BandwidthError, subprocess.CalledProcessError) as problem:
-        print(f"bandwidth: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, OSError, RuntimeError, BandwidthError, subprocess.CalledProcessError)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from statistics import median
 
 from busy_neighbour import KINDS, busy_neighbour
+from exit_status import exit_with
 from turns import PROMPT, spec_of
 
 from pytest_llmperf.arguments import whole_number
@@ -80,8 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EngineError as problem:
-        print(f"busy_threads: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError)

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from exit_status import exit_with
 from fidelity_programs import Rates, Setting, prompt_ids, run_engine, run_llama_bench, run_streaming
 from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
 from tools_env import ensure_tools
@@ -186,8 +187,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as problem:
-        print(f"fidelity: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, Exception)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,6 +27,7 @@ import gate_procedure
 import gate_sessions
 import gate_speed
 import gate_trace
+from exit_status import exit_with
 from gate_checks import Settings
 from gate_tables import Report
 from gate_trace import TraceError
@@ -99,8 +99,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, TraceError) as problem:
-        print(f"gate_accuracy: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, OSError, TraceError)

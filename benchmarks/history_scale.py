@@ -28,6 +28,7 @@ from statistics import median
 from typing import NamedTuple
 
 import psutil
+from exit_status import exit_with
 from history_repository import FOLDER, build
 from paired import MIN_PAIRS, ratio_interval
 
@@ -201,8 +202,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as problem:
-        print(f"history_scale: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, OSError, RuntimeError, subprocess.CalledProcessError)

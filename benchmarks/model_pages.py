@@ -31,6 +31,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from exit_status import exit_with
 from paired import MIN_PAIRS, signed_rank_interval
 from turns import METRICS, block, plan_of, record
 
@@ -141,8 +142,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (EngineError, ModelError, OSError) as problem:
-        print(f"model_pages: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError, ModelError, OSError)

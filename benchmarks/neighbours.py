@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from busy_neighbour import KINDS, busy_neighbour
+from exit_status import exit_with
 from gate_checks import ALPHA, FIRST, LOG_PASS, MAX
 from gate_regimes import Bools, Floats
 from gate_tables import Rate
@@ -231,8 +232,4 @@ def measure(arguments: argparse.Namespace, outcomes: Outcomes) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EngineError as problem:
-        print(f"neighbours: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError)

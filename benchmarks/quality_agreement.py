@@ -24,6 +24,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exit_status import exit_with
 from tools_env import ToolsEnvironment, ensure_tools
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
@@ -222,8 +223,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as problem:
-        print(f"quality_agreement: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, Exception)

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from exit_status import exit_with
 from paired import MIN_PAIRS, Interval, signed_rank_interval
 
 LIMIT_MS = 12.0
@@ -168,8 +169,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as problem:
-        print(f"startup: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, OSError, RuntimeError, subprocess.CalledProcessError)

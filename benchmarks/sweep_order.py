@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from exit_status import exit_with
 from paired import MIN_PAIRS, ratio_interval
 from turns import NoWatch
 
@@ -160,8 +161,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EngineError as problem:
-        print(f"sweep_order: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError)

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from exit_status import exit_with
+
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.llm_section import LlamaCppConfig
@@ -106,8 +108,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (EngineError, ModelError) as problem:
-        print(f"synth_7b: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError, ModelError)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
+from exit_status import exit_with
 from paired import MIN_PAIRS, signed_rank_interval
 from turns import METRICS, block, record
 
@@ -91,8 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (EngineError, ModelError) as problem:
-        print(f"synthetic_model: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError, ModelError)

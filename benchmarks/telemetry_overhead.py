@@ -39,6 +39,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median, stdev
 
+from exit_status import exit_with
 from fidelity import embedded_model
 from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
 
@@ -316,8 +317,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Exception as problem:
-        print(f"telemetry_overhead: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, Exception)

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 from busy_neighbour import add_neighbour_argument, busy_neighbour
+from exit_status import exit_with
 from outcomes import Outcomes
 
 from pytest_llmperf.arguments import share
@@ -301,8 +302,4 @@ def spread(values: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EngineError as problem:
-        print(f"turns: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError)

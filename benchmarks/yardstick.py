@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from exit_status import exit_with
 from outcomes import Outcomes
 from turns import PROMPT, spec_of, spread
 
@@ -197,8 +197,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EngineError as problem:
-        print(f"yardstick: {problem}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main, EngineError)
