@@ -27,7 +27,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -119,8 +118,8 @@ def main() -> int:
         base = Path(folder).resolve() / "base.gguf"
         read(source, base)
         workload = record(LaunchSpec("llama_cpp", llm.resolved(base)), arguments.tokens)
-        plan = plan_of(workload, arguments.pairs, 3, arguments.seed)
-        plan = replace(plan, perf=plan.perf.model_copy(update={"processes": arguments.pairs}))
+        pairs = arguments.pairs
+        plan = plan_of(workload, pairs, 3, arguments.seed, processes=pairs)
         for way in arguments.ways:
             other = base.with_name(f"{way}.gguf")
             WAYS[way](source, other)

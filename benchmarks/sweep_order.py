@@ -26,19 +26,18 @@ from typing import NamedTuple
 
 from exit_status import exit_with
 from paired import MIN_PAIRS, ratio_interval
-from turns import NoWatch
+from turns import NoWatch, record
 
 from pytest_llmperf.config.embedded import find_cached
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.schema import PerfConfig
-from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.request import Request
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
-from pytest_llmperf.measure.workload import RecordedRequest, Workload
+from pytest_llmperf.measure.workload import Workload
 
 LIMIT = 0.5
 VALUES = {
@@ -73,20 +72,6 @@ def apart(cells: Mapping[str, LaunchSpec]) -> dict[str, LaunchSpec]:
         name: replace(spec, env={"SWEEP_CELL": str(number)})
         for number, (name, spec) in enumerate(cells.items())
     }
-
-
-def record(spec: LaunchSpec, tokens: int) -> Workload:
-    """Send one request, and return it as a workload.
-
-    Raises:
-        EngineError: the engine cannot be loaded.
-    """
-    client = EngineClient.start(spec)
-    try:
-        request = Request(prompt="Hello", max_tokens=tokens)
-        return Workload((RecordedRequest.of(request, client.request(request)),))
-    finally:
-        client.close()
 
 
 def measure(cells: Mapping[str, LaunchSpec], workload: Workload, seed: int) -> Run:
@@ -128,7 +113,7 @@ def main() -> int:
         print("sweep_order: the embedded model is not here: llmperf model smollm2-135m")
         return 2
     cells = grid(model, arguments.side)
-    workload = record(next(iter(cells.values())), arguments.tokens)
+    workload = record(next(iter(cells.values())), arguments.tokens, "Hello")
     ways = {"sweep": cells, "apart": apart(cells)}
     order = random.Random(arguments.seed)
     runs: dict[str, list[Run]] = {way: [] for way in ways}

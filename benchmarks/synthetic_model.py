@@ -16,20 +16,17 @@ import argparse
 import math
 import tempfile
 from pathlib import Path
-from statistics import median
 
 from exit_status import exit_with
 from paired import MIN_PAIRS, signed_rank_interval
-from turns import METRICS, block, record
+from turns import METRICS, block, plan_of, record, spread
 
 from pytest_llmperf.arguments import share, whole_number
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.models.synthetic import synthesize
 
 
@@ -56,21 +53,9 @@ def main() -> int:
         base, candidate = (
             LaunchSpec("llama_cpp", llm.resolved(file)) for file in (real, made.path)
         )
-        perf = PerfConfig(
-            processes=arguments.pairs,
-            max_pairs=arguments.pairs,
-            iterations=arguments.iterations,
-            warmup_max=2,
-        )
-        plan = Plan(
-            workloads={"answer": record(base, arguments.tokens)},
-            recorded_seconds={"answer": 0.0},
-            start_seconds=0.0,
-            perf=perf,
-            seed=arguments.seed,
-            budget=3600.0,
-            paired=True,
-        )
+        pairs = arguments.pairs
+        workload = record(base, arguments.tokens)
+        plan = plan_of(workload, pairs, arguments.iterations, arguments.seed, processes=pairs)
         done = block(candidate, base, plan, "tokens")
         differences = done.differences
         sizes = [file.stat().st_size for file in (real, made.path)]
@@ -80,10 +65,8 @@ def main() -> int:
     for name in METRICS:
         interval = signed_rank_interval(differences[name])
         low, high = (math.expm1(limit) for limit in (interval.low, interval.high))
-        middle = median(differences[name])
-        spread = 1.4826 * median(abs(value - middle) for value in differences[name])
         cells = f"{math.expm1(interval.centre):>+8.2%}  {f'[{low:+.2%}, {high:+.2%}]':>18}"
-        print(f"{name:<16}{cells}  {spread:>6.2%}  {len(differences[name]):>5}")
+        print(f"{name:<16}{cells}  {spread(differences[name]):>6.2%}  {len(differences[name]):>5}")
         if name == METRICS[0]:
             within = max(abs(low), abs(high)) <= arguments.within
     print(f"{done.seconds:.0f} s; {'' if within else 'NOT '}within {arguments.within:.1%}")

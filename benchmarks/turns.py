@@ -112,10 +112,15 @@ def spec_of(threads: int) -> LaunchSpec:
 
 
 def plan_of(
-    workload: Workload, pairs: int, iterations: int, seed: int, start_seconds: float = 0.0
+    workload: Workload,
+    pairs: int,
+    iterations: int,
+    seed: int,
+    start_seconds: float = 0.0,
+    processes: int = 1,
 ) -> Plan:
-    """Return a plan for ``pairs`` pairs of one test."""
-    perf = PerfConfig(processes=1, max_pairs=pairs, iterations=iterations, warmup_max=2)
+    """Return a plan for at most ``pairs`` pairs of one test, and at least ``processes``."""
+    perf = PerfConfig(processes=processes, max_pairs=pairs, iterations=iterations, warmup_max=2)
     return Plan(
         workloads={"answer": workload},
         recorded_seconds={"answer": 0.0},
@@ -127,7 +132,7 @@ def plan_of(
     )
 
 
-def record(spec: LaunchSpec, tokens: int) -> Workload:
+def record(spec: LaunchSpec, tokens: int, prompt: str = PROMPT) -> Workload:
     """Send one request, and return it as a workload.
 
     Raises:
@@ -135,7 +140,7 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
     """
     client = EngineClient.start(spec)
     try:
-        request = Request(prompt=PROMPT, max_tokens=tokens)
+        request = Request(prompt=prompt, max_tokens=tokens)
         return Workload((RecordedRequest.of(request, client.request(request)),))
     finally:
         client.close()
