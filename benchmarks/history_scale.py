@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import psutil
 from exit_status import exit_with
 from history_repository import FOLDER, build
 from paired import MIN_PAIRS, ratio_interval
+from startup import children_cpu
 
 FIRST_LIMIT_S = 8.0
 AGAIN_LIMIT_S = 1.0
@@ -76,10 +76,10 @@ class Case:
         Raises:
             RuntimeError: the command failed.
         """
-        began, used = time.perf_counter(), _cpu_seconds()
+        began, used = time.perf_counter(), children_cpu()
         process = self.start()
         _, errors = process.communicate()
-        took = Took(time.perf_counter() - began, _cpu_seconds() - used)
+        took = Took(time.perf_counter() - began, children_cpu() - used)
         if process.returncode or b"change points are not looked for" in errors:
             raise RuntimeError(f"llmperf history: {errors.decode()}")
         return took
@@ -99,12 +99,6 @@ class Case:
             time.sleep(_SAMPLE_S)
         process.communicate()
         return largest / 1e6
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU seconds of all children that have ended, and of their own children."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -63,18 +63,18 @@ def time_once(folder: Path, *, plugin: bool) -> Times:
         RuntimeError: pytest did not end with "no tests collected".
     """
     command = [sys.executable, "-m", "pytest", *arguments_of(plugin=plugin)]
-    started, used = time.perf_counter(), _children_cpu()
+    started, used = time.perf_counter(), children_cpu()
     done = subprocess.run(
         command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
     )
-    times = Times((time.perf_counter() - started) * 1000, (_children_cpu() - used) * 1000)
+    times = Times((time.perf_counter() - started) * 1000, (children_cpu() - used) * 1000)
     if done.returncode != 5:
         raise RuntimeError(f"pytest ended with status {done.returncode}:\n{done.stdout[-2000:]}")
     return times
 
 
-def _children_cpu() -> float:
-    """Return the CPU seconds of all children that have ended."""
+def children_cpu() -> float:
+    """Return the CPU seconds of all children that have ended, and of their own children."""
     if sys.platform == "win32":
         return 0.0
     import resource
