@@ -74,17 +74,17 @@ _REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """Output of a command that read a damaged file.
 
     Attributes:
         text: all of its output, with the traceback if it raised an exception.
-        complaints: its standard error; of a session or a search, its standard output too.
+        errors: its standard error; of a session or a search, its standard output too.
         failed: whether its exit status says that a file can't be used.
     """
 
     text: str
-    complaints: str
+    errors: str
     failed: bool
 
 
@@ -155,7 +155,7 @@ class DamageProject:
         folder, pattern = patterns[kind]
         return sorted(folder.glob(pattern))[-1]
 
-    def readers(self, kind: Kind) -> dict[str, Callable[[], Said]]:
+    def readers(self, kind: Kind) -> dict[str, Callable[[], CommandOutput]]:
         """Return the functions that read a kind of file, by command name; sessions come last."""
         good = str(self._home / "good")
         (machine,) = (path for path in (self._home / "good").iterdir())
@@ -186,7 +186,7 @@ class DamageProject:
                 "compare REPORT FOLDER": ("compare", report, good, "--format", "json"),
             },
         }
-        readers: dict[str, Callable[[], Said]] = {
+        readers: dict[str, Callable[[], CommandOutput]] = {
             name: lambda words=words: self.command(*words)  # type: ignore[misc]
             for name, words in files.get(kind, {}).items()
         }
@@ -202,24 +202,24 @@ class DamageProject:
             readers["session"] = self.session
         return readers
 
-    def command(self, *words: str) -> Said:
+    def command(self, *words: str) -> CommandOutput:
         """Run ``llmperf`` inside this process."""
         before = set(self.folder.glob("perf_baselines/*/decisions/*"))
-        said = _caught(lambda: main(words))
+        output = _caught(lambda: main(words))
         for path in set(self.folder.glob("perf_baselines/*/decisions/*")) - before:
             if self._filled:
                 path.unlink()
-        return said
+        return output
 
     @property
     def _filled(self) -> bool:
         return (self._home / "cache" / "bisect").is_dir()
 
-    def session(self, *words: str) -> Said:
+    def session(self, *words: str) -> CommandOutput:
         """Run ``pytest -m perf`` in a process of its own."""
         return self._run("-m", "pytest", "-m", "perf", "-p", "no:cacheprovider", *words)
 
-    def _run(self, *words: str) -> Said:
+    def _run(self, *words: str) -> CommandOutput:
         done = subprocess.run(
             [sys.executable, *words],
             cwd=self.folder,
@@ -234,7 +234,7 @@ class DamageProject:
         text = text if done.returncode != 3 else f"INTERNALERROR\n{text}"
         # The table at the end repeats the notes that were printed while measuring.
         once = done.stdout.partition(" LLM performance ")[0] + done.stderr
-        return Said(text, once, done.returncode > 2)
+        return CommandOutput(text, once, done.returncode > 2)
 
     def _read_calibrations(self) -> int:
         for folder in self.folder.glob("perf_baselines/*"):
@@ -262,15 +262,15 @@ class DamageProject:
         subprocess.run(["git", *words], cwd=self.folder, env=environ, check=True)
 
     def _evidence_of_a_search(self) -> None:
-        said = self.search()
-        if "first bad commit: " not in said.text:
-            raise SystemExit(f"the search found nothing:\n{said.text}")
+        output = self.search()
+        if "first bad commit: " not in output.text:
+            raise SystemExit(f"the search found nothing:\n{output.text}")
 
-    def search(self) -> Said:
+    def search(self) -> CommandOutput:
         """Bisect the repository's commits, using kept evidence instead of measuring again."""
-        said = _caught(self._search)
+        output = _caught(self._search)
         # Complaints stand among its other output, whose lines are wrapped.
-        return Said(said.text, " ".join(said.text.split()), said.failed)
+        return CommandOutput(output.text, " ".join(output.text.split()), output.failed)
 
     def _search(self) -> int:
         repository = Repository.around(self.folder)
@@ -312,7 +312,7 @@ class DamageProject:
         return 0
 
 
-def _caught(run: Callable[[], int]) -> Said:
+def _caught(run: Callable[[], int]) -> CommandOutput:
     """Run a function; return what it printed, with the traceback if it raised an exception."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -323,4 +323,4 @@ def _caught(run: Callable[[], int]) -> Said:
         except Exception:
             err.write(f"\n{traceback.format_exc()}")
             status = 1
-    return Said(out.getvalue() + err.getvalue(), err.getvalue(), status == 1)
+    return CommandOutput(out.getvalue() + err.getvalue(), err.getvalue(), status == 1)

@@ -20,8 +20,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from damage_project import KINDS, DamageProject, Kind, Said
-from file_damage import Damage, damage, damaged, is_named, wrong_with
+from damage_project import KINDS, CommandOutput, DamageProject, Kind
+from file_damage import Damage, damage, damaged, find_fault, names_file
 
 #: With ``--quick``, one place in so many is damaged.
 _ONE_IN = 12
@@ -38,10 +38,10 @@ class Tally:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self.wrong: list[str] = []
 
-    def add(self, kind: Kind, command: str, said: Said, name: str, of: str) -> bool:
+    def add(self, kind: Kind, command: str, output: CommandOutput, name: str, of: str) -> bool:
         """Judge one run, and return whether the file was used; ``of`` says what was damaged."""
-        refused = said.failed or is_named(said.complaints, name)
-        problem = wrong_with(said.text, said.complaints, name, refused=refused)
+        refused = output.failed or names_file(output.errors, name)
+        problem = find_fault(output.text, output.errors, name, refused=refused)
         outcome = "wrong" if problem else "refused" if refused else "used"
         self._counts[kind, command, outcome] += 1
         if problem:

@@ -92,31 +92,31 @@ _FIX = re.compile(
 _BAD = re.compile(r"Traceback|INTERNALERROR|\bnan\b|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def is_named(complaints: str, name: str) -> bool:
+def names_file(errors: str, name: str) -> bool:
     """Whether a complaint names a file."""
-    return bool(_causes(complaints, name))
+    return bool(_causes(errors, name))
 
 
-def _causes(complaints: str, name: str) -> list[str]:
-    return re.findall(rf"{re.escape(name)}(?::\d+)?: *(?=\S)(.*)", complaints)
+def _causes(errors: str, name: str) -> list[str]:
+    return re.findall(rf"{re.escape(name)}(?::\d+)?: *(?=\S)(.*)", errors)
 
 
-def wrong_with(said: str, complaints: str, name: str, *, refused: bool) -> str:
+def find_fault(output: str, errors: str, name: str, *, refused: bool) -> str:
     """Return what is wrong with a command's output about a damaged file; empty if nothing is.
 
     Args:
-        said: all of its output.
-        complaints: the part that goes to the standard error.
+        output: all of its output.
+        errors: the part that goes to the standard error.
         name: of the file.
         refused: it did not use the file, so it has to name it once, with a cause and a remedy.
     """
-    if bad := _BAD.search(said):
-        line = said[said.rfind("\n", 0, bad.start()) + 1 :].partition("\n")[0]
+    if bad := _BAD.search(output):
+        line = output[output.rfind("\n", 0, bad.start()) + 1 :].partition("\n")[0]
         return f"it printed {bad.group()!r}: {line[:120]!r}"
     if not refused:
         return ""
-    causes = _causes(complaints, name)
+    causes = _causes(errors, name)
     if len(causes) != 1:
-        return f"it named the file in {len(causes)} complaints: {complaints[:400]!r}"
-    rest = complaints[complaints.index(causes[0]) :]
+        return f"it named the file in {len(causes)} complaints: {errors[:400]!r}"
+    rest = errors[errors.index(causes[0]) :]
     return "" if _FIX.search(rest) else f"it says no remedy: {rest[:200]!r}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scripted_histories import Oracle, bisection, child, history
 
-from benchmarks.file_damage import damage, damaged, wrong_with
+from benchmarks.file_damage import damage, damaged, find_fault
 from pytest_llmperf.bisect.drive import BisectEvent, CommitJudged, Question, SearchStarted
 from pytest_llmperf.bisect.evidence import KEPT_FOR, BisectEvidence, EvidenceError
 from pytest_llmperf.bisect.session import BisectSession
@@ -213,7 +213,7 @@ def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
         problems = evidence.problems()
         assert len(problems) + len(evidence.sessions()) == len(expected.path) + 2
         for problem in problems:
-            assert wrong_with("", problem, file.name, refused=True) == "", variant.place
+            assert find_fault("", problem, file.name, refused=True) == "", variant.place
     file.write_text(damage(whole, [("findings", 0, "effect")], "text"))
     events: list[BisectEvent] = []
     assert bisection(root, evidence, Oracle(root), commits[0], events=events).run() == expected

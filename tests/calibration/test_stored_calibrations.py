@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.file_damage import damaged, wrong_with
+from benchmarks.file_damage import damaged, find_fault
 from pytest_llmperf.baselines.calibrations import FOLDER, read_calibrations, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.json_text import dumps
@@ -115,7 +115,7 @@ def test_whatever_a_value_becomes_it_is_used_or_named_once(tmp_path: Path) -> No
             calibration.is_of("m", CONFIG)
             assert all(check.level >= 0 for check in calibration.checks)
         for problem in problems:
-            assert wrong_with("", problem, path.name, refused=True) == "", variant.place
+            assert find_fault("", problem, path.name, refused=True) == "", variant.place
 
 
 def test_a_level_of_zero_is_one_where_the_metric_may_be_zero(tmp_path: Path) -> None:

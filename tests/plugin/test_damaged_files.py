@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from plugin_projects import Project
 
-from benchmarks.file_damage import REMOVED, VALUES, Damage, damage, damaged, is_named, wrong_with
+from benchmarks.file_damage import REMOVED, VALUES, Damage, damage, damaged, find_fault, names_file
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
 from pytest_llmperf.cli import main
@@ -37,8 +37,8 @@ def survives(capsys: pytest.CaptureFixture[str], project: Project) -> Run:
         out, err = capsys.readouterr()
         for decision in set(project.path.rglob("decisions/*.json")) - before:
             decision.unlink()
-        refused = is_named(err, file.name)
-        assert wrong_with(out + err, err, file.name, refused=refused) == "", words
+        refused = names_file(err, file.name)
+        assert find_fault(out + err, err, file.name, refused=refused) == "", words
 
     return run
 
@@ -54,7 +54,7 @@ def split(file: Path, read: Callable[[Path], object], step: int = 1) -> list[Dam
         try:
             read(file)
         except BaselineError as error:
-            problem = wrong_with("", str(error), file.name, refused=True)
+            problem = find_fault("", str(error), file.name, refused=True)
             assert problem == "", (case.place, case.value)
         else:
             survived.append(case)
@@ -140,7 +140,7 @@ def test_sessions_beside_damaged_records(recorded: Project) -> None:
         file.write_text(damaged_text)
         result = recorded.perf()
         assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        assert wrong_with(result.stdout.str(), "", file.name, refused=False) == ""
+        assert find_fault(result.stdout.str(), "", file.name, refused=False) == ""
 
 
 def test_reports(recorded: Project, survives: Run) -> None:
@@ -167,7 +167,7 @@ def test_kept_pairs(recorded: Project) -> None:
         # Pairs that are too old are dropped without a word.
         if len(samples) == 2 and pairs.problems:
             (problem,) = pairs.problems
-            assert wrong_with(problem, problem, file.name, refused=True) == "", case.place
+            assert find_fault(problem, problem, file.name, refused=True) == "", case.place
     file.write_text(damage(text, [("pair", 0, "arm")], "zero"))
     result = recorded.perf(*against)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
