@@ -95,7 +95,7 @@ def _truth(url: str) -> dict[str, Any]:
     return record
 
 
-def first(number: int, *, in_step: bool = False) -> float:
+def first_token_seconds(number: int, *, in_step: bool = False) -> float:
     """Return the seconds to the first token of a request.
 
     Every fourth request is too slow to be good. Unless ``in_step``, the times differ: if 64
@@ -108,13 +108,12 @@ async def load(
     url: str, schedule: Schedule, count: int, *, in_step: bool = False, at_once: int | None = None
 ) -> LoadResult:
     """Put a load on the server; beyond ``at_once`` requests in flight, others wait to be sent."""
+    firsts = [first_token_seconds(number, in_step=in_step) for number in range(count)]
     requests = [
         ServerRequest(
-            "hi",
-            max_tokens=TOKENS,
-            body={"simulate": {"number": number, "first": first(number, in_step=in_step)}},
+            "hi", max_tokens=TOKENS, body={"simulate": {"number": number, "first": first}}
         )
-        for number in range(count)
+        for number, first in enumerate(firsts)
     ]
     limit = asyncio.Semaphore(at_once or count)
     async with ServerClient(ServerSettings(url)) as client:
@@ -141,7 +140,7 @@ def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     ]
     seconds = max(row["finished"] for row in truths) - min(row["received"] for row in truths)
     good = sum(
-        first <= limit_of(firsts) and end <= limit_of(ends)
+        first <= goodput_limit(firsts) and end <= goodput_limit(ends)
         for first, end in zip(firsts, ends, strict=True)
     )
     return {
@@ -156,7 +155,7 @@ def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     }
 
 
-def limit_of(values: Sequence[float]) -> float:
+def goodput_limit(values: Sequence[float]) -> float:
     """Return a limit that some requests exceed by far and none by a hair."""
     return median(values) * 1.5
 
@@ -165,7 +164,7 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     """Return the same figures as measured by the client."""
     firsts = [truth["chunks"][0][0] - truth["received"] for truth in truths]
     ends = [truth["chunks"][-1][0] - truth["received"] for truth in truths]
-    limits = {"first_token": limit_of(firsts), "end_to_end": limit_of(ends)}
+    limits = {"first_token": goodput_limit(firsts), "end_to_end": goodput_limit(ends)}
     figures = load_figures(result)
     assert figures.output_tokens is not None
     latencies = figures.since_sent
@@ -244,7 +243,9 @@ def compare(name: str, schedules: Sequence[Schedule], count: int, *, in_step: bo
     return fine
 
 
-def showing(within: Sequence[RequestOutcome], since: Since, end: float) -> tuple[int, float]:
+def stop_in_outcomes(
+    within: Sequence[RequestOutcome], since: Since, end: float
+) -> tuple[int, float]:
     """Return how many first tokens took until the end of a stop or longer, and the median of all.
 
     Args:
@@ -252,10 +253,12 @@ def showing(within: Sequence[RequestOutcome], since: Since, end: float) -> tuple
         since: where their latencies begin.
         end: of the stop, on the client's clock.
     """
-    return shown([(outcome.due, first_token(outcome, since) or 0.0) for outcome in within], end)
+    return stop_in_latencies(
+        [(outcome.due, first_token(outcome, since) or 0.0) for outcome in within], end
+    )
 
 
-def shown(within: Sequence[tuple[float, float]], end: float) -> tuple[int, float]:
+def stop_in_latencies(within: Sequence[tuple[float, float]], end: float) -> tuple[int, float]:
     """Return how many latencies reach to the end of a stop or beyond, and the median of all.
 
     Args:
@@ -281,7 +284,7 @@ def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
     if not within:
         print("no request was due in the stop")
         return False
-    due, sent = (showing(within, since, end) for since in ("due", "sent"))
+    due, sent = (stop_in_outcomes(within, since, end) for since in ("due", "sent"))
     limit = f"{at_once} in flight at most" if at_once else "any number in flight"
     print(stop_row(limit, due, sent, len(within)))
     return due[0] == len(within)
@@ -302,8 +305,10 @@ def show_tools_stop(tool: GuideLlm, rate: float, at_once: int) -> None:
     within = [request for request in paced if begin <= request.due < end]
     if not within:
         raise SetupError("no request was due in the stop")
-    due = shown([(request.due, request.first - request.due) for request in within], end)
-    sent = shown([(request.due, request.first - request.sent) for request in within], end)
+    due = stop_in_latencies([(request.due, request.first - request.due) for request in within], end)
+    sent = stop_in_latencies(
+        [(request.due, request.first - request.sent) for request in within], end
+    )
     print(stop_row(f"GuideLLM, {at_once} in flight", due, sent, len(within)))
 
 

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import replace
 
 import pytest
-from server_truth import delays, first, showing
+from server_truth import delays, first_token_seconds, stop_in_outcomes
 
 from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import closed
@@ -29,18 +29,18 @@ def test_both_ways_of_a_request_are_told_apart_whatever_the_order():
 
 
 def test_requests_are_in_step_only_where_that_is_asked_for():
-    assert len({first(number) for number in range(64)}) == 64
-    assert len({first(number, in_step=True) for number in range(64)}) == 2
+    assert len({first_token_seconds(number) for number in range(64)}) == 64
+    assert len({first_token_seconds(number, in_step=True) for number in range(64)}) == 2
 
 
 def test_a_request_that_waited_in_the_client_shows_a_stop_only_from_when_it_was_due():
     at_once = answered(0, 1.0, 3.05)
     held_back = replace(answered(1, 2.9, 3.2), due=1.5)
     # The server stopped until 3.0.
-    assert showing([at_once, held_back], "due", 3.0) == (2, pytest.approx(1.875))
-    assert showing([at_once, held_back], "sent", 3.0) == (1, pytest.approx(1.175))
+    assert stop_in_outcomes([at_once, held_back], "due", 3.0) == (2, pytest.approx(1.875))
+    assert stop_in_outcomes([at_once, held_back], "sent", 3.0) == (1, pytest.approx(1.175))
 
 
 def test_a_request_without_an_answer_does_not_show_a_stop():
     failed = replace(answered(0, 1.0, 3.05), times=array("d"))
-    assert showing([failed], "due", 3.0) == (0, 0.0)
+    assert stop_in_outcomes([failed], "due", 3.0) == (0, 0.0)

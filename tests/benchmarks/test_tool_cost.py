@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from load_tools import Paced, paced_of
 from null_server import answered_by, null_server
-from server_truth import shown
+from server_truth import stop_in_latencies
 from tool_cost import Cost, Look, cost_between, cost_of
 from tools_env import SetupError
 
@@ -69,4 +69,4 @@ def test_guidellms_requests_have_a_due_time_of_their_own():
 
 
 def test_a_stop_is_shown_by_latencies_of_at_least_its_rest():
-    assert shown([(1.0, 1.2), (1.5, 0.1), (1.8, 0.3)], 2.0) == (2, 0.3)
+    assert stop_in_latencies([(1.0, 1.2), (1.5, 0.1), (1.8, 0.3)], 2.0) == (2, 0.3)
