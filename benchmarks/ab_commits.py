@@ -51,7 +51,7 @@ SCENARIOS: dict[str, dict[str, Scenario]] = {
 }
 
 
-def one(repository: CommitRepository, report: Path) -> dict[str, Any]:
+def compare_with_parent(repository: CommitRepository, report: Path) -> dict[str, Any]:
     """Compare HEAD with its parent; return the session's report and its wall time."""
     report.unlink(missing_ok=True)
     began = time.monotonic()
@@ -109,7 +109,7 @@ def main() -> None:
             repository = CommitRepository(folder / "repository", application, environ)
             repository.edit(*scenarios[name][:2])
             repository.commit(name)
-            return one(repository, folder / "report.json")
+            return compare_with_parent(repository, folder / "report.json")
 
         jobs = []
         for repeat in range(1, arguments.repeats + 1):

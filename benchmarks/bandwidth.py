@@ -106,19 +106,19 @@ def measure(program: Path, threads: int, size: int, rounds: int, seed: int) -> l
     return measured
 
 
-def row(found: list[Round]) -> str:
+def row(rounds: list[Round]) -> str:
     """Return a table row for the rounds of one number of threads."""
-    ratios = sorted(run.ratio for run in found)
-    ours, triad = (median(getattr(run, name) for run in found) / 1e9 for name in ("ours", "triad"))
+    ratios = sorted(run.ratio for run in rounds)
+    ours, triad = (median(getattr(run, name) for run in rounds) / 1e9 for name in ("ours", "triad"))
     return (
-        f"{found[0].threads:>7}  {ours:>6.2f} GB/s  {triad:>6.2f} GB/s  {median(ratios):.3f} "
-        f"[{ratios[0]:.3f}, {ratios[-1]:.3f}]  {'yes' if is_within(found) else 'NO'}"
+        f"{rounds[0].threads:>7}  {ours:>6.2f} GB/s  {triad:>6.2f} GB/s  {median(ratios):.3f} "
+        f"[{ratios[0]:.3f}, {ratios[-1]:.3f}]  {'yes' if is_within(rounds) else 'NO'}"
     )
 
 
-def is_within(found: list[Round]) -> bool:
+def is_within(rounds: list[Round]) -> bool:
     """Whether the median ratio lies within the limit."""
-    return abs(median(run.ratio for run in found) - 1.0) <= LIMIT
+    return abs(median(run.ratio for run in rounds) - 1.0) <= LIMIT
 
 
 def main() -> int:

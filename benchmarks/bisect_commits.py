@@ -29,7 +29,7 @@ from outcomes import Outcomes
 from pytest_llmperf.arguments import duration, share
 
 
-def one(
+def bisect_once(
     folder: Path,
     commits: int,
     application: Application,
@@ -95,7 +95,7 @@ def main() -> None:
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
             slower = arguments.slower
-            return one(folder, arguments.commits, application, place, slower, environ)
+            return bisect_once(folder, arguments.commits, application, place, slower, environ)
 
         numbers = range(len(outcomes.all) + 1, arguments.tries + 1)
         for number, outcome in side_by_side(one_try, numbers, arguments.lanes):

@@ -97,14 +97,14 @@ def ours(client: ServerClient) -> Ask:
     return ask
 
 
-class Spent(NamedTuple):
+class Times(NamedTuple):
     """Seconds that some requests took, of CPU time and by the clock."""
 
     cpu: float
     clock: float
 
 
-async def spend(ask: Ask, requests: int, tokens: int) -> Spent:
+async def time_requests(ask: Ask, requests: int, tokens: int) -> Times:
     """Send requests, 16 at a time; return the time they took."""
     numbers = iter(range(requests))
 
@@ -114,7 +114,7 @@ async def spend(ask: Ask, requests: int, tokens: int) -> Spent:
 
     began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
-    return Spent(time.process_time() - cpu, time.perf_counter() - began)
+    return Times(time.process_time() - cpu, time.perf_counter() - began)
 
 
 async def measure(
@@ -139,8 +139,8 @@ async def measure(
             draw.shuffle(order)
             for name in order:
                 with quiet_gc():
-                    chunks = await spend(clients[name], AT_ONCE, TOKENS)
-                    requests = await spend(clients[name], REQUESTS, 1)
+                    chunks = await time_requests(clients[name], AT_ONCE, TOKENS)
+                    requests = await time_requests(clients[name], REQUESTS, 1)
                 if number:
                     rates["chunks/s"].setdefault(name, []).append(AT_ONCE * TOKENS / chunks.cpu)
                     rates["requests/s"].setdefault(name, []).append(REQUESTS / requests.cpu)

@@ -39,7 +39,7 @@ _SAMPLE_S = 0.003
 _COMMAND = ("-m", "pytest_llmperf.cli", "history", "--metric", "all", "--dir", FOLDER)
 
 
-class Took(NamedTuple):
+class RunTime(NamedTuple):
     """How long a run took: seconds by the clock, and seconds of CPU time."""
 
     passed: float
@@ -52,8 +52,8 @@ class Case:
     def __init__(self, folder: Path, commits: int) -> None:
         self.folder, self.commits = folder / f"repository-{commits}", commits
         self.cache = folder / f"cache-{commits}"
-        self.first: list[Took] = []
-        self.again: list[Took] = []
+        self.first: list[RunTime] = []
+        self.again: list[RunTime] = []
         self.memory: list[float] = []
 
     def forget(self) -> None:
@@ -70,7 +70,7 @@ class Case:
             stderr=subprocess.PIPE,
         )
 
-    def run(self) -> Took:
+    def run(self) -> RunTime:
         """Time one run.
 
         Raises:
@@ -79,7 +79,7 @@ class Case:
         began, used = time.perf_counter(), children_cpu()
         process = self.start()
         _, errors = process.communicate()
-        took = Took(time.perf_counter() - began, children_cpu() - used)
+        took = RunTime(time.perf_counter() - began, children_cpu() - used)
         if process.returncode or b"change points are not looked for" in errors:
             raise RuntimeError(f"llmperf history: {errors.decode()}")
         return took
@@ -151,7 +151,7 @@ def table(cases: list[Case]) -> list[str]:
     return lines
 
 
-def _spread(times: list[Took]) -> str:
+def _spread(times: list[RunTime]) -> str:
     passed, cpu = ([took[index] for took in times] for index in (0, 1))
     return f"{median(passed):.2f} ({min(passed):.2f} to {max(passed):.2f}), {median(cpu):.2f}"
 

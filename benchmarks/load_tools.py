@@ -121,11 +121,11 @@ class GuideLlm:
         spec["backend"]["validate_backend"] = False
         return paced_of(self._run(spec, folder))
 
-    def _run(self, asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def _run(self, spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         results = folder / _RESULTS
         results.unlink(missing_ok=True)
         done = subprocess.run(
-            self._command(asked, folder),
+            self._command(spec, folder),
             cwd=folder,
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
@@ -147,9 +147,9 @@ class GuideLlm:
         spec["backend"]["request_format"] = "/v1/chat/completions"
         return self._command(spec, folder)
 
-    def _command(self, asked: Mapping[str, Any], folder: Path) -> list[str]:
+    def _command(self, spec: Mapping[str, Any], folder: Path) -> list[str]:
         scenario = folder / "scenario.json"
-        scenario.write_text(json.dumps({"spec": asked}), encoding="utf-8")
+        scenario.write_text(json.dumps({"spec": spec}), encoding="utf-8")
         words = ["-m", "guidellm", "run", "--config", str(scenario), "--disable-console"]
         return [str(self._python), *words]
 

@@ -158,11 +158,12 @@ def _conditions(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
     }
 
 
-def _print_try(one: Mapping[str, Any]) -> None:
+def _print_try(outcome: Mapping[str, Any]) -> None:
     print(
-        f"try: {one['points']} points in {one['seconds']:.0f} s ({one['time_share']:.0%} of the "
-        f"grid's), {one['speed_share']:.1%} of the best point's speed; {one['found']}; "
-        f"{one['conclusion']} ({one['proof_seconds']:.0f} s)",
+        f"try: {outcome['points']} points in {outcome['seconds']:.0f} s "
+        f"({outcome['time_share']:.0%} of the grid's), {outcome['speed_share']:.1%} of the best "
+        f"point's speed; {outcome['found']}; {outcome['conclusion']} "
+        f"({outcome['proof_seconds']:.0f} s)",
         flush=True,
     )
 

@@ -140,12 +140,12 @@ def kill(folder: Path, study: str, moment: float, before: set[int]) -> dict[str,
     }
 
 
-def show(number: int, one: Mapping[str, Any]) -> None:
+def show(number: int, outcome: Mapping[str, Any]) -> None:
     """Print one row of the table."""
-    state = "" if one["went_on"] else f"  DID NOT GO ON: {one['problem']}"
+    state = "" if outcome["went_on"] else f"  DID NOT GO ON: {outcome['problem']}"
     print(
-        f"{number:4}  {one['moment']:6.1f} s  {len(one['named']):6}  {one['after']:5}  "
-        f"{one['lost']:4}  {one['doing'][:60]}{state}",
+        f"{number:4}  {outcome['moment']:6.1f} s  {len(outcome['named']):6}  {outcome['after']:5}  "
+        f"{outcome['lost']:4}  {outcome['doing'][:60]}{state}",
         flush=True,
     )
 

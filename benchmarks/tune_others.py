@@ -118,17 +118,23 @@ def _compared(name: str, bench: Bench, own: TuneResult, other: Reached) -> dict[
     }
 
 
-def _show(one: Mapping[str, Any]) -> None:
-    proven = "proven" if one["improved"] else "not proven"
-    print(f"\nllmperf tune beside {one['other']}")
-    print(f"  llmperf tune   {one['seconds']:5.0f} s  {_brief(one['found'])}")
-    print(f"                 {proven} in {one['proof_seconds']:.0f} s more: {one['conclusion']}")
-    if one["other_error"]:
-        print(f"  {one['other']:13}  found nothing: {one['other_error']}")
+def _show(outcome: Mapping[str, Any]) -> None:
+    proven = "proven" if outcome["improved"] else "not proven"
+    print(f"\nllmperf tune beside {outcome['other']}")
+    print(f"  llmperf tune   {outcome['seconds']:5.0f} s  {_brief(outcome['found'])}")
+    print(
+        f"                 {proven} in {outcome['proof_seconds']:.0f} s more: "
+        f"{outcome['conclusion']}"
+    )
+    if outcome["other_error"]:
+        print(f"  {outcome['other']:13}  found nothing: {outcome['other_error']}")
         return
-    print(f"  {one['other']:13}  {one['other_seconds']:5.0f} s  {_brief(one['other_found'])}")
-    print(f"                 no proof; it says: {one['other_claim']}")
-    print(f"  its point has {one['speed_share']:.1%} of the speed of llmperf tune's, in pairs")
+    print(
+        f"  {outcome['other']:13}  {outcome['other_seconds']:5.0f} s  "
+        f"{_brief(outcome['other_found'])}"
+    )
+    print(f"                 no proof; it says: {outcome['other_claim']}")
+    print(f"  its point has {outcome['speed_share']:.1%} of the speed of llmperf tune's, in pairs")
 
 
 def _brief(settings: Mapping[str, Any]) -> str:

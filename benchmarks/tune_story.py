@@ -150,13 +150,13 @@ def targets_from(now: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def diagnosis_checks(story: Story, found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+def diagnosis_checks(story: Story, diagnosis: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """Yield each requirement of the diagnosis, and whether it is met."""
     groups = ("findings", "without_gain", "not_tried")
-    named = {cause["name"] for group in groups for cause in found[group]}
+    named = {cause["name"] for group in groups for cause in diagnosis[group]}
     missing = ", ".join(sorted(story.causes - named)) or "none"
     yield f"causes that doctor does not name: {missing}", not story.causes - named
-    costs = [(finding["name"], cost_of(finding)) for finding in found["findings"]]
+    costs = [(finding["name"], cost_of(finding)) for finding in diagnosis["findings"]]
     shown = ", ".join(f"{name} {f'{cost:.2f}x' if cost else '-'}" for name, cost in costs)
     measured = [cost for _, cost in costs if cost]
     in_order = measured == sorted(measured, reverse=True)
