@@ -230,8 +230,10 @@ def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
 def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
     """Return the load at the rate that ``--llmperf-rate`` asks for."""
     if pattern.arrivals == "trace":
-        raise MarkerError("has trace=, which fixes the time of every request; --llmperf-rate "
-                          "needs rate= or concurrency=")  # fmt: skip
+        raise MarkerError(
+            "has trace=, which fixes the time of every request; --llmperf-rate needs rate= or "
+            "concurrency="
+        )
     if pattern.duration is None or pattern.requests is not None:
         raise MarkerError(
             "has requests=, so another rate would change how long the load lasts; --llmperf-rate "
