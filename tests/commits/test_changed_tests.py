@@ -129,7 +129,7 @@ def test_other_work_is_shown_beside_and_not_judged(session: Session) -> None:
     assert metric["value"] > metric["baseline"]["value"] > 0
     assert metric["change"] is None
     text = session.explanation("test_other_work")
-    assert "1 request, 3 out: other work" in text
+    assert "1 request, 3 out: a different workload" in text
     assert "so not compared: the request has 6 output tokens, 3 in HEAD~1 (" in text
 
 

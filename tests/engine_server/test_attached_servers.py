@@ -90,7 +90,7 @@ def test_an_answer_of_another_length_than_asked_is_invalid_or_an_error(
     assert RecordedRequest.of(free, stopped).why_not_same_work(stopped) is None
     with pytest.raises(EngineError, match="context was full after 4 of 6"):
         ask(clients(url=simulator(tokens=4)))
-    with pytest.raises(EngineLoadError, match="generated 9 tokens, and 4 were asked for"):
+    with pytest.raises(EngineLoadError, match="generated 9 tokens although 4 were requested"):
         clients(url=simulator(tokens=9))
 
 

@@ -121,7 +121,7 @@ def test_other_quantizations_in_the_folder_are_tried(tune: Tune, tmp_path: Path)
     assert [point.settings for point in result.points] == [{"model_path": "chat-Q8_0.gguf"}]
     assert result.winner is not None
     (note,) = (note for note in result.notes if "another model or quantization" in note)
-    assert "whose answers were not compared" in note
+    assert "its answers were not compared" in note
     none = {**section, "models": []}
     request = TuneRequest(phases=(2,), study="none")
     assert tune(none, request=request, model_path="chat-F16.gguf").points == ()
