@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.load_report import GpuStatus, GpuUtilization
 from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import OpenTest
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples, TurnSamples
 from pytest_llmperf.measure.side_by_side import fewer_layers
@@ -206,6 +209,15 @@ def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
         assert [wanted_seconds(turns, start, 9.0) for start in starts] == [2.0, 4.0, 6.0]
     assert wanted_seconds("tokens", 4.0, 1.0) == 2.0
     assert wanted_seconds("iterations", 4.0, 1.0) == 1.0
+
+
+def test_a_plan_may_ask_for_shorter_turns() -> None:
+    workload = Workload((RecordedRequest(build_request(prompt="x", max_tokens=9), (), None, 9),))
+    plan = Plan({"one": workload}, {}, 0.0, PerfConfig(), 1, 600.0, paired=True)
+    shorter = replace(plan, min_turn_seconds=1.0)
+    for turns in ("tokens", "iterations"):
+        assert plan.wanted_turns("one", turns) == 2.0
+        assert shorter.wanted_turns("one", turns) == 1.0
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
